@@ -1,0 +1,265 @@
+"""TRRGConfig: the axes on which TRRG, MAIRA-1 and RaDialog differ, as typed and checked fields, and their presets."""
+
+from dataclasses import fields
+from typing import Any, Literal, get_args
+
+from huggingface_hub.dataclasses import strict
+from transformers import AutoConfig, PreTrainedConfig
+from transformers.models.auto import CONFIG_MAPPING
+
+Preset = Literal["trrg", "maira1", "radialog", "trrg-small"]
+
+# The whole map stands on the config: a class registers itself for one auto class only.
+AUTO_MAP = {
+    "AutoConfig": "configuration_trrg.TRRGConfig",
+    "AutoModel": "modeling_trrg.TRRGModel",
+    "AutoModelForImageTextToText": "modeling_trrg.TRRGForConditionalGeneration",
+    "AutoProcessor": "processing_trrg.TRRGProcessor",
+}
+
+
+@strict
+class TRRGConfig(PreTrainedConfig):
+    r"""
+    Configuration of a radiology report generator with disease clues (TRRG, arXiv 2408.12141) and of the two systems it
+    is measured with, MAIRA-1 (arXiv 2311.13668) and RaDialog (arXiv 2311.18681).
+
+    Args:
+        vision_config (`dict` or `PreTrainedConfig`):
+            The chest X-ray encoder: any vision architecture of Transformers, or of timm by
+            `model_type="timm_wrapper"`.
+        text_config (`dict` or `PreTrainedConfig`):
+            The language model: any decoder architecture of Transformers.
+        clue_config (`dict` or `PreTrainedConfig`, *optional*):
+            The disease clue encoder: any text encoder. Required where `clue_source="zero_shot"` or
+            `connector="clue_interaction"`.
+        query_transformer_config (`dict` or `PreTrainedConfig`, *optional*):
+            A `Blip2QFormerConfig`. Required where `connector="query_transformer"`.
+        connector (`"clue_interaction"`, `"mlp"` or `"query_transformer"`):
+            What turns patches (and clues) into image features.
+        clue_source (`"zero_shot"`, `"classifier"` or `"none"`):
+            Where the clue scores come from: similarity to clue sentences, sigmoid outputs of a findings classifier,
+            or nowhere.
+        clue_scoring (`"softmax"` or `"pairwise"`):
+            Zero-shot scoring: softmax over the clues as published, or "there is X" against "there is no X".
+        vision_hidden_size (`int`): Width `Dv` of the patches the vision tower returns.
+        image_size (`int`): Side of the square input image, in pixels.
+        patch_grid (`int`): Patches along each side of the image; `P = patch_grid ** 2`.
+        num_prefix_tokens (`int`): Tokens (class, registers) the vision tower returns before the patches.
+        vision_pooling (`"mean"` or `"cls"`): The pooled image vector: mean of the patches, or the first prefix token.
+        projection_dim (`int`): Shared width `D` of image, clue and sentence vectors and of the clue interaction.
+        num_query_tokens (`int`):
+            Learned queries a view: half for clues and half for patches in the clue interaction, all of them in the
+            query transformer. Unused by the MLP, which keeps every patch.
+        num_interaction_heads (`int`): Attention heads of the clue interaction; divides `projection_dim`.
+        num_selected_clues (`int`): The clues with the highest scores that are injected.
+        clue_threshold (`float`): Clues that score this much or less are not injected, in [0, 1).
+        num_classifier_labels (`int`): Outputs of the findings classifier.
+        mlp_depth (`int`): Linear layers of the MLP connector.
+        consistency_kl_weight (`float`): Weight of the KL between the clue posteriors of image and report text.
+        consistency_bce_weight (`float`):
+            Weight of each posterior's binary cross entropy to the labels. Both weights 0: no consistency loss. The
+            loss is a reconstruction (the paper's equation is not public); 1.0 and 0.1 are those of BiOTPrompt.
+        image_token_id (`int`): The placeholder's token id. It may lie outside of the language model's vocabulary.
+        clue_token_ids, negative_clue_token_ids (`list[list[int]]`, *optional*):
+            The checkpoint's own clue sentences as token ids of the clue tokenizer, for callers that pass no clues.
+        pad_clue_token_id (`int`): Padding id of the clue tokenizer.
+
+    Raises:
+        StrictDataclassFieldValidationError, ValueError: a field is of a wrong type or value; the message names the
+            field, the value and what is allowed.
+    """
+
+    model_type = "trrg"
+    sub_configs = {
+        "vision_config": AutoConfig,
+        "text_config": AutoConfig,
+        "clue_config": AutoConfig,
+        "query_transformer_config": AutoConfig,
+    }
+
+    vision_config: dict | PreTrainedConfig | None = None
+    text_config: dict | PreTrainedConfig | None = None
+    clue_config: dict | PreTrainedConfig | None = None
+    query_transformer_config: dict | PreTrainedConfig | None = None
+
+    connector: Literal["clue_interaction", "mlp", "query_transformer"] = "clue_interaction"
+    clue_source: Literal["zero_shot", "classifier", "none"] = "zero_shot"
+    clue_scoring: Literal["softmax", "pairwise"] = "softmax"
+    vision_pooling: Literal["mean", "cls"] = "mean"
+
+    vision_hidden_size: int = 1024
+    image_size: int = 224
+    patch_grid: int = 7
+    num_prefix_tokens: int = 0
+    projection_dim: int = 1024
+    num_query_tokens: int = 96
+    num_interaction_heads: int = 8
+    num_selected_clues: int = 8
+    clue_threshold: float = 0.0
+    num_classifier_labels: int = 14
+    mlp_depth: int = 4
+    consistency_kl_weight: float = 1.0
+    consistency_bce_weight: float = 0.1
+    image_token_id: int = 32000
+    pad_clue_token_id: int = 0
+    clue_token_ids: list[list[int]] | None = None
+    negative_clue_token_ids: list[list[int]] | None = None
+    tie_word_embeddings: bool = False
+
+    def __post_init__(self, **kwargs: Any) -> None:
+        for name in self.sub_configs:
+            value = getattr(self, name)
+            if isinstance(value, dict):
+                model_type = value.get("model_type")
+                if model_type not in CONFIG_MAPPING:
+                    raise ValueError(
+                        f"{name}.model_type is {model_type!r}; expected an architecture of Transformers, or "
+                        "'timm_wrapper' for one of timm."
+                    )
+                setattr(self, name, CONFIG_MAPPING[model_type](**value))
+        if self.text_config is not None:
+            self.tie_word_embeddings = bool(self.text_config.tie_word_embeddings)
+        super().__post_init__(**kwargs)
+        # PreTrainedConfig must stay constructible without arguments (Transformers compares with the defaults when
+        # saving), so the requirements between fields are checked once the sub-configs are there.
+        if self.vision_config is not None or self.text_config is not None:
+            self._check()
+            self.auto_map = dict(AUTO_MAP)
+
+    @property
+    def uses_clue_encoder(self) -> bool:
+        """Whether clue sentences are encoded at all: for zero-shot scores, for injection, or for both."""
+        return self.clue_source == "zero_shot" or (self.connector == "clue_interaction" and self.clue_source != "none")
+
+    @property
+    def num_patches(self) -> int:
+        """P, patches a view."""
+        return self.patch_grid**2
+
+    @property
+    def num_image_tokens(self) -> int:
+        """N, image placeholders a view."""
+        return self.num_patches if self.connector == "mlp" else self.num_query_tokens
+
+    @property
+    def uses_consistency_loss(self) -> bool:
+        return self.clue_source != "none" and (self.consistency_kl_weight > 0 or self.consistency_bce_weight > 0)
+
+    def _check(self) -> None:
+        for name in ("vision_config", "text_config"):
+            if getattr(self, name) is None:
+                raise ValueError(f"{name} is None; expected the config of a model.")
+        if self.uses_clue_encoder and self.clue_config is None:
+            raise ValueError(
+                f"clue_config is None; connector={self.connector!r} with clue_source={self.clue_source!r} needs a "
+                "clue encoder."
+            )
+        if self.connector == "query_transformer" and self.query_transformer_config is None:
+            raise ValueError("query_transformer_config is None; connector='query_transformer' needs one.")
+        for name in (
+            "vision_hidden_size", "image_size", "patch_grid", "projection_dim", "num_query_tokens", "num_interaction_heads",
+            "num_selected_clues", "num_classifier_labels", "mlp_depth",
+        ):  # fmt: skip
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; expected at least 1.")
+        for name in ("num_prefix_tokens", "image_token_id", "consistency_kl_weight", "consistency_bce_weight"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} is {getattr(self, name)}; expected 0 or more.")
+        if not 0 <= self.clue_threshold < 1:
+            raise ValueError(f"clue_threshold is {self.clue_threshold}; expected a value in [0, 1).")
+        if self.connector == "clue_interaction":
+            if self.num_query_tokens % 2:
+                raise ValueError(
+                    f"num_query_tokens is {self.num_query_tokens}; expected an even number: half ask the clues, "
+                    "half the patches."
+                )
+            if self.projection_dim % self.num_interaction_heads:
+                raise ValueError(
+                    f"num_interaction_heads is {self.num_interaction_heads}; expected a divisor of "
+                    f"projection_dim={self.projection_dim}."
+                )
+        if self.vision_pooling == "cls" and self.num_prefix_tokens == 0:
+            raise ValueError("num_prefix_tokens is 0; vision_pooling='cls' expected at least 1.")
+        if self.clue_scoring == "pairwise" and (self.clue_token_ids is None) != (self.negative_clue_token_ids is None):
+            raise ValueError("clue_token_ids and negative_clue_token_ids: expected both or none of them.")
+
+    @classmethod
+    def from_preset(cls, preset: Preset, **overrides: Any) -> "TRRGConfig":
+        """A published system at its published size, or `"trrg-small"`, which runs anywhere.
+
+        Args:
+            preset: One of `"trrg"`, `"maira1"`, `"radialog"`, `"trrg-small"`.
+            overrides: Fields to change.
+
+        Raises:
+            ValueError: an unknown preset, or an override that is no field.
+        """
+        if preset not in get_args(Preset):
+            raise ValueError(f"preset is {preset!r}; expected one of {', '.join(get_args(Preset))}.")
+        unknown = sorted(set(overrides) - {field.name for field in fields(cls)})
+        if unknown:
+            raise ValueError(f"unknown fields for the preset {preset!r}: {', '.join(unknown)}.")
+        return cls(**{**PRESETS[preset], **overrides})
+
+
+# Sizes of the language models the papers used; `max_position_embeddings` and theta as in their published configs.
+_MISTRAL_7B = {
+    "model_type": "mistral", "vocab_size": 32000, "hidden_size": 4096, "intermediate_size": 14336,
+    "num_hidden_layers": 32, "num_attention_heads": 32, "num_key_value_heads": 8, "max_position_embeddings": 32768,
+    "rope_parameters": {"rope_type": "default", "rope_theta": 1000000.0}, "sliding_window": None,
+    "tie_word_embeddings": False,
+}  # fmt: skip
+_VICUNA_7B = {
+    "model_type": "llama", "vocab_size": 32000, "hidden_size": 4096, "intermediate_size": 11008,
+    "num_hidden_layers": 32, "num_attention_heads": 32, "num_key_value_heads": 32, "max_position_embeddings": 4096,
+    "pad_token_id": 0, "tie_word_embeddings": False,
+}  # fmt: skip
+_CLINICAL_BERT = {"model_type": "bert", "vocab_size": 28996}
+
+PRESETS: dict[str, dict[str, Any]] = {
+    # Swin-B, Bio_ClinicalBERT, Mistral-7B, 48 + 48 queries, the best 8 of 14 clues.
+    "trrg": {
+        "vision_config": {
+            "model_type": "swin", "image_size": 224, "embed_dim": 128, "depths": [2, 2, 18, 2],
+            "num_heads": [4, 8, 16, 32], "window_size": 7,
+        },
+        "clue_config": _CLINICAL_BERT,
+        "text_config": _MISTRAL_7B,
+    },
+    # RAD-DINO ViT-B/14 at 518 px, four-layer MLP over all 37 x 37 patches, Vicuna-7B.
+    "maira1": {
+        "vision_config": {"model_type": "dinov2", "image_size": 518, "patch_size": 14, "use_mask_token": False},
+        "text_config": _VICUNA_7B,
+        "connector": "mlp", "clue_source": "none", "vision_hidden_size": 768, "image_size": 518, "patch_grid": 37, "num_prefix_tokens": 1,
+        "vision_pooling": "cls",
+    },
+    # ResNet-50 at 448 px (BioViL-T's image encoder), BERT alignment module with 32 queries, Vicuna-7B.
+    "radialog": {
+        "vision_config": {"model_type": "resnet"},
+        "query_transformer_config": {
+            "model_type": "blip_2_qformer", "encoder_hidden_size": 2048, "use_qformer_text_input": True,
+        },
+        "text_config": _VICUNA_7B,
+        "connector": "query_transformer", "clue_source": "classifier", "vision_hidden_size": 2048, "image_size": 448,
+        "patch_grid": 14, "num_query_tokens": 32, "consistency_kl_weight": 0.0, "consistency_bce_weight": 0.0,
+    },
+    # The checkpoint in hub_cards/trrg-small: every part of TRRG at a size that trains on two CPU cores.
+    "trrg-small": {
+        "vision_config": {
+            "model_type": "timm_wrapper", "architecture": "mobilenetv3_small_100", "do_pooling": False,
+        },
+        "clue_config": {
+            "model_type": "bert", "vocab_size": 1024, "hidden_size": 128, "num_hidden_layers": 2,
+            "num_attention_heads": 4, "intermediate_size": 256, "max_position_embeddings": 64,
+        },
+        "text_config": {
+            "model_type": "llama", "vocab_size": 2048, "hidden_size": 192, "intermediate_size": 512,
+            "num_hidden_layers": 4, "num_attention_heads": 4, "num_key_value_heads": 4,
+            "max_position_embeddings": 512, "tie_word_embeddings": True,
+            "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2,
+        },
+        "clue_scoring": "pairwise", "vision_hidden_size": 576, "projection_dim": 256, "num_query_tokens": 32, "num_interaction_heads": 8,
+        "num_selected_clues": 14, "image_token_id": 3,
+    },
+}  # fmt: skip

@@ -1,0 +1,12 @@
+"""What TRRG computes. Importing this package registers its models with the auto classes."""
+
+from transformers import AutoModel, AutoModelForImageTextToText
+
+from configuration_trrg import TRRGConfig
+from modeling_trrg.contrastive_trrg import TRRGForContrastivePretraining
+from modeling_trrg.modeling_trrg import TRRGForConditionalGeneration, TRRGModel
+
+AutoModel.register(TRRGConfig, TRRGModel, exist_ok=True)
+AutoModelForImageTextToText.register(TRRGConfig, TRRGForConditionalGeneration, exist_ok=True)
+
+__all__ = ["TRRGForConditionalGeneration", "TRRGForContrastivePretraining", "TRRGModel"]

@@ -1,0 +1,129 @@
+"""Disease clues: their vectors, their scores on a study, their injection, and the consistency of image and report.
+
+Shapes: B studies, n views of all studies, P patches, C clues, L clue tokens, k injected clues, D shared width.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+
+class ProjectionHead(nn.Module):
+    """Into the shared image-text space: linear, GELU, linear, residual, LayerNorm (as in the public author code)."""
+
+    def __init__(self, in_features: int, out_features: int) -> None:
+        super().__init__()
+        self.linear = nn.Linear(in_features, out_features)
+        self.residual = nn.Linear(out_features, out_features)
+        self.norm = nn.LayerNorm(out_features)
+
+    def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
+        """`[..., in_features]` to unit vectors `[..., D]`."""
+        projected = self.linear(hidden_states)
+        projected = self.norm(projected + self.residual(F.gelu(projected)))
+        return F.normalize(projected, dim=-1)
+
+
+@dataclass
+class ClueBank:
+    """Encoded clue sentences.
+
+    Attributes:
+        tokens: `[C, L, Dc]`, hidden states of "there is X".
+        token_mask: `[C, L]` bool.
+        vectors: `[C, D]`, unit sentence vectors of "there is X".
+        negative_vectors: `[C, D]`, those of "there is no X", or None.
+        valid: `[C]` bool, False where a clue is padding.
+    """
+
+    tokens: torch.Tensor
+    token_mask: torch.Tensor
+    vectors: torch.Tensor
+    negative_vectors: torch.Tensor | None
+    valid: torch.Tensor
+
+    def directions(self) -> torch.Tensor:
+        """`[C, D]`, what a vector is compared with: "there is X", minus "there is no X" in pairwise scoring."""
+        return self.vectors if self.negative_vectors is None else self.vectors - self.negative_vectors
+
+
+def mean_by_study(values: torch.Tensor, study_index: torch.Tensor, num_studies: int) -> torch.Tensor:
+    """Mean over the views of each study: `[n, ...]` and `[n]` to `[B, ...]`; zero for a study without a view."""
+    total = values.new_zeros((num_studies, *values.shape[1:])).index_add(0, study_index, values)
+    count = values.new_zeros(num_studies).index_add(0, study_index, values.new_ones(len(study_index)))
+    return total / count.clamp(min=1).view(-1, *[1] * (values.dim() - 1))
+
+
+def scores_from_logits(logits: torch.Tensor, scoring: str, valid: torch.Tensor) -> torch.Tensor:
+    """Clue logits `[B, C]` to scores in [0, 1], zero for padding clues: softmax over the clues, or sigmoid of each."""
+    if scoring == "softmax":
+        return logits.masked_fill(~valid, torch.finfo(logits.dtype).min).softmax(-1)
+    return logits.sigmoid() * valid
+
+
+def inject_clues(
+    bank: ClueBank, clue_scores: torch.Tensor, num_selected: int, threshold: float
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The tokens of the best clues of each study, weighted by their scores.
+
+    Args:
+        bank: C encoded clues.
+        clue_scores: `[B, C]`.
+        num_selected: k, at most C are taken.
+        threshold: clues scoring this much or less are masked.
+
+    Returns:
+        Weighted tokens `[B, k * L, Dc]` and their mask `[B, k * L]`.
+    """
+    num_selected = min(num_selected, clue_scores.shape[1])
+    scores, index = clue_scores.topk(num_selected, dim=1)
+    tokens = bank.tokens[index] * scores[:, :, None, None].to(bank.tokens.dtype)
+    mask = bank.token_mask[index] & (scores > threshold)[:, :, None]
+    return tokens.flatten(1, 2), mask.flatten(1, 2)
+
+
+def consistency_loss(
+    image_logits: torch.Tensor,
+    report_logits: torch.Tensor,
+    clue_labels: torch.Tensor | None,
+    valid: torch.Tensor,
+    scoring: str,
+    kl_weight: float,
+    bce_weight: float,
+) -> torch.Tensor:
+    """The disease-aware consistency loss, one value a study. A reconstruction: the paper's equation is not public.
+
+    The clue posterior seen in the image and the one read from the report's hidden states are pulled together by a KL
+    divergence, and each towards the study's labels by a binary cross entropy where labels exist.
+
+    Args:
+        image_logits, report_logits: `[B, C]`.
+        clue_labels: `[B, C]`, 1 present, 0 absent; anything else (uncertain, unknown) is left out.
+        valid: `[C]` bool, False for padding clues.
+        scoring: `"softmax"` (one categorical posterior) or `"pairwise"` (one Bernoulli posterior a clue).
+        kl_weight, bce_weight: weights of the two terms.
+
+    Returns:
+        `[B]`.
+    """
+    image_logits, report_logits = image_logits.float(), report_logits.float()
+    if scoring == "softmax":
+        low = torch.finfo(image_logits.dtype).min
+        image_log = image_logits.masked_fill(~valid, low).log_softmax(-1)
+        report_log = report_logits.masked_fill(~valid, low).log_softmax(-1)
+        divergence = (image_log.exp() * (image_log - report_log)).masked_fill(~valid, 0).sum(-1)
+    else:
+        posterior = image_logits.sigmoid()
+        present = posterior * (F.logsigmoid(image_logits) - F.logsigmoid(report_logits))
+        absent = (1 - posterior) * (F.logsigmoid(-image_logits) - F.logsigmoid(-report_logits))
+        divergence = ((present + absent) * valid).sum(-1) / valid.sum().clamp(min=1)
+    loss = kl_weight * divergence
+    if clue_labels is not None:
+        labelled = ((clue_labels == 0) | (clue_labels == 1)) & valid
+        target = clue_labels.clamp(min=0).float()
+        for logits in (image_logits, report_logits):
+            entropy = F.binary_cross_entropy_with_logits(logits, target, reduction="none") * labelled
+            loss = loss + bce_weight * entropy.sum(-1) / labelled.sum(-1).clamp(min=1)
+    return loss

@@ -1,0 +1,450 @@
+"""The TRRG model: an X-ray study and disease clues in, report tokens out. Read this file first.
+
+    vision tower -> patches, pooled            encoder_trrg.py
+    clue bank -> scores -> injected clues      encoder_trrg.py, clue_trrg.py
+    connector -> image features                connector_trrg.py
+    language model -> logits, loss             here
+
+Stage 1 (sentence-level contrast) is in contrastive_trrg.py.
+Shapes: B studies, V views, n views of all studies, N image placeholders a view, C clues, L clue tokens, T text tokens,
+D shared width, Dv/Dc/Dt widths of vision, clue and text model.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import AutoModel
+from transformers.cache_utils import Cache
+from transformers.generation import GenerationMixin
+from transformers.utils import ModelOutput
+
+from .clue_trrg import ClueBank, consistency_loss, inject_clues
+from .configuration_trrg import TRRGConfig
+from .connector_trrg import ClueInteraction, MLPConnector
+from .contrastive_trrg import TRRGForContrastivePretraining
+from .encoder_trrg import TRRGClueOutput, TRRGEncoder, TRRGPreTrainedModel
+
+# What only the first step of a generation reads: the image is in the cache afterwards.
+STUDY_INPUTS = ("pixel_values", "image_mask", "clue_scores", "clue_labels")
+CLUE_INPUTS = (
+    "clue_input_ids", "clue_attention_mask", "negative_clue_input_ids", "negative_clue_attention_mask",
+)  # fmt: skip
+
+
+@dataclass
+class TRRGImageFeatures(ModelOutput):
+    """What passes the one door between seeing and reading.
+
+    Attributes:
+        pooler_output: image features `[n, N, Dt]`, one row a placeholder (the name serving engines look for).
+        last_hidden_state: patches `[n, P, Dv]`, None where a study is known only by its clues.
+        clue_scores, clue_logits: `[B, C]`, None where `clue_source` is `"none"`.
+        clue_bank: the encoded clues.
+    """
+
+    pooler_output: torch.Tensor | None = None
+    last_hidden_state: torch.Tensor | None = None
+    clue_scores: torch.Tensor | None = None
+    clue_logits: torch.Tensor | None = None
+    clue_bank: ClueBank | None = None
+
+
+@dataclass
+class TRRGModelOutputWithPast(ModelOutput):
+    """Output of `TRRGModel`: `last_hidden_state [B, T, Dt]`, and what `TRRGImageFeatures` holds."""
+
+    last_hidden_state: torch.Tensor | None = None
+    past_key_values: Cache | None = None
+    hidden_states: tuple[torch.Tensor, ...] | None = None
+    attentions: tuple[torch.Tensor, ...] | None = None
+    image_hidden_states: torch.Tensor | None = None
+    clue_scores: torch.Tensor | None = None
+    clue_logits: torch.Tensor | None = None
+    clue_bank: ClueBank | None = None
+
+
+@dataclass
+class TRRGCausalLMOutputWithPast(ModelOutput):
+    """Output of `TRRGForConditionalGeneration`.
+
+    Attributes:
+        loss: language modelling loss, plus the consistency loss where it is switched on.
+        logits: `[B, T, vocabulary]`.
+        consistency_loss: the second part of `loss` alone.
+        image_hidden_states: `[n, N, Dt]`.
+        clue_scores, clue_logits: `[B, C]`.
+    """
+
+    loss: torch.Tensor | None = None
+    logits: torch.Tensor | None = None
+    past_key_values: Cache | None = None
+    hidden_states: tuple[torch.Tensor, ...] | None = None
+    attentions: tuple[torch.Tensor, ...] | None = None
+    image_hidden_states: torch.Tensor | None = None
+    consistency_loss: torch.Tensor | None = None
+    clue_scores: torch.Tensor | None = None
+    clue_logits: torch.Tensor | None = None
+
+
+class TRRGModel(TRRGEncoder):
+    """Vision tower, clues, connector and language model, without a language modelling head."""
+
+    _keys_to_ignore_on_load_unexpected = [r"^lm_head\.", r"^report_projection\."]
+
+    def __init__(self, config: TRRGConfig) -> None:
+        super().__init__(config)
+        text_width = config.text_config.hidden_size
+        if config.connector == "clue_interaction":
+            clue_width = config.clue_config.hidden_size if config.clue_config is not None else config.projection_dim
+            self.multi_modal_projector: nn.Module = ClueInteraction(config, clue_width)
+        elif config.connector == "mlp":
+            self.multi_modal_projector = MLPConnector(config)
+        else:
+            self.multi_modal_projector = nn.Linear(config.query_transformer_config.hidden_size, text_width)
+        self.language_model = AutoModel.from_config(config.text_config)
+        self.post_init()
+
+    def get_input_embeddings(self) -> nn.Module:
+        return self.language_model.get_input_embeddings()
+
+    def set_input_embeddings(self, value: nn.Module) -> None:
+        self.language_model.set_input_embeddings(value)
+
+    def get_image_features(
+        self,
+        pixel_values: torch.Tensor | None = None,
+        image_mask: torch.Tensor | None = None,
+        clue_input_ids: torch.Tensor | None = None,
+        clue_attention_mask: torch.Tensor | None = None,
+        negative_clue_input_ids: torch.Tensor | None = None,
+        negative_clue_attention_mask: torch.Tensor | None = None,
+        clue_scores: torch.Tensor | None = None,
+        **kwargs: Any,
+    ) -> TRRGImageFeatures:
+        """The one door: what the language model reads of the images and the clues.
+
+        Args:
+            pixel_values: `[B, V, 3, H, W]` (or `[B, 3, H, W]`). None for studies known only by `clue_scores`.
+            image_mask: `[B, V]` bool, False for views that only pad.
+            clue_input_ids, clue_attention_mask, negative_clue_input_ids, negative_clue_attention_mask: `[C, L]`,
+                see `encode_clues`.
+            clue_scores: `[B, C]` in [0, 1], clues given by the caller (corrected, or read from a reference report)
+                instead of those seen in the image.
+
+        Raises:
+            ValueError: neither pixels nor scores, scores of a wrong shape or range, or a connector that needs what is
+                missing.
+        """
+        if kwargs:
+            raise TypeError(f"get_image_features got unknown arguments: {', '.join(sorted(kwargs))}.")
+        config = self.config
+        bank = None
+        if config.uses_clue_encoder:
+            bank = self.encode_clues(
+                clue_input_ids, clue_attention_mask, negative_clue_input_ids, negative_clue_attention_mask
+            )
+        seen = None
+        if pixel_values is not None:
+            seen = self.encode_images(pixel_values, image_mask)
+        elif clue_scores is None or config.connector != "clue_interaction":
+            raise ValueError(
+                "pixel_values is None; expected images, or clue_scores with connector='clue_interaction' "
+                f"(here connector={config.connector!r}, clue_scores {'given' if clue_scores is not None else 'None'})."
+            )
+        logits = None
+        if clue_scores is not None:
+            clue_scores = self._checked_scores(clue_scores, bank, seen)
+            logits = clue_scores.float().clamp(1e-4, 1 - 1e-4).logit()
+        elif config.clue_source != "none":
+            logits, clue_scores = self.score_clues(seen, bank)
+
+        if config.connector == "clue_interaction":
+            features = self._interact(seen, bank, clue_scores)
+        elif config.connector == "mlp":
+            features = self.multi_modal_projector(seen.patches)
+        else:
+            queries = self.query_transformer(seen.patches)
+            features = self.multi_modal_projector(queries.to(self.multi_modal_projector.weight.dtype))
+        return TRRGImageFeatures(
+            pooler_output=features,
+            last_hidden_state=None if seen is None else seen.patches,
+            clue_scores=clue_scores,
+            clue_logits=logits,
+            clue_bank=bank,
+        )
+
+    def _interact(self, seen: Any, bank: ClueBank | None, clue_scores: torch.Tensor | None) -> torch.Tensor:
+        batch = len(clue_scores) if seen is None else len(seen.image_mask)
+        connector = self.multi_modal_projector
+        if bank is None:
+            tokens = connector.no_clue.new_zeros(batch, 0, connector.clue_in.in_features)
+            mask = torch.zeros(batch, 0, dtype=torch.bool, device=tokens.device)
+        else:
+            tokens, mask = inject_clues(
+                bank, clue_scores, self.config.num_selected_clues, self.config.clue_threshold
+            )  # fmt: skip
+        if seen is None:
+            return connector(None, tokens, mask, torch.arange(batch, device=tokens.device))
+        return connector(seen.patches, tokens, mask, seen.study_index)
+
+    def _checked_scores(self, clue_scores: torch.Tensor, bank: ClueBank | None, seen: Any) -> torch.Tensor:
+        if bank is None:
+            raise ValueError(
+                f"clue_scores are given to a model without clue embeddings (clue_source={self.config.clue_source!r}, "
+                f"connector={self.config.connector!r})."
+            )
+        studies = clue_scores.shape[0] if seen is None else len(seen.image_mask)
+        expected = [studies, len(bank.valid)]
+        if list(clue_scores.shape) != expected:
+            raise ValueError(f"clue_scores has the shape {list(clue_scores.shape)}; expected [B, C] = {expected}.")
+        if not bool(((clue_scores >= 0) & (clue_scores <= 1)).all()):
+            raise ValueError("clue_scores holds values outside of [0, 1] (or NaN).")
+        return clue_scores.to(bank.vectors.dtype) * bank.valid
+
+    def forward(
+        self,
+        input_ids: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        position_ids: torch.Tensor | None = None,
+        past_key_values: Cache | None = None,
+        inputs_embeds: torch.Tensor | None = None,
+        pixel_values: torch.Tensor | None = None,
+        image_mask: torch.Tensor | None = None,
+        clue_input_ids: torch.Tensor | None = None,
+        clue_attention_mask: torch.Tensor | None = None,
+        negative_clue_input_ids: torch.Tensor | None = None,
+        negative_clue_attention_mask: torch.Tensor | None = None,
+        clue_scores: torch.Tensor | None = None,
+        **kwargs: Any,
+    ) -> TRRGModelOutputWithPast:
+        """
+        Args:
+            input_ids: `[B, T]` with N placeholders (`config.image_token_id`) for each view.
+            attention_mask: `[B, T]`.
+            pixel_values, image_mask, clue_*, negative_clue_*: see `get_image_features`.
+
+        Raises:
+            ValueError: the number of placeholders differs from the number of image features; both are named.
+        """
+        if (input_ids is None) == (inputs_embeds is None):
+            raise ValueError("expected exactly one of input_ids and inputs_embeds.")
+        image = None
+        if inputs_embeds is None:
+            placeholder = input_ids == self.config.image_token_id
+            # the placeholder's id may lie outside of the embedding table; its row is replaced anyway
+            inputs_embeds = self.get_input_embeddings()(input_ids.masked_fill(placeholder, 0))
+            if pixel_values is not None or clue_scores is not None:
+                image = self.get_image_features(
+                    pixel_values, image_mask, clue_input_ids, clue_attention_mask, negative_clue_input_ids,
+                    negative_clue_attention_mask, clue_scores,
+                )  # fmt: skip
+                features = image.pooler_output.to(inputs_embeds.device, inputs_embeds.dtype)
+                tokens, rows = int(placeholder.sum()), features.shape[0] * features.shape[1]
+                if tokens != rows:
+                    raise ValueError(
+                        f"the text has {tokens} image placeholders, the images have {rows} features "
+                        f"({features.shape[0]} views x {features.shape[1]}); expected one for one."
+                    )
+                inputs_embeds = inputs_embeds.masked_scatter(placeholder[..., None], features)
+            elif input_ids.shape[1] > 1 and bool(placeholder.any()):  # a prompt; single tokens are decoding steps
+                raise ValueError(
+                    f"the text has {int(placeholder.sum())} image placeholders, but there is neither pixel_values "
+                    "nor clue_scores."
+                )
+        elif pixel_values is not None:
+            raise ValueError("inputs_embeds and pixel_values: expected input_ids together with pixel_values.")
+        if (
+            position_ids is None
+            and past_key_values is None
+            and attention_mask is not None
+            and attention_mask.dim() == 2
+        ):
+            position_ids = (attention_mask.long().cumsum(-1) - 1).clamp(min=0)  # left padding moves nothing
+
+        outputs = self.language_model(
+            inputs_embeds=inputs_embeds,
+            attention_mask=attention_mask,
+            position_ids=position_ids,
+            past_key_values=past_key_values,
+            **kwargs,
+        )
+        return TRRGModelOutputWithPast(
+            last_hidden_state=outputs.last_hidden_state,
+            past_key_values=outputs.past_key_values,
+            hidden_states=outputs.hidden_states,
+            attentions=outputs.attentions,
+            image_hidden_states=None if image is None else image.pooler_output,
+            clue_scores=None if image is None else image.clue_scores,
+            clue_logits=None if image is None else image.clue_logits,
+            clue_bank=None if image is None else image.clue_bank,
+        )
+
+
+class TRRGForConditionalGeneration(TRRGPreTrainedModel, GenerationMixin):
+    """Writes the report: `TRRGModel` with a language modelling head, its loss and the consistency loss."""
+
+    _tied_weights_keys = {"lm_head.weight": "model.language_model.embed_tokens.weight"}
+
+    def __init__(self, config: TRRGConfig) -> None:
+        super().__init__(config)
+        self.model = TRRGModel(config)
+        text = config.text_config
+        self.lm_head = nn.Linear(text.hidden_size, text.vocab_size, bias=False)
+        self.report_projection = None
+        if config.uses_consistency_loss and config.uses_clue_encoder:
+            self.report_projection = nn.Linear(text.hidden_size, config.projection_dim)
+        self.post_init()
+
+    def get_input_embeddings(self) -> nn.Module:
+        return self.model.get_input_embeddings()
+
+    def set_input_embeddings(self, value: nn.Module) -> None:
+        self.model.set_input_embeddings(value)
+
+    def get_output_embeddings(self) -> nn.Module:
+        return self.lm_head
+
+    def get_image_features(self, *args: Any, **kwargs: Any) -> TRRGImageFeatures:
+        """See `TRRGModel.get_image_features`."""
+        return self.model.get_image_features(*args, **kwargs)
+
+    def predict_clues(
+        self,
+        pixel_values: torch.Tensor,
+        image_mask: torch.Tensor | None = None,
+        clue_input_ids: torch.Tensor | None = None,
+        clue_attention_mask: torch.Tensor | None = None,
+        negative_clue_input_ids: torch.Tensor | None = None,
+        negative_clue_attention_mask: torch.Tensor | None = None,
+        input_ids: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+    ) -> TRRGClueOutput:
+        """See `TRRGEncoder.predict_clues`. The text inputs are accepted, so that `predict_clues(**inputs)` works on
+        what the processor returns, and do not matter."""
+        return self.model.predict_clues(
+            pixel_values, image_mask, clue_input_ids, clue_attention_mask, negative_clue_input_ids,
+            negative_clue_attention_mask,
+        )  # fmt: skip
+
+    def forward(
+        self,
+        input_ids: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        position_ids: torch.Tensor | None = None,
+        past_key_values: Cache | None = None,
+        inputs_embeds: torch.Tensor | None = None,
+        pixel_values: torch.Tensor | None = None,
+        image_mask: torch.Tensor | None = None,
+        clue_input_ids: torch.Tensor | None = None,
+        clue_attention_mask: torch.Tensor | None = None,
+        negative_clue_input_ids: torch.Tensor | None = None,
+        negative_clue_attention_mask: torch.Tensor | None = None,
+        clue_scores: torch.Tensor | None = None,
+        clue_labels: torch.Tensor | None = None,
+        labels: torch.Tensor | None = None,
+        logits_to_keep: int | torch.Tensor = 0,
+        num_items_in_batch: int | torch.Tensor | None = None,
+        num_studies_in_batch: int | torch.Tensor | None = None,
+        **kwargs: Any,
+    ) -> TRRGCausalLMOutputWithPast:
+        """
+        Args:
+            labels: `[B, T]`, token ids of the report, -100 elsewhere.
+            clue_labels: `[B, C]`, 1 present, 0 absent, anything else unknown; for the consistency loss.
+            logits_to_keep: compute the logits of only the last tokens (0: of all).
+            num_items_in_batch, num_studies_in_batch: target tokens and studies of the whole optimizer step over all
+                ranks, so that accumulated steps weigh every token and study alike. Default: those of this batch.
+            The others: see `TRRGModel`.
+        """
+        outputs = self.model(
+            input_ids=input_ids,
+            attention_mask=attention_mask,
+            position_ids=position_ids,
+            past_key_values=past_key_values,
+            inputs_embeds=inputs_embeds,
+            pixel_values=pixel_values,
+            image_mask=image_mask,
+            clue_input_ids=clue_input_ids,
+            clue_attention_mask=clue_attention_mask,
+            negative_clue_input_ids=negative_clue_input_ids,
+            negative_clue_attention_mask=negative_clue_attention_mask,
+            clue_scores=clue_scores,
+            **kwargs,
+        )
+        hidden = outputs.last_hidden_state
+        keep = slice(-logits_to_keep, None) if isinstance(logits_to_keep, int) and logits_to_keep else slice(None)
+        logits = self.lm_head(hidden[:, keep if isinstance(logits_to_keep, int) else logits_to_keep])
+        if self.config.image_token_id < logits.shape[-1]:  # a report never holds a placeholder
+            logits[..., self.config.image_token_id] = torch.finfo(logits.dtype).min
+
+        loss = consistency = None
+        if labels is not None:
+            loss = self.loss_function(
+                logits=logits,
+                labels=labels,
+                vocab_size=self.config.text_config.vocab_size,
+                num_items_in_batch=num_items_in_batch,
+            )
+            if self.report_projection is not None and outputs.clue_logits is not None:
+                consistency = self._consistency(outputs, labels, clue_labels)
+                consistency = consistency.sum() / (num_studies_in_batch or len(consistency))
+                loss = loss + consistency
+        return TRRGCausalLMOutputWithPast(
+            loss=loss,
+            logits=logits,
+            past_key_values=outputs.past_key_values,
+            hidden_states=outputs.hidden_states,
+            attentions=outputs.attentions,
+            image_hidden_states=outputs.image_hidden_states,
+            consistency_loss=consistency,
+            clue_scores=outputs.clue_scores,
+            clue_logits=outputs.clue_logits,
+        )
+
+    def _consistency(
+        self, outputs: TRRGModelOutputWithPast, labels: torch.Tensor, clue_labels: torch.Tensor | None
+    ) -> torch.Tensor:
+        """The clue posterior of the report, read from the mean hidden state of its tokens, against the image's: `[B]`."""
+        report = (labels != -100).to(outputs.last_hidden_state.dtype)[..., None]
+        mean = (outputs.last_hidden_state * report).sum(1) / report.sum(1).clamp(min=1)
+        report_vectors = nn.functional.normalize(self.report_projection(mean), dim=-1)
+        bank = outputs.clue_bank
+        return consistency_loss(
+            outputs.clue_logits,
+            self.model.scale * report_vectors @ bank.directions().T,
+            clue_labels,
+            bank.valid,
+            self.config.clue_scoring if self.config.clue_source == "zero_shot" else "pairwise",
+            self.config.consistency_kl_weight,
+            self.config.consistency_bce_weight,
+        )
+
+    def prepare_inputs_for_generation(
+        self, input_ids: torch.Tensor, use_cache: bool = True, is_first_iteration: bool = False, **kwargs: Any
+    ) -> dict[str, Any]:
+        inputs = super().prepare_inputs_for_generation(
+            input_ids, use_cache=use_cache, is_first_iteration=is_first_iteration, **kwargs
+        )  # fmt: skip
+        if use_cache and not is_first_iteration:
+            for name in (*STUDY_INPUTS, *CLUE_INPUTS):
+                inputs.pop(name, None)
+        return inputs
+
+    def _expand_inputs_for_generation(
+        self,
+        expand_size: int = 1,
+        is_encoder_decoder: bool = False,
+        input_ids: torch.Tensor | None = None,
+        **kwargs: Any,
+    ) -> tuple[torch.Tensor, dict[str, Any]]:
+        # Beams repeat the studies, not the clues: all beams look at the same clue list.
+        clues = {name: kwargs.pop(name) for name in CLUE_INPUTS if name in kwargs}
+        input_ids, kwargs = super()._expand_inputs_for_generation(
+            expand_size=expand_size, is_encoder_decoder=is_encoder_decoder, input_ids=input_ids, **kwargs
+        )  # fmt: skip
+        return input_ids, {**kwargs, **clues}
+
+
+__all__ = ["TRRGForConditionalGeneration", "TRRGForContrastivePretraining", "TRRGModel"]

@@ -1,0 +1,82 @@
+"""TRRGConfig: presets of the published size, and every illegal value refused by name."""
+
+import pytest
+import torch
+from peft import LoraConfig, get_peft_model
+
+from configuration_trrg import TRRGConfig
+from modeling_trrg import TRRGForConditionalGeneration
+
+LINEAR = r".*language_model.*\.(q|k|v|o|gate|up|down)_proj|lm_head"
+Q_AND_V = r".*language_model.*\.(q|v)_proj"
+
+
+def trainable(model: torch.nn.Module) -> int:
+    return sum(p.numel() for p in model.parameters() if p.requires_grad)
+
+
+@pytest.mark.parametrize(
+    ("preset", "placeholders"), [("trrg", 96), ("maira1", 1369), ("radialog", 32), ("trrg-small", 32)]
+)
+def test_presets_have_the_published_number_of_placeholders(preset, placeholders):
+    assert TRRGConfig.from_preset(preset).num_image_tokens == placeholders
+
+
+@pytest.mark.parametrize(
+    ("preset", "rank", "targets", "expected"),
+    [("trrg", 16, LINEAR, 42_520_576), ("radialog", 8, Q_AND_V, 4_194_304), ("maira1", 8, Q_AND_V, 4_194_304)],
+)
+def test_lora_of_the_presets_trains_as_many_parameters_as_published(preset, rank, targets, expected):
+    with torch.device("meta"):
+        model = TRRGForConditionalGeneration(TRRGConfig.from_preset(preset))
+        assert trainable(get_peft_model(model, LoraConfig(r=rank, target_modules=targets))) == expected
+
+
+def test_seven_billion_parameters_are_there():
+    with torch.device("meta"):
+        model = TRRGForConditionalGeneration(TRRGConfig.from_preset("trrg"))
+    sizes = {name: sum(p.numel() for p in part.parameters()) for name, part in model.model.named_children()}
+    assert sizes["language_model"] + model.lm_head.weight.numel() == 7_241_732_096  # Mistral-7B
+    assert 86e6 < sizes["vision_tower"] < 88e6  # Swin-B
+    assert 107e6 < sizes["clue_encoder"] < 109e6  # Bio_ClinicalBERT without its pooler
+
+
+def test_round_trip(tiny_config, tmp_path):
+    config = tiny_config("trrg", clue_threshold=0.25, clue_token_ids=[[5, 6]], negative_clue_token_ids=[[5, 7]])
+    config.save_pretrained(tmp_path)
+    again = TRRGConfig.from_pretrained(tmp_path)
+    assert again.to_dict() == config.to_dict()
+    assert again.auto_map["AutoModel"] == "modeling_trrg.TRRGModel"
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ({"connector": "qformer"}, ["connector", "qformer", "clue_interaction", "mlp", "query_transformer"]),
+        ({"clue_source": "oracle"}, ["clue_source", "oracle", "zero_shot", "classifier", "none"]),
+        ({"clue_scoring": "cosine"}, ["clue_scoring", "cosine", "softmax", "pairwise"]),
+        ({"image_size": "224"}, ["image_size", "int", "224"]),
+        ({"patch_grid": 0}, ["patch_grid", "0", "at least 1"]),
+        ({"num_query_tokens": 7}, ["num_query_tokens", "7", "even"]),
+        ({"num_interaction_heads": 3}, ["num_interaction_heads", "3", "projection_dim=16"]),
+        ({"clue_threshold": 1.0}, ["clue_threshold", "1.0", "[0, 1)"]),
+        ({"consistency_kl_weight": -1.0}, ["consistency_kl_weight", "-1.0", "0 or more"]),
+        ({"clue_config": None}, ["clue_config", "None", "clue encoder"]),
+        ({"vision_config": {"model_type": "vgg99"}}, ["vision_config", "vgg99", "timm_wrapper"]),
+        ({"connector": "query_transformer"}, ["query_transformer_config", "None"]),
+        ({"vision_pooling": "cls", "num_prefix_tokens": 0}, ["num_prefix_tokens", "cls"]),
+        ({"clue_token_ids": [[1]]}, ["clue_token_ids", "negative_clue_token_ids"]),
+    ],
+)
+def test_illegal_values_are_refused_by_name(tiny_config, override, words):
+    with pytest.raises(Exception) as error:
+        tiny_config("trrg", **override)
+    for word in words:
+        assert word in str(error.value)
+
+
+def test_unknown_presets_and_fields_are_refused():
+    with pytest.raises(ValueError, match="preset is 'gpt'; expected one of trrg, maira1"):
+        TRRGConfig.from_preset("gpt")
+    with pytest.raises(ValueError, match="unknown fields for the preset 'trrg': conector"):
+        TRRGConfig.from_preset("trrg", conector="mlp")
