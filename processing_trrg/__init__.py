@@ -1,0 +1,35 @@
+"""How studies become tensors and tensors become reports. Importing this package registers the processors."""
+
+from transformers import AutoImageProcessor, AutoProcessor
+
+from configuration_trrg import TRRGConfig
+from processing_trrg.batch_trrg import StudyBatch, StudyError
+from processing_trrg.image_processing_trrg import TRRGImageProcessor
+from processing_trrg.image_trrg import RadiographError, list_views, read_radiograph
+from processing_trrg.processing_trrg import TRRGProcessor
+from processing_trrg.prompt_trrg import CHEXPERT_14, PromptError, check_clues, correction_request, follow_up
+from processing_trrg.report_trrg import ClueScore, Report, report_text, split_report
+
+AutoImageProcessor.register(
+    TRRGConfig, image_processor_classes=dict.fromkeys(("pil", "torchvision"), TRRGImageProcessor), exist_ok=True
+)
+AutoProcessor.register(TRRGConfig, TRRGProcessor, exist_ok=True)
+
+__all__ = [
+    "CHEXPERT_14",
+    "ClueScore",
+    "PromptError",
+    "RadiographError",
+    "Report",
+    "StudyBatch",
+    "StudyError",
+    "TRRGImageProcessor",
+    "TRRGProcessor",
+    "check_clues",
+    "correction_request",
+    "follow_up",
+    "list_views",
+    "read_radiograph",
+    "report_text",
+    "split_report",
+]

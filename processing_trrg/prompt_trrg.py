@@ -1,0 +1,218 @@
+"""What is said to the language model and to the clue encoder: pure strings, no tensors.
+
+The structure of each style follows what is known of its paper and code; the wording is ours.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Literal, get_args
+
+CHEXPERT_14 = (
+    "No Finding",
+    "Enlarged Cardiomediastinum",
+    "Cardiomegaly",
+    "Lung Opacity",
+    "Lung Lesion",
+    "Edema",
+    "Consolidation",
+    "Pneumonia",
+    "Atelectasis",
+    "Pneumothorax",
+    "Pleural Effusion",
+    "Pleural Other",
+    "Fracture",
+    "Support Devices",
+)
+# Names that do not read well after "There is".
+CLUE_SENTENCES = {
+    "No Finding": ("There is no abnormal finding.", "There is an abnormal finding."),
+    "Enlarged Cardiomediastinum": (
+        "There is an enlarged cardiomediastinum.",
+        "There is no enlarged cardiomediastinum.",
+    ),
+    "Pleural Other": ("There is another pleural abnormality.", "There is no other pleural abnormality."),
+    "Support Devices": ("There are support devices.", "There are no support devices."),
+}
+
+PromptStyle = Literal["trrg", "maira1", "radialog"]
+PROMPT_STYLES = get_args(PromptStyle)
+
+SYSTEM = {
+    "maira1": "You are a radiology assistant who interprets chest X-rays.",
+    "radialog": (
+        "This is a conversation between a user and an AI assistant with the experience of a radiologist. "
+        "The assistant's answers are professional, detailed and polite."
+    ),
+}
+REQUEST = {
+    "trrg": "Please write a complete and detailed diagnostic report of this chest X-ray study.",
+    "maira1": "Describe the findings of this chest X-ray.",
+    "radialog": (
+        "Acting as a radiologist, write the findings section of the report of this chest X-ray from the image and the "
+        "predicted findings. Write in a radiologist's style, as one flowing text without a list. Be concise, and give "
+        "neither explanations nor reasons."
+    ),
+}
+
+
+class PromptError(ValueError):
+    """A text that cannot become a prompt; the message names the field and what was expected."""
+
+
+def default_clues() -> list[dict[str, str]]:
+    """The 14 CheXpert observations, each with its positive and its negative sentence."""
+    return check_clues(CHEXPERT_14)
+
+
+def check_clues(clues: Iterable[str | Mapping[str, str]]) -> list[dict[str, str]]:
+    """Clues as dicts of name, positive and negative sentence; a bare name gets "There is ..." and "There is no ...".
+
+    Raises:
+        ValueError: no clue, a blank or repeated name, a blank sentence, or a sentence equal to its negation.
+    """
+    if isinstance(clues, str):
+        raise ValueError(f"clues: expected a list of names, got one string {clues!r}")
+    checked: list[dict[str, str]] = []
+    for clue in clues:
+        if isinstance(clue, str):
+            name = clue.strip()
+            sentences = (f"There is {name.lower()}.", f"There is no {name.lower()}.")
+            positive, negative = CLUE_SENTENCES.get(name, sentences)
+            clue = {"name": name, "positive": positive, "negative": negative}
+        if not isinstance(clue, Mapping) or set(clue) != {"name", "positive", "negative"}:
+            raise ValueError(f"clues: expected a name, or a dict of name, positive and negative, got {clue!r}")
+        for field, value in clue.items():
+            if not isinstance(value, str) or not value.strip():
+                raise ValueError(f"clues: the {field} of clue {len(checked)} is blank: {value!r}")
+        if clue["positive"] == clue["negative"]:
+            raise ValueError(f"clues: {clue['name']!r} has the same positive and negative sentence")
+        checked.append(dict(clue))
+    if not checked:
+        raise ValueError("clues: the list is empty, at least one clue is needed")
+    names = [clue["name"].lower() for clue in checked]
+    repeated = sorted({name for name in names if names.count(name) > 1}) if len(set(names)) < len(names) else []
+    if repeated:
+        raise ValueError(f"clues: names must differ, repeated: {', '.join(repeated)}")
+    return checked
+
+
+def findings_sentence(names: Sequence[str]) -> str:
+    """RaDialog's classifier findings in words: lower case, joined by commas.
+
+    "No Finding" is dropped when anything but Support Devices is positive beside it; the empty case is said in words.
+    """
+    if set(names) - {"No Finding", "Support Devices"}:
+        names = [name for name in names if name != "No Finding"]
+    return f"Predicted findings: {', '.join(name.lower() for name in names) or 'no common findings'}."
+
+
+def report_messages(
+    style: PromptStyle,
+    num_views: int,
+    *,
+    indication: str | None = None,
+    technique: str | None = None,
+    comparison: str | None = None,
+    prior_report: str | None = None,
+    predicted_findings: Sequence[str] | None = None,
+    question: str | None = None,
+) -> list[dict[str, Any]]:
+    """The first turns of a chat about one study: the request for a report, or `question`. Blank fields leave no trace.
+
+    Raises:
+        PromptError: `predicted_findings` with a style that does not say them.
+    """
+    if predicted_findings is not None and style != "radialog":
+        raise PromptError(f"predicted_findings: only the prompt style 'radialog' says them, this one is {style!r}")
+    request = _said(question) or REQUEST[style]
+    if style == "maira1" and not _said(question) and _said(indication):
+        request = f"{REQUEST[style].rstrip('.')}, given this indication: {_said(indication)}"
+        indication = None
+    fields = {
+        "Indication": indication,
+        "Technique": technique,
+        "Comparison": comparison,
+        "Prior report": prior_report,
+    }
+    parts = [f"{name}: {_said(text)}" for name, text in fields.items() if _said(text)]
+    parts.append(request)
+    images: list[dict[str, str]] = [{"type": "image"}] * num_views
+    if style == "radialog":
+        if predicted_findings is not None:
+            parts.insert(0, findings_sentence(predicted_findings))
+        content = [_text("Image information: "), *images, _text(". " + "\n".join(parts))]
+    else:
+        content = [*images, _text("\n".join(parts))]
+    messages = [{"role": "user", "content": content}]
+    if style in SYSTEM:
+        messages.insert(0, {"role": "system", "content": [_text(SYSTEM[style])]})
+    return messages
+
+
+def follow_up(messages: Sequence[Mapping[str, Any]], reply: str, request: str) -> list[dict[str, Any]]:
+    """The chat so far, the model's reply and the user's next request."""
+    return [
+        *map(dict, messages),
+        {"role": "assistant", "content": [_text(reply)]},
+        {"role": "user", "content": [_text(request)]},
+    ]
+
+
+def correction_request(missing: Sequence[str], wrong: Sequence[str]) -> str | None:
+    """RaDialog's correction turn: what the report left out and what it should not say. None: nothing to correct.
+
+    "No Finding" is never named.
+    """
+    add = ", ".join(name.lower() for name in missing if name != "No Finding")
+    remove = ", ".join(name.lower() for name in wrong if name != "No Finding")
+    if add and remove:
+        return f"Please correct the report: add {add} and take out {remove}. Change nothing else."
+    if remove:
+        return f"There is no {remove} in this patient. Please correct the report and change nothing else."
+    if add:
+        return f"There is also {add} in this patient. Please correct the report and change nothing else."
+    return None
+
+
+def default_chat_template(style: PromptStyle, image_token: str) -> str:
+    """The Jinja chat template of a style: R2GenGPT's Human/Assistant turns for TRRG, Vicuna's for MAIRA-1 and RaDialog.
+
+    Special tokens are written here and nowhere else: prompts are tokenised without adding any.
+    """
+    if style == "trrg":
+        image, user, assistant, between = f"<Img>{image_token}</Img> ", "Human: ", "Assistant:", "\\n"
+    else:
+        image, user, assistant, between = image_token + (" " if style == "maira1" else ""), "USER: ", "ASSISTANT:", " "
+    return (
+        "{%- macro said(content) -%}"
+        "{%- if content is string -%}{{ content }}{%- else -%}{%- for item in content -%}"
+        "{%- if item.type == 'image' -%}{{ '" + image + "' }}{%- else -%}{{ item.text }}{%- endif -%}"
+        "{%- endfor -%}{%- endif -%}"
+        "{%- endmacro -%}"
+        "{{- bos_token -}}"
+        "{%- for message in messages -%}"
+        "{%- if message.role == 'system' -%}{{ said(message.content) + '" + between + "' }}"
+        "{%- elif message.role == 'user' -%}{{ '" + user + "' + said(message.content) + '" + between + "' }}"
+        "{%- elif message.role == 'assistant' -%}{{ '" + assistant + " ' + said(message.content) + eos_token }}"
+        "{%- else -%}{{ raise_exception('roles are system, user and assistant, got ' + message.role) }}{%- endif -%}"
+        "{%- endfor -%}"
+        "{%- if add_generation_prompt -%}{{ '" + assistant + "' }}{%- endif -%}"
+    )
+
+
+def refuse_special_tokens(field: str, text: str, special_tokens: Iterable[str]) -> None:
+    """A typed `<image>` or `</s>` would be read as a picture or as the end of the prompt.
+
+    Raises:
+        PromptError: `text` holds one.
+    """
+    for token in special_tokens:
+        if token in text:
+            raise PromptError(f"{field}: the text holds the special token {token!r}, which only the processor writes")
+
+
+def _said(text: str | None) -> str:
+    return text.strip() if text else ""
+
+
+def _text(text: str) -> dict[str, str]:
+    return {"type": "text", "text": text}

@@ -1,0 +1,111 @@
+"""A report as it comes out: its sections, the clues behind it, and what is missing from it."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+
+# "Incidental findings: ..." inside a sentence is no heading, so "findings" counts at a start or with a capital only.
+_HEADING = re.compile(r"(?:\b(?i:impression)|\b(?:Findings|FINDINGS)|(?:^|(?<=[.!?\n]))\s*(?i:findings))\s*:\s*")
+
+
+@dataclass
+class ClueScore:
+    """One clue of one study.
+
+    Attributes:
+        score: between 0 and 1.
+        evidence: `[V, h, w]`, the similarity of every patch of every view to the clue; None when it was not computed.
+    """
+
+    name: str
+    score: float
+    evidence: np.ndarray | None = None
+
+
+@dataclass
+class Report:
+    """One study's report.
+
+    Attributes:
+        findings: the findings section; empty when the text has none.
+        impression: the impression section; None when the text has none.
+        text: all that was generated, unchanged but for surrounding blanks.
+        clues: sorted by score, highest first; empty when none were given.
+        complete: whether the model ended the report itself; False when it was cut at the length limit, None if unknown.
+    """
+
+    findings: str
+    impression: str | None
+    text: str
+    clues: list[ClueScore] = field(default_factory=list)
+    complete: bool | None = None
+
+    @property
+    def missing(self) -> list[str]:
+        """The sections that the text does not have."""
+        return [name for name in ("findings", "impression") if not getattr(self, name)]
+
+    def to_dict(self, evidence: bool = False) -> dict[str, Any]:
+        """Ready for `json.dumps`; with `evidence`, the maps as nested lists too (V x h x w numbers a clue)."""
+        clues: list[dict[str, Any]] = []
+        for clue in self.clues:
+            clues.append({"name": clue.name, "score": clue.score})
+            if evidence:
+                clues[-1]["evidence"] = None if clue.evidence is None else clue.evidence.tolist()
+        return {
+            "findings": self.findings,
+            "impression": self.impression,
+            "text": self.text,
+            "missing": self.missing,
+            "complete": self.complete,
+            "clues": clues,
+        }
+
+
+def report_text(findings: str | None, impression: str | None) -> str:
+    """The text a model learns to write: "Findings: ... Impression: ...", a missing part left out.
+
+    Raises:
+        ValueError: both parts are missing.
+    """
+    parts = [
+        f"{name}: {text.strip()}"
+        for name, text in (("Findings", findings), ("Impression", impression))
+        if text and text.strip()
+    ]
+    if not parts:
+        raise ValueError("a report needs findings or an impression, both are missing")
+    return " ".join(parts)
+
+
+def split_report(text: str) -> tuple[str, str | None]:
+    """Generated text -> findings and impression. Text before any heading is findings; a repeated heading goes on.
+
+    Returns:
+        findings, empty when there are none, and the impression, None when there is none.
+    """
+    sections: dict[str, list[str]] = {"findings": [], "impression": []}
+    name, start = "findings", 0
+    for heading in _HEADING.finditer(text):
+        sections[name].append(text[start : heading.start()].strip())
+        name, start = heading.group().strip(" :\n\t").lower(), heading.end()
+    sections[name].append(text[start:].strip())
+    findings = " ".join(part for part in sections["findings"] if part)
+    impression = " ".join(part for part in sections["impression"] if part)
+    return findings, impression or None
+
+
+def sorted_clues(clues, row: int, names: Sequence[str], image_mask: torch.Tensor | None) -> list[ClueScore]:
+    """The clues of one study of a model's `TRRGClueOutput`, highest score first."""
+    maps = None if clues.evidence_maps is None else clues.evidence_maps[row].detach().float().cpu()
+    if maps is not None and image_mask is not None:
+        maps = maps[image_mask[row].cpu()]
+    scored = [
+        ClueScore(name, score, None if maps is None else maps[:, clue].numpy())
+        for clue, (name, score) in enumerate(zip(names, clues.clue_scores[row].tolist(), strict=True))
+    ]
+    return sorted(scored, key=lambda clue: clue.score, reverse=True)
