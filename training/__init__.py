@@ -1,0 +1,1 @@
+"""How TRRG learns: stages, data and synthetic phantoms."""
