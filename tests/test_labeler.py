@@ -1,0 +1,422 @@
+"""The report labeler: negation, doubt, scope, sections, bad input, time, and the published samples and gold labels."""
+
+import doctest
+import itertools
+import json
+import time
+from concurrent.futures import ProcessPoolExecutor
+
+import pytest
+
+from evaluation import label_table, labeler
+from evaluation.labeler import (
+    CHEXPERT_14,
+    Mention,
+    explain_report,
+    forget_sentences,
+    label_report,
+    label_reports,
+    mentions,
+)
+from evaluation.labeler_scan import SCANNER, TERMS
+from evaluation.labeler_scope import _METHODS
+from evaluation.labeler_text import split_sentences
+
+SHORT = {
+    "none": "No Finding",
+    "ecm": "Enlarged Cardiomediastinum",
+    "heart": "Cardiomegaly",
+    "opacity": "Lung Opacity",
+    "lesion": "Lung Lesion",
+    "edema": "Edema",
+    "cons": "Consolidation",
+    "pna": "Pneumonia",
+    "atel": "Atelectasis",
+    "ptx": "Pneumothorax",
+    "eff": "Pleural Effusion",
+    "pleura": "Pleural Other",
+    "fx": "Fracture",
+    "dev": "Support Devices",
+}
+
+
+def said(text: str | None) -> dict[str, int]:
+    """The labels that are not None."""
+    return {name: value for name, value in label_report(text).items() if value is not None}
+
+
+def expect(**labels: int) -> dict[str, int]:
+    return {SHORT[short]: value for short, value in labels.items()}
+
+
+NEGATION = [
+    ("No effusion or pneumothorax.", expect(none=1, eff=0, ptx=0)),
+    ("no pleural effusion or pneumothorax .", expect(none=1, eff=0, ptx=0)),
+    ("No consolidation, effusion, edema, or pneumothorax.", expect(none=1, cons=0, eff=0, edema=0, ptx=0)),
+    ("Lungs are clear of consolidation and free of edema.", expect(none=1, cons=0, edema=0)),
+    ("Negative for pneumonia.", expect(none=1, pna=0)),
+    ("Neither an effusion nor a pneumothorax is seen.", expect(none=1, eff=0, ptx=0)),
+    ("There is not a pneumothorax.", expect(none=1, ptx=0)),
+    ("Absence of effusion.", expect(none=1, eff=0)),
+    ("The lungs do not demonstrate consolidation or nodules.", expect(none=1, cons=0, lesion=0)),
+    ("Effusion is not seen and pneumothorax is absent.", expect(none=1, eff=0, ptx=0)),
+    ("Effusion or pneumothorax is not identified.", expect(none=1, eff=0, ptx=0)),
+    ("Pneumothorax: none.", expect(none=1, ptx=0)),
+    ("Effusion: No", expect(none=1, eff=0)),
+    ("No new consolidation.", expect(none=1, cons=0)),
+    ("No large effusion.", expect(none=1, eff=0)),
+    ("No suspicious nodules or masses.", expect(none=1, lesion=0)),
+    ("Without opacity to suggest pneumonia.", expect(none=1, opacity=0, pna=0)),
+    ("Scarring rather than pneumonia.", expect(opacity=1, pna=0)),
+    ("No acute or displaced rib fracture.", expect(none=1, fx=0)),
+    ("No areas of consolidation are seen to suggest pneumonia.", expect(none=1, cons=0, pna=0)),
+    ("Neither lung shows consolidation.", expect(none=1, cons=0)),
+    ("No infiltrates, effusions or masses.", expect(none=1, opacity=0, eff=0, lesion=0)),
+]
+
+SCOPE_ENDS = [
+    ("No effusion but mild edema.", expect(eff=0, edema=1)),
+    ("No effusion, however there is a pneumothorax.", expect(eff=0, ptx=1)),
+    ("No effusion although the heart is enlarged.", expect(eff=0, heart=1)),
+    ("No effusion; heart is enlarged.", expect(eff=0, heart=1)),
+    ("No pneumothorax, small left effusion.", expect(ptx=0, eff=1)),
+    ("No pneumothorax and moderate cardiomegaly.", expect(ptx=0, heart=1)),
+    ("No edema with stable effusion.", expect(edema=0, eff=1)),
+    ("No pneumothorax is seen, bibasilar atelectasis.", expect(ptx=0, atel=1)),
+    ("Cardiomegaly without edema.", expect(heart=1, edema=0)),
+    ("No pneumothorax and the heart is enlarged.", expect(ptx=0, heart=1)),
+    ("No effusion, possible pneumonia.", expect(eff=0, pna=-1)),
+    ("Effusion is unchanged, pneumothorax is not seen.", expect(eff=1, ptx=0)),
+    ("No pneumothorax after placement of a chest tube.", expect(none=1, ptx=0, dev=1)),
+    ("A small effusion on the left and no effusion on the right.", expect(eff=1)),
+    ("No pneumothorax.Small effusion.2.3 cm nodule.", expect(ptx=0, eff=1, lesion=1)),
+]
+
+HISTORY = [
+    ("The left effusion has resolved.", expect(none=1, eff=0)),
+    ("Interval resolution of the effusion.", expect(none=1, eff=0)),
+    ("Resolved pneumothorax.", expect(none=1, ptx=0)),
+    ("The previously seen nodule is not identified.", expect(none=1, lesion=0)),
+    ("Right effusion is no longer present.", expect(none=1, eff=0)),
+    ("No longer seen is the apical pneumothorax.", expect(none=1, ptx=0)),
+    ("The pneumonia has cleared.", expect(none=1, pna=0)),
+    ("Interval removal of the chest tube.", expect(none=1, dev=0)),
+    ("The right picc line has been removed.", expect(none=1, dev=0)),
+    ("No change in the effusion.", expect(eff=1)),
+    ("No significant interval change in the moderate effusion.", expect(eff=1)),
+    ("Small pneumothorax, not significantly changed.", expect(ptx=1)),
+    ("The effusion has not resolved.", expect(eff=1)),
+    ("Near complete resolution of the effusion.", expect(eff=1)),
+    ("Effusion is no longer as large.", expect(eff=1)),
+    ("The effusion has nearly completely resolved.", expect(eff=1)),
+    ("Improved edema.", expect(edema=1)),
+    ("Small effusion not seen on the lateral view.", expect(eff=1)),
+    ("Nodule not seen previously.", expect(lesion=1)),
+    ("History of pneumonia.", expect(none=1)),
+    ("Follow-up film to exclude a mass.", expect(none=1)),
+    ("If there is concern for pneumonia, a lateral film may help.", expect(none=1)),
+    ("Old healed rib fractures.", expect(fx=1)),
+]
+
+DOUBT = [
+    ("Pneumonia cannot be excluded.", expect(pna=-1)),
+    ("Cannot exclude a small effusion.", expect(eff=-1)),
+    ("Opacity may represent atelectasis or pneumonia.", expect(opacity=1, atel=-1, pna=-1)),
+    ("Possible rib fracture.", expect(fx=-1)),
+    ("Blunting suggests a small effusion.", expect(eff=-1)),
+    ("Findings concerning for edema.", expect(edema=-1)),
+    ("Small effusion is suspected.", expect(eff=-1)),
+    ("Consider pneumonia.", expect(pna=-1)),
+    ("Question of a nodule.", expect(lesion=-1)),
+    ("?pneumonia at the left base", expect(pna=-1)),
+    ("Atelectasis, less likely pneumonia.", expect(atel=1, pna=-1)),
+    ("Likely atelectasis, although pneumonia is not excluded.", expect(atel=1, pna=-1)),
+    ("Opacity consistent with pneumonia.", expect(opacity=1, pna=1)),
+    ("Opacity most suggestive of pneumonia.", expect(opacity=1, pna=1)),
+    ("Atelectasis or scarring at the base.", expect(atel=1, opacity=1)),
+    ("Atelectasis versus pneumonia.", expect(atel=1, pna=-1)),
+    ("Atelectasis vs. pneumonia.", expect(atel=1, pna=-1)),
+    ("Effusion or pneumothorax.", expect(eff=-1, ptx=-1)),
+    ("Effusion is small if present.", expect(eff=-1)),
+    ("It is unlikely that this is pneumonia.", expect(pna=-1)),
+    ("Atelectasis is favored over pneumonia.", expect(atel=1, pna=-1)),
+    ("Pneumonia?", expect(pna=-1)),
+    ("Can\u2019t exclude edema.", expect(edema=-1)),
+]
+
+DOUBLE_NEGATION = [
+    ("It is not without effusion.", expect(eff=1)),
+    ("The chest is not free of edema.", expect(edema=1)),
+    ("No lack of opacity.", expect(opacity=1)),
+    ("Pneumothorax is not excluded.", expect(ptx=-1)),
+]
+
+HEART = [
+    ("Heart size is normal.", expect(none=1, heart=0)),
+    ("Heart is not enlarged.", expect(none=1, heart=0)),
+    ("Heart size normal and lungs clear", expect(none=1, heart=0)),
+    ("Enlarged heart.", expect(heart=1)),
+    ("Large heart.", expect(heart=1)),
+    ("The heart is large.", expect(heart=1)),
+    ("The cardiac silhouette is mildly enlarged.", expect(heart=1)),
+    ("Mild enlargement of the cardiac silhouette.", expect(heart=1)),
+    ("Enlargement of the heart, mediastinal contours are stable.", expect(heart=1)),
+    ("Heart size is at the upper limits of normal.", expect(none=1, heart=0)),
+    ("Borderline heart size.", expect(heart=1)),
+    ("The heart may be enlarged.", expect(heart=-1)),
+    ("The heart is normal and the aorta is enlarged.", expect(heart=0)),
+    ("Normal heart size and mediastinal contours.", expect(none=1, heart=0, ecm=0)),
+    ("The heart and mediastinum are unremarkable.", expect(none=1, heart=0, ecm=0)),
+    ("Heart: enlarged. Mediastinum: normal.", expect(heart=1, ecm=0)),
+    ("The mediastinum is widened.", expect(ecm=1)),
+    ("Enlarged cardiomediastinal silhouette.", expect(ecm=1, heart=1)),
+    ("The cardiac and mediastinal contours are normal.", expect(none=1, ecm=0)),
+    ("The cardiomediastinal silhouette is stable.", expect(none=1)),
+    ("No cardiac enlargement.", expect(none=1, heart=0)),
+    ("No change of the heart, which is enlarged.", expect(heart=1)),
+    ("Mediastinal lymph nodes are enlarged.", expect()),
+]
+
+PHRASES = [
+    ("Left effusion", expect(eff=1)),  # no verb
+    ("No pericardial effusion.", expect(none=1)),
+    ("Mass effect on the trachea.", expect(none=1)),
+    ("Massive effusion.", expect(eff=1)),
+    ("Hydropneumothorax on the right.", expect(ptx=1, eff=1)),
+    ("Left lower lobe collapse.", expect(atel=1)),
+    ("Calcified nodule.", expect(lesion=1)),
+    ("Calcified granuloma.", expect()),
+    ("Biapical pleural-parenchymal scarring.", expect(pleura=1)),
+    ("Endotracheal tube in good position.", expect(none=1, dev=1)),
+    ("Emphysema without acute process.", expect()),
+    ("There are no XXXX of an effusion.", expect(none=1, eff=0)),
+    ("XXXX opacity, XXXX atelectasis.", expect(opacity=1, atel=1)),
+    ("No ___ effusion.", expect(none=1, eff=0)),
+]
+
+
+@pytest.mark.parametrize(
+    ("text", "labels"),
+    NEGATION + SCOPE_ENDS + HISTORY + DOUBT + DOUBLE_NEGATION + HEART + PHRASES,
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_sentence(text, labels):
+    assert said(text) == labels
+
+
+def test_the_example_of_the_module_holds():
+    assert doctest.testmod(labeler) == (0, 2)
+
+
+def test_every_label_is_there_and_in_order():
+    assert tuple(label_report("Small effusion.")) == CHEXPERT_14
+
+
+@pytest.mark.parametrize("style", [str.lower, str.upper, lambda t: t.replace(".", " .").replace(",", " ,").lower()])
+def test_writing_style_does_not_matter(style):
+    for text, labels in NEGATION + DOUBT + HISTORY + HEART:
+        if ".2" not in text and "vs." not in text:
+            assert said(style(text)) == labels, text
+
+
+def test_present_wins_over_uncertain_over_absent():
+    assert said("No effusion. Possible effusion.") == expect(eff=-1)
+    assert said("Small effusion. No effusion. Possible effusion.") == expect(eff=1)
+    assert said("Findings: No effusion. Impression: Small effusion.") == expect(eff=1)
+    assert said("Findings: Small effusion. Impression: No large effusion.") == expect(eff=1)
+
+
+def test_no_finding_is_blocked_by_any_abnormality_but_not_by_devices():
+    assert said("Lungs are clear. Pacemaker in place.") == expect(none=1, dev=1)
+    assert said("Lungs are clear. Scoliosis.") == {}
+    assert said("Lungs are clear. Possible scoliosis.") == {}
+    assert said("Lungs are clear. No scoliosis.") == expect(none=1)
+
+
+SECTIONS = """FINAL REPORT
+ INDICATION:  Man with cough, ?pneumonia
+
+ COMPARISON:  Film with effusion.
+
+ FINDINGS:
+
+ The heart is normal in size and shape. There is no
+ effusion. Since the film of the day before, removal of the
+ PICC.
+ Old rib fractures.
+
+ IMPRESSION:  1. Mild edema.  2. No pneumothorax.
+
+ RECOMMENDATION: CT for the nodule.
+"""
+
+
+def test_only_findings_and_impression_count():
+    assert said(SECTIONS) == expect(heart=0, eff=0, dev=0, fx=1, edema=1, ptx=0)
+    assert {m.section for m in mentions(SECTIONS)} == {"findings", "impression"}
+    flat = "INDICATION: rule out edema COMPARISON: prior effusion FINDINGS: small nodule IMPRESSION: nodule"
+    assert said(flat) == expect(lesion=1)
+    assert said("indication : pneumonia . findings : no effusion . impression : normal .") == expect(none=1, eff=0)
+    assert said("History: pneumonia\n\nSmall effusion.") == expect(eff=1)  # a blank line ends what is not counted
+    assert said("Limited comparison: small effusion.") == expect(eff=1)
+
+
+def test_lines_are_items_unless_they_are_wrapped():
+    assert said("No effusion\nCardiomegaly\nMild edema") == expect(eff=0, heart=1, edema=1)
+    assert said("- no effusion\n- edema") == expect(eff=0, edema=1)
+    assert said("1. No effusion 2. Edema") == expect(eff=0, edema=1)
+    wrapped = "The lungs are clear on both sides, and there is no evidence of a\npneumothorax or\neffusion."
+    assert said(wrapped) == expect(none=1, ptx=0, eff=0)
+
+
+def test_explanation_names_sentence_phrase_and_cue():
+    text = "Findings: No effusion. Impression: Heart is enlarged. Pneumonia cannot be excluded. Scoliosis."
+    explanation = explain_report(text)
+    assert explanation.labels == label_report(text)
+    decided = explanation.decided_by
+    assert decided["Pleural Effusion"] == Mention("Pleural Effusion", 0, "effusion", "no", "No effusion", "findings")
+    assert decided["Cardiomegaly"] == Mention("Cardiomegaly", 1, "heart", "enlarged", "Heart is enlarged", "impression")
+    assert decided["Pneumonia"].cue == "cannot be excluded"
+    assert decided["No Finding"].phrase == "heart"
+    assert decided["Fracture"] is None
+    assert [m.observation for m in explanation.mentions][-1] == "Other Abnormality"
+    assert all(m.observation in CHEXPERT_14 for m in mentions(text))
+    for name, value in explanation.labels.items():
+        if value is not None and name != "No Finding":
+            assert decided[name].polarity == value
+
+
+def test_mentions_keep_each_sentence():
+    found = mentions("No effusion on the right. Small effusion on the left.")
+    assert [(m.observation, m.polarity, m.sentence) for m in found] == [
+        ("Pleural Effusion", 0, "No effusion on the right"),
+        ("Pleural Effusion", 1, "Small effusion on the left"),
+    ]
+
+
+@pytest.mark.parametrize(
+    "text", [None, "", " \n\t ", "XXXX XXXX.", "😀😀", "...", "Kein Erguss.", "?", ":", "<p></p>", "\x00"]
+)
+def test_nothing_said_is_nothing_labelled(text):
+    assert label_report(text) == dict.fromkeys(CHEXPERT_14)
+    assert mentions(text) == []
+
+
+def test_broken_unicode_is_read():
+    assert said("\ud800 small effusion \x00") == expect(eff=1)
+
+
+def test_html_is_read_without_its_tags():
+    assert said('<p class="edema">No effusion.</p><p>Small <b>nodule</b></p>') == expect(eff=0, lesion=1)
+    assert said("Cardiothoracic ratio < 0.5. No effusion > 1 cm.") == expect(none=1, eff=0)
+
+
+@pytest.mark.parametrize("value", [float("nan"), 3, b"effusion", ["effusion"]])
+def test_what_is_not_text_is_refused(value):
+    for function in (label_report, mentions, explain_report):
+        with pytest.raises(TypeError, match=type(value).__name__):
+            function(value)
+    with pytest.raises(TypeError, match=type(value).__name__):
+        list(label_reports(["No effusion.", value]))
+
+
+def test_unknown_number_of_processes_is_refused():
+    with pytest.raises(ValueError, match="got 0"):
+        next(label_reports(["No effusion."], processes=0))
+
+
+def test_order_chunks_cache_and_processes_change_nothing():
+    texts = [f"{a} {b}" for a, b in itertools.product([t for t, _ in NEGATION + HEART], [t for t, _ in DOUBT])]
+    one = list(label_reports(texts))
+    forget_sentences()
+    assert list(label_reports(reversed(texts))) == one[::-1]
+    forget_sentences()
+    assert [label_report(text) for text in texts] == one
+    assert list(label_reports(iter(texts), processes=2)) == one
+
+
+def test_streams_are_read_as_they_are_needed():
+    for processes in (1, 2):
+        taken = 0
+
+        def reports():
+            nonlocal taken
+            while True:
+                taken += 1
+                yield "No effusion."
+
+        stream = label_reports(reports(), processes=processes)
+        assert len(list(itertools.islice(stream, 600))) == 600
+        assert taken < 10_000
+        stream.close()
+
+
+def test_the_labeler_is_a_plain_function():
+    with ProcessPoolExecutor(1) as pool:  # as datasets.map, Spark and Ray do: the function is pickled by its name
+        assert pool.submit(label_report, "No effusion.").result() == label_report("No effusion.")
+
+
+WORDS = [
+    "no ", "effusion or ", "effusion ", "heart ", "no evidence of ", "enlarged ", "is not seen ", "no large ", "\n",
+    "\n \n", " ", "<", "<a ", "findings:", "INDICATION: ", "impression (", ":", "?", ". ", "1.", "vs.", "- \n", "a",
+    "İ", "collapse of ", "no significant ", "is now completely ", "old a ", "pneumothorax or ", "pleural a ", "XXXX ",
+    "\u2028",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("word", WORDS)
+def test_time_grows_with_length_not_its_square(word):
+    """Four times the text may take about four times as long; a square would take sixteen."""
+    seconds = []
+    for size in (25_000, 100_000):
+        text = (word * (size // len(word) + 1))[:size]
+        runs = []
+        for _ in range(3):
+            forget_sentences()
+            start = time.process_time()
+            label_report(text)
+            runs.append(time.process_time() - start)
+        seconds.append(min(runs))
+    assert seconds[1] < 8 * seconds[0] + 0.02
+
+
+def test_a_megabyte_without_an_end_is_labelled():
+    assert said("word " * 200_000 + "small effusion") == expect(eff=1)
+
+
+def test_every_term_has_its_method_and_every_group_its_term():
+    assert SCANNER.groups == len(TERMS) - 1
+    assert {term.kind for term in TERMS[1:]} == set(_METHODS)
+
+
+def test_sentences_keep_their_case_and_lose_their_line_breaks():
+    text = "Findings: Small\n  nodule, 2.3 cm. Dr. Who agrees; no edema"
+    assert [sentence for _, sentence in split_sentences(text)] == [
+        "Small nodule, 2.3 cm",
+        "Dr",
+        "Who agrees",
+        "no edema",
+    ]
+
+
+def test_published_samples_agree_or_the_difference_is_argued(data_dir):
+    path = data_dir / "metrics_golden" / "chexpert_labeler_samples.json"
+    cases = [c for c in json.loads(path.read_text())["cases"] if not c["kind"].startswith("NEGATIVE")]
+    different = {
+        (row, name)
+        for row, case in enumerate(cases)
+        for name, value in case["labels"].items()
+        if label_report(case["text"])[name] != value
+    }
+    assert len(cases) == 6
+    assert different == set(label_table.ARGUED)
+
+
+def test_accuracy_on_gold_labels(data_dir):
+    records = label_table.read_gold(data_dir / "iu_xray" / "reports.jsonl")
+    assert len(records) == 3080
+    labels = list(label_reports(label_table.report_text(record) for record in records))
+    table = label_table.outcomes(records, labels, label_table.GOLD, (1,))
+    *_, micro, macro = label_table.with_averages(table.sum(0, dtype=int))
+    assert micro > 0.94
+    assert macro > 0.93
