@@ -1,0 +1,495 @@
+"""Training: what must stay true of both stages, driven through their real entry points."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import accelerate
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
+
+from configuration_trrg.configuration_trrg import PRESETS
+from evaluation.labeler import label_report
+from modeling_trrg import TRRGForConditionalGeneration
+from processing_trrg import TRRGImageProcessor, TRRGProcessor, report_text
+from processing_trrg.prompt_trrg import default_clues
+from tests.training_helpers import (
+    ROOT,
+    SIDE,
+    TINY_OVERRIDES,
+    TINY_RADIALOG,
+    environment,
+    losses,
+    make_data,
+    run_script,
+    saved_state,
+    stage_1,
+    stage_2,
+    weights,
+    write_config,
+)
+from training.build_tokenizers import texts_for_clues, texts_for_reports, train_clue_tokenizer, train_text_tokenizer
+from training.collate import normalise
+from training.examples import Examples, SourceData
+from training.loop import STOPPED, NotFiniteError
+from training.make_small_data import write_set
+from training.phantoms import generate_phantom
+from training.pretrain import sentence_labels
+from training.run_config import ConfigError, FinetuneConfig, PretrainConfig, load_config
+from training.sampler import Draw, MicroBatchSampler, StudyPlan, keyed_rng
+from training.sentences import draw_sentences, sentences_of_report, split_sentences, weighted
+from training.tracking import read_metrics
+from training.validation import auroc
+
+SCRIPTS = {"pretrain.py": stage_1, "finetune.py": stage_2}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    """Child processes have one; sums in another order would differ in the last digit."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    return make_data(tmp_path_factory.mktemp("training") / "data")
+
+
+@pytest.fixture(scope="module")
+def straight(data, tmp_path_factory):
+    """Each stage's 6 steps without interruption: {script: output folder}."""
+    folder = tmp_path_factory.mktemp("straight")
+    for script, configure in SCRIPTS.items():
+        assert run_script(script, configure(data, folder / script)) == 0
+    return {script: folder / script for script in SCRIPTS}
+
+
+@pytest.fixture
+def in_double_precision():
+    """Adam turns the last digit of a near-zero gradient into a full step, so sums in another order drift in float32."""
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(torch.float32)
+
+
+def assert_same_losses(left: Path, right: Path, tolerance: float = 1e-6) -> None:
+    first, second = losses(left), losses(right)
+    assert first.keys() == second.keys()
+    for step in first:
+        assert first[step] == pytest.approx(second[step], abs=tolerance), f"step {step}"
+
+
+KILL_IN_BACKWARD = """
+import os, signal, sys, runpy
+import accelerate
+calls, backward = 0, accelerate.Accelerator.backward
+def count(self, *args, **kwargs):
+    global calls
+    calls += 1
+    if calls == 8:  # second of two passes of step 4, whose checkpoint is that of step 2
+        os.kill(os.getpid(), signal.SIGKILL)
+    return backward(self, *args, **kwargs)
+accelerate.Accelerator.backward = count
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+KILL_IN_SAVE = """
+import os, signal, sys, runpy
+import accelerate
+save_state = accelerate.Accelerator.save_state
+def cut(self, folder, **kwargs):
+    save_state(self, folder, **kwargs)
+    if "00000004" in folder:
+        os.remove(os.path.join(folder, "optimizer.bin"))
+        os.kill(os.getpid(), signal.SIGKILL)
+accelerate.Accelerator.save_state = cut
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
+@pytest.mark.parametrize(("script", "killer"), [("finetune.py", KILL_IN_BACKWARD), ("pretrain.py", KILL_IN_SAVE)])
+def test_a_killed_run_goes_on_as_if_nothing_happened(data, straight, tmp_path, script, killer):
+    config = SCRIPTS[script](data, tmp_path / "run")
+    file = write_config(config, tmp_path / "run.yaml")
+    program = killer.replace(
+        "import os,", f"import sys; sys.argv[:] = [{str(ROOT / 'training' / script)!r}, *sys.argv[1:]]\nimport os,"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", program, "--config", str(file)], env=environment(), cwd=ROOT, capture_output=True
+    )
+    assert ended.returncode == -signal.SIGKILL, ended.stderr.decode()[-2000:]
+    assert saved_state(tmp_path / "run")["step"] == 2
+    assert run_script(script, config) == 0
+    assert_same_losses(straight[script], tmp_path / "run")
+    assert not list((tmp_path / "run" / "checkpoints").glob(".partial*"))
+    for name, tensor in weights(straight[script]).items():
+        torch.testing.assert_close(tensor, weights(tmp_path / "run")[name], rtol=0, atol=1e-6)
+
+
+def test_stop_after_ends_with_a_checkpoint_and_the_same_command_goes_on(data, straight, tmp_path):
+    config = stage_2(data, tmp_path / "run")
+    config["run"]["stop_after"] = 3
+    assert run_script("finetune.py", config) == STOPPED
+    assert saved_state(tmp_path / "run")["step"] == 3
+    assert run_script("finetune.py", config) == 0
+    assert_same_losses(straight["finetune.py"], tmp_path / "run")
+
+
+def test_one_pass_of_8_equals_8_passes_of_1(data, tmp_path, in_double_precision):
+    for micro in (8, 1):
+        config = stage_2(data, tmp_path / str(micro))
+        config["optimizer"] |= {"micro_batch_size": micro, "batch_size": 8}
+        config["data"]["validation"] = []
+        assert run_script("finetune.py", config) == 0
+    assert_same_losses(tmp_path / "8", tmp_path / "1", tolerance=2e-6)
+    for name, tensor in weights(tmp_path / "8").items():
+        torch.testing.assert_close(tensor, weights(tmp_path / "1")[name], rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize("script", ["finetune.py", pytest.param("pretrain.py", marks=pytest.mark.slow)])
+def test_two_processes_equal_one(data, straight, tmp_path, script):
+    config = SCRIPTS[script](data, tmp_path / "run")
+    config["optimizer"]["micro_batch_size"] = 4
+    file = write_config(config, tmp_path / "run.yaml")
+    ended = subprocess.run(
+        [
+            sys.executable, "-m", "accelerate.commands.launch", "--config_file", "training/accelerate/cpu_2.yaml",
+            f"training/{script}", "--config", str(file),
+        ],
+        env=environment(), cwd=ROOT, capture_output=True, text=True,
+    )  # fmt: skip
+    assert ended.returncode == 0, ended.stderr[-3000:]
+    assert "2 process(es)" in ended.stdout
+    assert_same_losses(straight[script], tmp_path / "run")
+
+
+def test_frozen_parts_stay_bit_equal_and_trained_parts_all_move(data, straight, tmp_path):
+    config = stage_2(data, tmp_path / "run")
+    del (
+        config["model"]["preset"],
+        config["model"]["overrides"],
+        config["model"]["tokenizer"],
+        config["model"]["clue_tokenizer"],
+    )
+    config["model"]["checkpoint"] = str(straight["finetune.py"] / "model")
+    config["trained"] = ["multi_modal_projector", "report_projection", "language_model"]
+    assert run_script("finetune.py", config) == 0
+    before, after = weights(straight["finetune.py"]), weights(tmp_path / "run")
+    assert before.keys() == after.keys()
+    for name, tensor in before.items():
+        frozen = not any(part in name for part in (*config["trained"], "lm_head"))
+        assert torch.equal(tensor, after[name]) == frozen, name
+
+
+def test_stage_2_starts_from_what_stage_1_sees(data, straight, tmp_path, capsys):
+    config = stage_2(data, tmp_path / "run")
+    for key in ("preset", "overrides", "tokenizer", "clue_tokenizer"):
+        del config["model"][key]
+    config["model"]["checkpoint"] = str(straight["pretrain.py"] / "model")
+    config["trained"] = ["multi_modal_projector", "report_projection", "language_model"]
+    assert run_script("finetune.py", config) == 0
+    table = capsys.readouterr().out
+    assert "frozen, eval mode" in table and "language_model           new" in table
+    before, after = weights(straight["pretrain.py"]), weights(tmp_path / "run")
+    assert before
+    for name, tensor in before.items():
+        assert torch.equal(tensor, after[name]), name
+
+
+def test_a_frozen_part_with_random_weights_is_refused(data, tmp_path):
+    config = stage_2(data, tmp_path / "run")
+    config["trained"].remove("vision_tower")
+    with pytest.raises(ConfigError, match="vision_tower would stay frozen at new"):
+        run_script_raising("finetune.py", config)
+
+
+def run_script_raising(script, config):
+    """The exception a script ends with, unwrapped from pytest's expectation of an exit."""
+    try:
+        run_script(script, config)
+    except BaseException as error:
+        if isinstance(error, SystemExit):
+            raise ConfigError(str(error)) from error
+        raise
+
+
+def test_a_run_folder_of_another_configuration_is_refused(data, straight):
+    config = stage_1(data, straight["pretrain.py"])
+    config["optimizer"]["lr"] = 0.5
+    with pytest.raises(ConfigError, match=r"optimizer\.lr: 0\.001 -> 0\.5"):
+        run_script_raising("pretrain.py", config)
+
+
+def test_nan_stops_with_the_studies(data, tmp_path, monkeypatch):
+    forward = TRRGForConditionalGeneration.forward
+
+    def broken(self, **inputs):
+        out = forward(self, **inputs)
+        out.loss = out.loss * float("nan")
+        return out
+
+    monkeypatch.setattr(TRRGForConditionalGeneration, "forward", broken)
+    with pytest.raises(NotFiniteError, match=r"loss of step 1 is not finite.*phantom-7-\d+"):
+        run_script("finetune.py", stage_2(data, tmp_path / "run"))
+
+
+def test_sigterm_saves_and_ends(data, tmp_path, monkeypatch):
+    backward, calls = accelerate.Accelerator.backward, []
+
+    def terminated(self, loss, **kwargs):
+        calls.append(loss)
+        if len(calls) == 5:  # the first of two passes of step 3
+            os.kill(os.getpid(), signal.SIGTERM)
+        return backward(self, loss, **kwargs)
+
+    monkeypatch.setattr(accelerate.Accelerator, "backward", terminated)
+    assert run_script("finetune.py", stage_2(data, tmp_path / "run")) == STOPPED
+    assert saved_state(tmp_path / "run")["step"] == 3
+
+
+def test_the_run_leaves_what_it_should(straight):
+    for out in straight.values():
+        assert json.loads((out / "config.json").read_text())["run"]["seed"] == 42
+        assert (out / "loss.png").stat().st_size > 1000
+        assert list((out / "tensorboard").iterdir())
+        row = next(r for r in map(json.loads, (out / "metrics.jsonl").read_text().splitlines()) if "loss" in r)
+        assert {"lr", "grad_norm", "tokens_per_s", "memory_gib"} <= row.keys()
+        assert "auroc" not in row
+
+
+# --- configuration ---
+
+
+def test_all_problems_of_a_configuration_come_in_one_message(data, tmp_path):
+    config = stage_2(data, tmp_path / "run")
+    config["optimiser"] = {}
+    config["optimizer"]["learning_rate"] = 1
+    config["data"]["train"][0]["kind"] = "pairs"
+    file = write_config(config, tmp_path / "bad.yaml")
+    with pytest.raises(ConfigError) as error:
+        load_config(FinetuneConfig, file, ["run.seed=abc", "nonsense"])
+    for problem in (
+        "optimiser: unknown",
+        "optimizer.learning_rate: unknown",
+        "'pairs'",
+        "run.seed: expected int",
+        "'nonsense'",
+    ):
+        assert problem in str(error.value)
+
+
+@pytest.mark.parametrize("file", sorted((ROOT / "training" / "configs").rglob("*.yaml")), ids=lambda f: f.stem)
+def test_every_shipped_configuration_is_legal(file):
+    load_config(PretrainConfig if "stage1" in file.stem else FinetuneConfig, file, [])
+
+
+# --- order of the data ---
+
+
+def test_the_draws_of_a_step_depend_on_nothing_but_seed_and_step():
+    lengths, shares = [5, 11, 3], [1.0, 1.0, 0.5]
+    forward = StudyPlan(lengths, shares, 8, 4, seed=3)
+    steps = [forward.step(t) for t in range(20)]
+    backward = StudyPlan(lengths, shares, 8, 4, seed=3)
+    assert [backward.step(t) for t in reversed(range(20))] == steps[::-1]
+    assert StudyPlan(lengths, shares, 8, 4, seed=4).step(0) != steps[0]
+
+
+def test_micro_batches_and_processes_share_out_the_same_global_batch():
+    plan = StudyPlan([50, 20], [2.0, 1.0], 16, 8, seed=0)
+    whole = [draw for batch in MicroBatchSampler(plan, 8, 0, 1, 0, 5) for draw in batch]
+    assert whole == [draw for t in range(5) for draw in plan.step(t)]
+    ranks = [list(MicroBatchSampler(plan, 2, rank, 2, 0, 5)) for rank in range(2)]
+    assert whole == [draw for pair in zip(*ranks, strict=True) for batch in pair for draw in batch]
+    assert list(MicroBatchSampler(plan, 2, 1, 2, 3, 5)) == ranks[1][12:]
+
+
+def test_every_study_of_a_source_comes_once_an_epoch_and_shares_follow_the_weights():
+    plan = StudyPlan([6, 12], [1.0, 3.0], 8, 2, seed=0)
+    draws = [draw for t in range(30) for draw in plan.step(t)]
+    counts = [sum(draw.source == s for draw in draws) for s in range(2)]
+    assert counts[1] == pytest.approx(3 * counts[0], abs=6)
+    assert sorted(d.index for d in draws if d.source == 0 and d.epoch == 1) == list(range(6))
+
+
+# --- LoRA, other systems ---
+
+
+@pytest.fixture(scope="module")
+def language_model(data, tmp_path_factory):
+    """A tiny pretrained language model with its tokenizer, as from the Hub."""
+    folder = tmp_path_factory.mktemp("hub") / "tiny-llama"
+    settings = {**PRESETS["trrg-small"]["text_config"], **TINY_OVERRIDES["text_config"], "tie_word_embeddings": False}
+    settings |= {"hidden_size": 64, "intermediate_size": 64}
+    torch.manual_seed(0)
+    LlamaForCausalLM(LlamaConfig(**settings)).save_pretrained(folder)
+    AutoTokenizer.from_pretrained(data / "tokenizer").save_pretrained(folder)
+    return folder
+
+
+@pytest.mark.parametrize("quantization", [None, "nf4", "int8"])
+def test_lora_moves_its_targets_only_and_is_merged_at_the_end(data, language_model, tmp_path, quantization):
+    config = stage_2(data, tmp_path / "run")
+    del config["model"]["tokenizer"]
+    config["model"] |= {"language_model": str(language_model), "quantization": quantization}
+    config["trained"].remove("language_model")
+
+    config["lora"] = {"r": 4, "alpha": 8, "dropout": 0.0, "target_modules": ["q_proj", "v_proj", "lm_head"]}
+    config["schedule"] = {"steps": 2}
+    assert run_script("finetune.py", config) == 0
+    before = load_file(language_model / "model.safetensors")
+    after = weights(tmp_path / "run")
+    for name, tensor in before.items():
+        new = after[
+            "lm_head.weight" if name == "lm_head.weight" else name.replace("model.", "model.language_model.", 1)
+        ]
+        moved = any(target in name for target in ("q_proj", "v_proj", "lm_head"))
+        assert torch.equal(tensor.to(new.dtype), new) != moved, name
+
+
+def test_a_lora_run_goes_on_from_its_checkpoint(data, language_model, tmp_path):
+    config = stage_2(data, tmp_path / "straight")
+    del config["model"]["tokenizer"]
+    config["model"] |= {"language_model": str(language_model)}
+    config["trained"].remove("language_model")
+
+    config["lora"] = {"r": 4, "alpha": 8, "dropout": 0.1, "target_modules": ["q_proj", "v_proj"]}
+    assert run_script("finetune.py", config) == 0
+    config["run"] |= {"output_dir": str(tmp_path / "halted"), "stop_after": 3}
+    assert run_script("finetune.py", config) == STOPPED
+    assert run_script("finetune.py", config) == 0
+    assert_same_losses(tmp_path / "straight", tmp_path / "halted")
+
+
+def test_radialog_aligns_and_then_tunes(data, tmp_path):
+    """Alignment with whole reports (ITC, ITM, LM) and the classifier, then the language model on predicted findings."""
+    config = stage_1(data, tmp_path / "stage1")
+    config["model"] |= {"preset": "radialog", "overrides": TINY_RADIALOG}
+    config["data"] |= {"train": [{"path": str(data / "pairs")}], "sentences_per_study": 1}
+    config["trained"] = ["vision_tower", "query_transformer", "classifier", "logit_scale"]
+    assert run_script("pretrain.py", config) == 0
+    row = read_metrics(tmp_path / "stage1" / "metrics.jsonl")[0]
+    assert {"sentence_loss", "matching_loss", "generation_loss", "clue_loss"} <= row.keys()
+    second = stage_2(data, tmp_path / "stage2")
+    second["model"] = {"checkpoint": str(tmp_path / "stage1" / "model")}
+    for name in ("train", "validation"):
+        second["data"][name] = second["data"][name][:1]
+    second["trained"] = ["multi_modal_projector", "language_model"]
+    assert run_script("finetune.py", second) == 0
+
+
+def test_no_clues_and_no_interaction_start_from_the_same_stage_1(data, straight, tmp_path):
+    for name, overrides, trained in (
+        ("no-clues", {"clue_source": "none"}, ["multi_modal_projector", "language_model"]),
+        ("no-interaction", {"connector": "mlp"}, ["multi_modal_projector", "report_projection", "language_model"]),
+    ):
+        config = stage_2(data, tmp_path / name)
+        config["model"] = {"checkpoint": str(straight["pretrain.py"] / "model"), "overrides": overrides}
+        config["data"]["train"] = config["data"]["train"][::2]
+        config["data"]["validation"] = config["data"]["validation"][:1]
+        config["trained"], config["schedule"] = trained, {"steps": 1}
+        assert run_script("finetune.py", config) == 0
+
+
+# --- learning ---
+
+
+@pytest.mark.slow
+def test_8_real_studies_are_learned_by_heart(data_dir, tmp_path):
+    """The small model, from new weights, repeats the reports of 8 real studies word for word after 200 steps."""
+    reports = {row["uid"]: row for row in map(json.loads, (data_dir / "iu_xray" / "reports.jsonl").open())}
+    frontal = {}
+    for row in json.loads((data_dir / "iu_xray" / "images.json").read_text()):
+        if row["projection"] == "Frontal":
+            frontal.setdefault(row["uid"], row["image"])
+    folder = tmp_path / "iu"
+    records = [
+        {
+            "study_id": uid, "patient_id": uid, "split": "train", "images": [{"path": image, "view": "frontal"}],
+            "indication": reports[uid]["indication"] or None, "findings": reports[uid]["findings"] or None,
+            "impression": reports[uid]["impression"] or None,
+            "labels": label_report(f"{reports[uid]['findings']} {reports[uid]['impression']}"),
+        }
+        for uid, image in sorted(frontal.items())[:8]
+    ]  # fmt: skip
+    assert len(records) == 8
+    write_set(folder, records)
+    (folder / "images").symlink_to(data_dir / "iu_xray" / "images")
+    train_text_tokenizer(list(texts_for_reports([folder])), 2048).save_pretrained(tmp_path / "tokenizer")
+    train_clue_tokenizer(list(texts_for_clues([folder])), 1024).save_pretrained(tmp_path / "clue_tokenizer")
+    config = {
+        "model": {
+            "preset": "trrg-small", "tokenizer": str(tmp_path / "tokenizer"),
+            "clue_tokenizer": str(tmp_path / "clue_tokenizer"),
+        },
+        "trained": [*stage_2(tmp_path, tmp_path)["trained"]],
+        "data": {"train": [{"path": str(folder)}], "augment": False, "image_cache": str(tmp_path / "cache")},
+        "optimizer": {"lr": 1e-3, "batch_size": 8, "micro_batch_size": 8},
+        "schedule": {"steps": 200, "warmup_steps": 10},
+        "run": {"output_dir": str(tmp_path / "run")},
+    }  # fmt: skip
+    start = time.perf_counter()
+    assert run_script("finetune.py", config) == 0
+    model = TRRGForConditionalGeneration.from_pretrained(tmp_path / "run" / "model").eval()
+    processor = TRRGProcessor.from_pretrained(tmp_path / "run" / "model")
+    for record in records:
+        inputs = processor(images=folder / record["images"][0]["path"], indication=record["indication"])
+        ids = model.generate(**inputs, max_new_tokens=300, do_sample=False)
+        text = processor.post_process_report(ids, prompt_length=inputs["input_ids"].shape[1])[0].text
+        assert text == report_text(record["findings"], record["impression"])
+    assert time.perf_counter() - start < 300
+
+
+def test_paraphrases_replace_reports(data, tmp_path):
+    config = stage_2(data, tmp_path / "run")
+    (tmp_path / "rewritten.jsonl").write_text(
+        "".join(
+            json.dumps({"study_id": f"phantom-7-{i}", "findings": "Short.", "impression": None}) + "\n"
+            for i in range(24)
+        )
+    )
+    config["data"] |= {"paraphrases": str(tmp_path / "rewritten.jsonl"), "validation": []}
+    section = load_config(FinetuneConfig, write_config(config, tmp_path / "run.yaml"), []).data
+    source = SourceData(section.train[1], section, default_clues(), None)
+    examples = Examples([source], section, seed=0, training=True)
+    texts = {examples[Draw(0, 0, epoch, epoch)].record["findings"] for epoch in range(20)}
+    assert len(texts) == 2 and "Short." in texts
+
+
+def test_sentences_are_cut_and_rare_positive_ones_not_drowned():
+    report = {
+        "findings": "Dr. Lee saw a 1.5 cm nodule. No effusion; heart normal.\n2. Stable XXXX. Clear.",
+        "impression": None,
+    }
+    assert split_sentences(report["findings"]) == [
+        "Dr. Lee saw a 1.5 cm nodule.", "No effusion", "heart normal.", "Stable XXXX.", "Clear.",
+    ]  # fmt: skip
+    names = ["Lung Lesion", "Pleural Effusion"]
+    studies = [sentences_of_report(report, names, sentence_labels)]
+    studies += [sentences_of_report({"findings": "No effusion.", "impression": None}, names, sentence_labels)] * 99
+    rng = keyed_rng("test")
+    for balance, least, most in ((0.0, 0.15, 0.25), (0.5, 0.6, 0.85)):
+        first = weighted(studies, balance)[0]
+        share = sum("nodule" in draw_sentences(first, 1, rng)[0].text for _ in range(500)) / 500
+        assert least < share < most
+
+
+def test_squares_are_normalised_as_the_image_processor_does():
+    processor = TRRGImageProcessor(size=SIDE)
+    square = generate_phantom(1, 1, SIDE).image
+    expected = processor.preprocess([square.astype("float32") / 255])["pixel_values"]
+    found = normalise(torch.from_numpy(square)[None], processor.image_mean, processor.image_std)
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
+
+
+def test_auroc_counts_ties_half():
+    assert auroc(np.array([0.1, 0.4, 0.4, 0.9]), np.array([False, True, False, True])) == pytest.approx(0.875)

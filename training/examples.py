@@ -1,0 +1,211 @@
+"""From a draw of the sampler to what is learned: the example of one study, everything random in it keyed by
+(seed, epoch, study)."""
+
+import json
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch.utils.data import Dataset
+
+from training.augment import augment
+from training.images import ImageBank
+from training.run_config import DataSection, Source
+from training.sampler import Draw, keyed_rng
+from training.sentences import (
+    Sentence,
+    draw_sentences,
+    sentence_key,
+    sentences_of_labels,
+    sentences_of_report,
+    weighted,
+)
+from training.studies import Studies, target_text
+
+Labels = tuple[int | None, ...]
+
+OPACITIES = ("Lung Lesion", "Edema", "Consolidation", "Pneumonia", "Atelectasis")
+"""Children of Lung Opacity in the CheXpert label tree."""
+
+
+@dataclass
+class Example:
+    """One study of a step. squares: uint8 [S, S] a view, empty for a study known by its clues only; labels: in the
+    order of the clues; scores: oracle clue scores in [0, 1], of a study without image; boxes: radiologists' boxes."""
+
+    study_id: str
+    squares: list[np.ndarray]
+    labels: Labels
+    record: dict[str, Any]
+    sentences: list[Sentence]
+    scores: np.ndarray | None = None
+
+
+class SourceData:
+    """One source of the configuration, loaded: its studies, images and (stage 1) sentences."""
+
+    def __init__(self, source: Source, data: DataSection, clues: Sequence[dict[str, str]], image_processor: Any):
+        self.source, self.clues = source, list(clues)
+        names = [clue["name"] for clue in clues]
+        self.names = names
+        self.studies = Studies(source.path, source.split, source.max_studies)
+        self.labels: list[Labels] = [tuple(self.studies.labels(i, names)) for i in range(len(self.studies))]
+        self.images: ImageBank | None = None
+        if source.kind != "clue_report":
+            blind = [r["study_id"] for r in self.studies.records if not r["images"]]
+            if blind:
+                raise ValueError(
+                    f"{source.path}: {len(blind)} studies of split {source.split!r} have no image, e.g. {blind[0]}; "
+                    f"kind {source.kind!r} needs one"
+                )
+            self.images = ImageBank(self.studies, image_processor, data.views, data.image_cache)
+        if source.kind in ("pair", "clue_report"):
+            silent = [r["study_id"] for r in self.studies.records if not target_text(r)]
+            if silent:
+                raise ValueError(
+                    f"{source.path}: {len(silent)} studies of split {source.split!r} have no report, e.g. {silent[0]}; "
+                    f"kind {source.kind!r} needs one"
+                )
+        self.sentences: list[list[Sentence]] = []
+        self.matches: Matches | None = None
+        if source.kind == "matched":
+            assert source.reports is not None
+            self.matches = Matches(self.studies, Studies(source.reports, source.split), names)
+
+    def __len__(self) -> int:
+        return len(self.matches.images) if self.matches else len(self.studies)
+
+    def find_sentences(self, balance: float, labeler: Callable[[str], dict[str, int | None]], whole: bool) -> None:
+        """Stage 1: cut and label the reports (or write sentences from the labels) and weigh them over the whole set.
+        whole: each report stays one text (alignment of the query transformer).
+
+        Raises:
+            ValueError: studies that give no sentence.
+        """
+        if whole:
+            texts = [target_text(record) for record in self.studies.records]
+            nothing = (None,) * len(self.names)
+            self.sentences = [[Sentence(text, sentence_key(text), nothing)] for text in texts]
+            return
+        if self.source.kind == "image":
+            found = [sentences_of_labels(labels, self.clues) for labels in self.labels]
+        else:
+            found = [sentences_of_report(record, self.names, labeler) for record in self.studies.records]
+        mute = [r["study_id"] for r, sentences in zip(self.studies.records, found, strict=True) if not sentences]
+        if mute:
+            raise ValueError(f"{self.source.path}: {len(mute)} studies give no sentence, e.g. {mute[0]}")
+        self.sentences = weighted(found, balance)
+
+
+class Matches:
+    """Label-matched pairs: images of one set, each with the reports of OTHER patients that have the same labels.
+
+    A report fits an image when its positive labels are the image's and none is uncertain. Where the image's label is
+    unknown the report must not be positive, except that "Lung Opacity" is free beside a finding it includes. Images
+    without a report that fits are left out; `left_out` counts them.
+    """
+
+    def __init__(self, images: Studies, reports: Studies, names: Sequence[str]):
+        by_labels: dict[Labels, list[int]] = defaultdict(list)
+        opacity = names.index("Lung Opacity") if "Lung Opacity" in names else None
+        for i, record in enumerate(reports.records):
+            labels = reports.labels(i, names)
+            if target_text(record) and -1 not in labels:
+                by_labels[tuple(int(label == 1) for label in labels)].append(i)
+        self.reports = reports
+        self.images: list[int] = []
+        self.candidates: list[list[int]] = []
+        for i, record in enumerate(images.records):
+            labels = images.labels(i, names)
+            if -1 in labels:
+                continue
+            wanted = [int(label == 1) for label in labels]
+            keys = [tuple(wanted)]
+            if (
+                opacity is not None
+                and labels[opacity] is None
+                and any(name in OPACITIES and label == 1 for name, label in zip(names, labels, strict=True))
+            ):
+                keys.append(tuple(1 if j == opacity else value for j, value in enumerate(wanted)))
+            fits = [
+                r
+                for key in keys
+                for r in by_labels.get(key, [])
+                if reports.records[r]["patient_id"] != record["patient_id"]
+            ]
+            if fits:
+                self.images.append(i)
+                self.candidates.append(fits)
+        self.left_out = len(images) - len(self.images)
+        if not self.images:
+            raise ValueError(f"{reports.path}: no report has the labels of any image of {images.path}")
+
+
+class Examples(Dataset[Example]):
+    """All sources of a stage, indexed by a `Draw`."""
+
+    def __init__(self, sources: Sequence[SourceData], data: DataSection, seed: int, training: bool):
+        self.sources, self.data, self.seed, self.training = list(sources), data, seed, training
+        self.paraphrases: dict[str, list[dict[str, Any]]] = defaultdict(list)
+        if training and data.paraphrases:
+            with Path(data.paraphrases).open(encoding="utf-8") as lines:
+                for row in map(json.loads, lines):
+                    self.paraphrases[row["study_id"]].append(
+                        {part: row.get(part) for part in ("findings", "impression")}
+                    )
+
+    def __getitem__(self, draw: Draw) -> Example:
+        source = self.sources[draw.source]
+        index = source.matches.images[draw.index] if source.matches else draw.index
+        record = source.studies.records[index]
+        key = (self.seed, draw.epoch, draw.source, record["study_id"])
+        example = Example(
+            study_id=record["study_id"],
+            squares=source.images.get(index) if source.images else [],
+            labels=source.labels[index],
+            record=record,
+            sentences=[],
+        )
+        if self.training and self.data.augment:
+            rng = keyed_rng("augment", *key)
+            example.squares = [augment(square, rng) for square in example.squares]
+        if source.sentences:
+            example.sentences = draw_sentences(
+                source.sentences[index], self.data.sentences_per_study, keyed_rng("sentences", *key)
+            )
+        if source.matches:
+            fits = source.matches.candidates[draw.index]
+            report = source.matches.reports.records[fits[int(keyed_rng("match", *key).integers(len(fits)))]]
+            example = replace(
+                example,
+                study_id=f"{record['study_id']}+{report['study_id']}",
+                record={**report, "images": record["images"], "indication": None, "comparison": None},
+            )
+        if rewritten := self.paraphrases.get(example.record["study_id"]):
+            choice = int(keyed_rng("paraphrase", *key).integers(len(rewritten) + 1))
+            example.record = {**example.record, **([{}, *rewritten][choice])}
+        if source.source.kind == "clue_report":
+            noise = keyed_rng("scores", *key) if self.training else None
+            example.scores = oracle_scores(example.labels, self.data, noise)
+        return example
+
+
+def oracle_scores(labels: Labels, data: DataSection, rng: np.random.Generator | None) -> np.ndarray:
+    """Clue scores read from labels: 1 present, 0.5 uncertain, 0 absent or not mentioned. With a generator they are
+    softened by `score_jitter`, so that scores as images give them are not new to the language model, and replaced at
+    random with probability `score_flip`."""
+    exact = np.array([{1: 1.0, -1: 0.5}.get(label, 0.0) if label is not None else 0.0 for label in labels])
+    if rng is None:
+        return exact
+    soft = exact + rng.uniform(0, data.score_jitter, len(exact)) * np.where(exact == 1.0, -1, 1)
+    soft = np.where(exact == 0.5, 0.5 + rng.uniform(-0.5, 0.5, len(exact)) * data.score_jitter, soft)
+    wrong = rng.random(len(exact)) < data.score_flip
+    return np.where(wrong, rng.random(len(exact)), soft)
+
+
+def one_pass(source_number: int, length: int) -> list[Draw]:
+    """Every study of a source once, in order, for validation."""
+    return [Draw(source_number, i, 0, i) for i in range(length)]

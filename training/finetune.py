@@ -1,0 +1,84 @@
+"""Stage 2: instruct tuning of the language model on what the first stage sees, with the consistency loss.
+
+    accelerate launch training/finetune.py --config training/configs/trrg-small-stage2.yaml [key.path=value ...]
+
+MAIRA-1 (one stage) and RaDialog (alignment, then LoRA) are configurations of this script.
+"""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from modeling_trrg import TRRGForConditionalGeneration
+from training.build_model import build_config, build_model, build_processor, fit_vocabulary
+from training.collate import FinetuneCollator, count_targets
+from training.examples import Examples
+from training.freeze import add_lora, freeze, merge_into_full_precision, set_training_mode
+from training.generation import generation_metrics
+from training.loop import Stage, train
+from training.run_config import FinetuneConfig
+from training.start import load_sources, make_optimizer, make_plan, parse_arguments, save_model, start_accelerator
+from training.validation import report_loss
+
+
+def language_loss(
+    model: torch.nn.Module, batch: dict[str, Any], mean_targets: torch.Tensor | None
+) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+    """Cross entropy over the target tokens plus consistency.
+
+    The sum of this forward pass is divided by the mean number of target tokens a forward pass of this step, so that the
+    average Accelerate takes over passes and processes is the step's sum over its tokens: each token weighs alike.
+    """
+    out = model(**batch, num_items_in_batch=mean_targets)
+    logged = {} if out.consistency_loss is None else {"consistency_loss": out.consistency_loss}
+    return out.loss, logged
+
+
+def main() -> int:
+    config, restart = parse_arguments(__doc__ or "", FinetuneConfig)
+    accelerator = start_accelerator(config, restart, some_unused=True)
+    architecture = build_config(config.model)
+    processor = build_processor(config.model, architecture)
+    fit_vocabulary(architecture, processor)
+    model, origins = build_model(TRRGForConditionalGeneration, config.model, architecture, config.trained)
+    for part, origin in origins.items():
+        accelerator.print(f"{part:<24} {origin}")
+    lora = add_lora(model, config.lora) if config.lora else None
+    freeze(model, config.trained)
+    if config.run.gradient_checkpointing:
+        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    optimizer = make_optimizer(accelerator, model, config)
+
+    training, validation = load_sources(accelerator, config, processor)
+    plan, total_steps = make_plan(config, training)
+    collate = FinetuneCollator(processor)
+
+    def validate(trained: torch.nn.Module) -> dict[str, float]:
+        size, run = config.optimizer.micro_batch_size, config.run
+        metrics = report_loss(accelerator, trained, validation, config.data, collate, size)
+        if run.generate_studies:
+            metrics |= generation_metrics(
+                accelerator, trained, validation, config.data, processor, run.generate_studies, run.max_new_tokens, size
+            )
+        return metrics
+
+    def export(trained: torch.nn.Module, folder: Path) -> None:
+        if lora is not None and config.model.quantization is None:
+            lora.merge_and_unload()
+        elif lora is not None:
+            merge_into_full_precision(accelerator.unwrap_model(trained), config.model.language_model)
+        save_model(accelerator, trained, processor, folder)
+
+    stage = Stage(
+        loss=language_loss, count_targets=count_targets, validate=validate if validation else None, export=export
+    )
+    return train(
+        config, accelerator, model, optimizer, Examples(training, config.data, config.run.seed, training=True), collate,
+        plan, total_steps, stage, set_training_mode,
+    )  # fmt: skip
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,77 @@
+"""Stage 1: sentence-level image-text contrast, so that what sees perceives each disease.
+
+    accelerate launch training/pretrain.py --config training/configs/trrg-small-stage1.yaml [key.path=value ...]
+
+Also aligns RaDialog's query transformer (ITC, ITM and LM): `model.preset: radialog`.
+"""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from evaluation.labeler import label_report
+from modeling_trrg import TRRGForContrastivePretraining
+from training.build_model import build_config, build_model, build_processor, fit_vocabulary
+from training.collate import PretrainCollator
+from training.examples import Examples
+from training.freeze import freeze, set_training_mode
+from training.loop import Stage, train
+from training.run_config import PretrainConfig
+from training.start import load_sources, make_optimizer, make_plan, parse_arguments, save_model, start_accelerator
+from training.validation import zero_shot
+
+
+def sentence_labels(text: str) -> dict[str, int | None]:
+    """What one sentence asserts. "No Finding" only where the sentence asserts nothing else: "no pneumothorax" is not a
+    normal chest."""
+    labels = label_report(text)
+    if any(value is not None for name, value in labels.items() if name != "No Finding"):
+        labels["No Finding"] = None
+    return labels
+
+
+def contrastive_loss(
+    model: torch.nn.Module, batch: dict[str, Any], mean_targets: torch.Tensor | None
+) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+    """The model's loss over the studies of this forward pass on all processes, and its parts."""
+    out = model(**batch)
+    names = ("sentence_loss", "clue_loss", "matching_loss", "generation_loss")
+    return out.loss, {name: out[name] for name in names if out.get(name) is not None}
+
+
+def main() -> int:
+    config, restart = parse_arguments(__doc__ or "", PretrainConfig)
+    accelerator = start_accelerator(config, restart, some_unused=False)
+    architecture = build_config(config.model)
+    processor = build_processor(config.model, architecture)
+    fit_vocabulary(architecture, processor)
+    model, origins = build_model(TRRGForContrastivePretraining, config.model, architecture, config.trained)
+    for part, origin in origins.items():
+        accelerator.print(f"{part:<24} {origin}")
+    freeze(model, config.trained)
+    optimizer = make_optimizer(accelerator, model, config)
+
+    aligns = architecture.connector == "query_transformer"
+    training, validation = load_sources(accelerator, config, processor)
+    for source in [*training, *validation]:
+        source.find_sentences(config.data.sentence_balance, sentence_labels, whole=aligns)
+    plan, total_steps = make_plan(config, training)
+    collate = PretrainCollator(processor, reports=aligns)
+
+    def validate(unwrapped: torch.nn.Module) -> dict[str, float]:
+        return zero_shot(accelerator, unwrapped, validation, config.data, collate, config.optimizer.micro_batch_size)
+
+    def export(trained: torch.nn.Module, folder: Path) -> None:
+        save_model(accelerator, trained, processor, folder)
+
+    stage = Stage(loss=contrastive_loss, count_targets=None, validate=validate if validation else None, export=export)
+    return train(
+        config, accelerator, model, optimizer, Examples(training, config.data, config.run.seed, training=True), collate,
+        plan, total_steps, stage, set_training_mode,
+    )  # fmt: skip
+
+
+if __name__ == "__main__":
+    sys.exit(main())
