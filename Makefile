@@ -1,0 +1,56 @@
+# One command each; every target sets up what it needs. `make help` lists them.
+SHELL := /bin/bash
+STUDY ?=
+OUT ?= demo
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-slow lint types check lock clean
+
+help: ## list the targets
+	@grep -hE '^[a-z.-]+:.*## ' Makefile | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+# The stamp, not the folder, says that the environment is complete: a broken install is tried again.
+.venv/.installed: requirements.lock pyproject.toml
+	@set -e; python=; \
+	for candidate in python3.11 python3.12 python3.13 python3; do \
+	  if $$candidate -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then python=$$candidate; break; fi; \
+	done; \
+	if [ -z "$$python" ]; then \
+	  echo "TRRG needs Python 3.11 or newer: none of python3.11, python3.12, python3.13, python3 on PATH is." >&2; exit 1; \
+	fi; \
+	if ! $$python -c 'import ensurepip, venv' 2>/dev/null; then \
+	  echo "$$($$python --version) has no venv module: install it (on Debian and Ubuntu: python3-venv)." >&2; exit 1; \
+	fi; \
+	echo "Setting up .venv with $$($$python --version), pinned by requirements.lock"; \
+	test -x .venv/bin/python || $$python -m venv .venv
+	.venv/bin/python -m pip install --quiet --requirement requirements.lock
+	.venv/bin/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+	@touch $@
+
+.venv: .venv/.installed ## set up .venv from requirements.lock (again when the lock changes)
+
+demo: .venv/.installed ## report, clue table and picture; on your own study: make demo STUDY=path
+	.venv/bin/python -m hub_cards.demo $(if $(STUDY),"$(STUDY)") --out "$(OUT)"
+
+test: .venv/.installed ## the tests (offline, two processes)
+	OMP_NUM_THREADS=1 .venv/bin/python -m pytest -n 2
+
+test-slow: .venv/.installed ## the tests that take minutes
+	OMP_NUM_THREADS=1 .venv/bin/python -m pytest -m slow
+
+lint: .venv/.installed ## ruff: rules and format
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+
+types: .venv/.installed ## mypy
+	.venv/bin/mypy
+
+check: lint types test ## lint, types, test
+
+lock: .venv/.installed ## write requirements.lock from .venv; torch's CUDA libraries exist for Linux only
+	.venv/bin/python -m pip freeze --all --exclude-editable --exclude pip \
+	  | sed -E '/^(nvidia|cuda|triton)/ s/$$/ ; platform_system == "Linux"/' > requirements.lock
+
+clean: ## remove caches and what the demo wrote; keeps .venv and runs/
+	rm -rf build dist demo .mypy_cache .pytest_cache .ruff_cache
+	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +

@@ -1,0 +1,262 @@
+"""The project's own rules: what travels to the Hub, the wheel, the lock, the README, the cards, the pages' warnings."""
+
+import ast
+import json
+import os
+import re
+import subprocess
+import sys
+import tomllib
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+from huggingface_hub import ModelCard
+from packaging.requirements import Requirement
+
+from hub_cards import demo
+from hub_cards.publish import AUTO_CLASSES, SOURCE_PACKAGES, source_files
+
+ROOT = Path(__file__).resolve().parent.parent
+ALIAS = ROOT / "modeling_trrg" / "configuration_trrg.py"
+SMALL = ROOT / "hub_cards" / "trrg-small"
+CARDS = sorted((ROOT / "hub_cards").glob("*/README.md"))
+THIRD_PARTY = {"torch", "transformers", "numpy", "PIL", "huggingface_hub", "safetensors"}
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+TRAVELLING = source_files()
+
+
+def imports(path: Path) -> Iterator[tuple[ast.Import | ast.ImportFrom, bool]]:
+    """Each import of a file, and whether it stands in a `try` that expects an ImportError."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    guarded: set[ast.AST] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Try) and any("ImportError" in ast.dump(handler) for handler in node.handlers):
+            guarded.update(inner for statement in node.body for inner in ast.walk(statement))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            yield node, node in guarded
+
+
+def siblings(path: Path) -> set[str]:
+    """The files that `from .name import x` of a file names."""
+    return {f"{node.module}.py" for node, _ in imports(path) if isinstance(node, ast.ImportFrom) and node.level == 1}
+
+
+def tracked_files() -> list[Path]:
+    listed = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"],
+        cwd=ROOT,
+        capture_output=True,
+        check=True,
+    )
+    return [ROOT / name for name in listed.stdout.decode().split("\0") if name and (ROOT / name).is_file()]
+
+
+def test_base_names_of_travelling_files_are_unique() -> None:
+    paths = [
+        path for package in SOURCE_PACKAGES for path in (ROOT / package).glob("*.py") if path.name != "__init__.py"
+    ]
+    names = [path.name for path in paths if path != ALIAS]
+    assert len(names) == len(set(names))
+    assert all(name.endswith("_trrg.py") for name in names), "a file without _trrg in its name is not published"
+
+
+def test_the_alias_holds_one_import_and_nothing_else() -> None:
+    statements = ast.parse(ALIAS.read_text(encoding="utf-8")).body
+    code = [statement for statement in statements if not isinstance(statement, ast.Expr)]
+    assert [ast.unparse(statement) for statement in code] == [
+        "from configuration_trrg.configuration_trrg import TRRGConfig as TRRGConfig"
+    ]
+
+
+@pytest.mark.parametrize("path", TRAVELLING, ids=lambda path: path.name)
+def test_a_travelling_file_imports_what_the_hub_has(path: Path) -> None:
+    standard = sys.stdlib_module_names
+    for node, guarded in imports(path):
+        where = f"{path.name}:{node.lineno}"
+        if isinstance(node, ast.ImportFrom):
+            assert node.module != "__future__", f"{where}: future annotations break config_class"
+            assert node.level <= 1, f"{where}: only one-dot imports work on the Hub"
+            assert "TYPE_CHECKING" not in {alias.name for alias in node.names}, where
+            if node.level == 1:
+                assert node.module and "." not in node.module, f"{where}: write `from .name import x`"
+                assert (path.parent / f"{node.module}.py").is_file(), f"{where}: no {node.module}.py beside it"
+                continue
+            modules = [str(node.module)]
+        else:
+            modules = [alias.name for alias in node.names]
+        for module in modules:
+            top = module.split(".")[0]
+            assert guarded or top in THIRD_PARTY or top in standard, f"{where}: {module} is not on every machine"
+
+
+@pytest.mark.parametrize("path", TRAVELLING, ids=lambda path: path.name)
+def test_no_text_of_a_travelling_file_looks_like_an_import_of_a_missing_sibling(path: Path) -> None:
+    """The Hub's loader finds relative imports by a regular expression, in docstrings and comments too."""
+    text = path.read_text(encoding="utf-8")
+    found = re.findall(r"^\s*import\s+\.(\S+)\s*$", text, re.MULTILINE)
+    found += re.findall(r"^\s*from\s+\.(\S+)\s+import", text, re.MULTILINE)
+    assert {f"{name}.py" for name in found} == siblings(path)
+
+
+@pytest.mark.parametrize("entry", ["modeling_trrg/modeling_trrg.py", "processing_trrg/processing_trrg.py"])
+def test_every_helper_is_imported_by_the_entry_file_itself(entry: str) -> None:
+    path = ROOT / entry
+    direct, todo, reached = siblings(path), [path], set()
+    while todo:
+        for name in siblings(todo.pop()) - reached:
+            reached.add(name)
+            todo.append(path.parent / name)
+    assert reached <= direct, f"{path.name} must import {sorted(reached - direct)} itself"
+
+
+def test_the_processor_keeps_no_lambda() -> None:
+    for path in TRAVELLING:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Assign) and any(isinstance(target, ast.Attribute) for target in node.targets):
+                kept = [inner for inner in ast.walk(node.value) if isinstance(inner, ast.Lambda)]
+                assert not kept, f"{path.name}:{node.lineno}: a kept lambda cannot be saved or sent to a worker"
+
+
+def test_imports_run_one_way() -> None:
+    rooms = {
+        "configuration_trrg": {"configuration_trrg"},
+        "modeling_trrg": {"configuration_trrg", "modeling_trrg"},
+        "processing_trrg": {"configuration_trrg", "processing_trrg"},
+    }
+    ours = {*rooms, "training", "evaluation", "hub_cards", "tests"}
+    for room, allowed in rooms.items():
+        for path in (ROOT / room).glob("*.py"):
+            for node, _ in imports(path):
+                names = (
+                    [node.module or ""] if isinstance(node, ast.ImportFrom) else [alias.name for alias in node.names]
+                )
+                tops = {name.split(".")[0] for name in names} & ours if getattr(node, "level", 0) == 0 else set()
+                assert tops <= allowed, f"{path.relative_to(ROOT)}:{node.lineno} imports {sorted(tops - allowed)}"
+
+
+def test_the_wheel_holds_three_packages(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory", str(tmp_path)]
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+    (wheel,) = tmp_path.glob("*.whl")
+    names = zipfile.ZipFile(wheel).namelist()
+    assert {name.split("/")[0] for name in names if ".dist-info" not in name} == set(SOURCE_PACKAGES)
+    assert all(name.endswith(".py") for name in names if ".dist-info" not in name)
+
+
+def test_the_lock_pins_every_dependency_above_its_floor_and_names_no_address() -> None:
+    text = (ROOT / "requirements.lock").read_text(encoding="utf-8")
+    pins = {}
+    for line in text.splitlines():
+        requirement = Requirement(line)
+        assert requirement.url is None
+        (specifier,) = requirement.specifier
+        assert specifier.operator == "==", line
+        pins[requirement.name.lower().replace("_", "-")] = specifier.version
+    assert "/" not in text
+    assert "-e " not in text
+    wanted = [
+        *PROJECT["dependencies"],
+        *(line for extra in PROJECT["optional-dependencies"].values() for line in extra),
+    ]
+    for requirement in map(Requirement, wanted):
+        if requirement.name != "trrg":
+            pin = pins[requirement.name.lower().replace("_", "-")]
+            assert requirement.specifier.contains(pin), f"{requirement} but the lock has {pin}"
+
+
+def test_the_endpoint_and_the_space_ask_for_the_floors_of_the_package() -> None:
+    floors = {Requirement(line).name: line for line in PROJECT["dependencies"]}
+    for name in ("handler_requirements.txt", "space/requirements.txt"):
+        for line in (ROOT / "hub_cards" / name).read_text(encoding="utf-8").splitlines():
+            if not line.startswith("gradio"):
+                assert floors[Requirement(line).name] == line, f"{name}: {line}"
+
+
+def test_version_and_citation_agree() -> None:
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    assert citation["version"] == PROJECT["version"]
+    assert citation["license"] == PROJECT["license"]
+    assert len(citation["preferred-citation"]["authors"]) == 7
+
+
+@pytest.mark.parametrize("path", CARDS, ids=lambda path: path.parent.name)
+def test_a_card_is_valid_and_says_what_it_is_not_for(path: Path) -> None:
+    card = ModelCard.load(path)
+    assert "never for clinical use" in card.text.lower()
+    if path.parent.name != "space":
+        assert card.data.pipeline_tag == "image-text-to-text"
+        assert card.data.library_name == "transformers"
+        assert card.data.license
+
+
+@pytest.mark.parametrize("path", ["README.md", "hub_cards/demo.py", "hub_cards/handler.py", "hub_cards/space/app.py"])
+def test_every_page_a_user_sees_says_never_for_clinical_use(path: str) -> None:
+    assert "never for clinical use" in (ROOT / path).read_text(encoding="utf-8").lower()
+
+
+def test_the_readmes_tree_names_what_exists() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    (tree,) = re.findall(r"```\n(configuration_trrg/.*?)```", readme, re.DOTALL)
+    room = ROOT
+    for line in tree.splitlines():
+        room = room if line.startswith("  ") else ROOT
+        for name in re.findall(r"(?:^ *|[ ,])([\w./-]+(?:\.py|/))(?=[ ,])", line.split("   ")[0] + " "):
+            base = room if line.startswith("  ") else ROOT
+            assert (base / name).exists(), f"the README's tree names {base.name}/{name}"
+        if not line.startswith("  "):
+            room = ROOT / line.split("/")[0]
+
+
+@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", *(str(path.relative_to(ROOT)) for path in CARDS)])
+def test_what_a_page_links_to_exists(page: str) -> None:
+    for target in re.findall(r"\]\(([^)#]+)\)", (ROOT / page).read_text(encoding="utf-8")):
+        assert "://" in target or ((ROOT / page).parent / target).exists(), f"{page} links to {target}"
+
+
+def test_the_readmes_python_runs_as_written(tmp_path: Path) -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    (block,) = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)
+    assert len(ast.parse(block).body) == 6, "an import and five lines"
+    demo.main(["--out", str(tmp_path / "demo"), "--max-new-tokens", "8"])
+    command = [sys.executable, "-c", block]
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip()
+
+
+def test_the_small_checkpoint_is_small_safe_and_holds_no_source() -> None:
+    files = [path for path in SMALL.rglob("*") if path.is_file()]
+    assert {path.suffix for path in files} <= {".safetensors", ".json", ".jinja", ".md", ".png", ".txt"}
+    assert sum(path.stat().st_size for path in files if path.suffix == ".safetensors") <= 25e6
+    config = json.loads((SMALL / "config.json").read_text(encoding="utf-8"))
+    assert set(AUTO_CLASSES) <= set(config["auto_map"])
+
+
+def test_no_file_names_a_machine_path_or_a_registry_host() -> None:
+    # Written so that this file does not hold what it looks for.
+    words = [
+        "/" + "work/",
+        "/" + "root/",
+        "/" + "home/",
+        "python" + "hosted",
+        "py" + "pi.org",
+        "registry" + ".npm",
+        "debian" + ".org",
+    ]
+    for path in tracked_files():
+        if path.suffix not in {".png", ".safetensors", ".dcm", ".jpg", ".whl"}:
+            text = path.read_text(encoding="utf-8")
+            found = [word for word in words if word in text]
+            assert not found, f"{path.relative_to(ROOT)} names {found}"
+
+
+def test_no_large_file_and_no_patient_data_in_the_tree() -> None:
+    for path in tracked_files():
+        name = path.relative_to(ROOT)
+        assert path.stat().st_size <= 25e6, name
+        assert path.suffix not in {".dcm", ".jpg", ".jpeg", ".bin", ".pt", ".pth", ".pkl", ".ckpt"}, name
