@@ -13,10 +13,10 @@ from .clue_trrg import ClueBank, ProjectionHead, mean_by_study, scores_from_logi
 from .configuration_trrg import TRRGConfig
 from .connector_trrg import QueryTransformer, init_connector
 
-# Everything that is no part of the language model; bitsandbytes leaves these in full precision.
+# Everything that is no part of the language model, as patterns of module names; bitsandbytes leaves it in full precision.
 NOT_QUANTISED = [
-    "vision_tower", "clue_encoder", "image_projection", "clue_projection", "classifier", "query_transformer",
-    "multi_modal_projector", "report_projection", "lm_head",
+    r".*vision_tower", r".*clue_encoder", r".*image_projection", r".*clue_projection", r".*classifier",
+    r".*query_transformer", r".*multi_modal_projector", r".*report_projection", "lm_head",
 ]  # fmt: skip
 
 
@@ -178,7 +178,8 @@ class TRRGEncoder(TRRGPreTrainedModel):
         if not bool(image_mask.any(dim=1).all()):
             blind = (~image_mask.any(dim=1)).nonzero().flatten().tolist()
             raise ValueError(f"image_mask leaves no view to the studies {blind} of the batch; expected at least one.")
-        pixels = pixel_values[image_mask].to(self.vision_tower.dtype)
+        # channels last: convolutions run up to twice as fast, on CPUs as on GPUs; transformers do not mind
+        pixels = pixel_values[image_mask].to(self.vision_tower.dtype, memory_format=torch.channels_last)
         hidden = self.vision_tower(pixels).last_hidden_state
         if hidden.dim() == 4:
             hidden = hidden.flatten(2).transpose(1, 2)

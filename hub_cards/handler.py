@@ -1,0 +1,111 @@
+"""Custom handler of Hugging Face Inference Endpoints; it travels in the published folder, beside requirements.txt.
+
+    {"inputs": {"images": ["<base64 of a PNG, JPEG or DICOM file>"], "indication": "Cough."},
+     "parameters": {"max_new_tokens": 200}}
+    -> {"findings": "...", "impression": "...", "text": "...", "clues": [{"name": "...", "score": 0.93}, ...],
+        "notice": "..."}
+
+Research only, never for clinical use.
+"""
+
+import base64
+import binascii
+from typing import Any
+
+import torch
+from transformers import AutoModelForImageTextToText, AutoProcessor
+
+MAX_VIEWS = 4
+MAX_IMAGE_BYTES = 32 * 1024 * 1024
+MAX_CHARACTERS = 4_000  # of each text field
+MAX_NEW_TOKENS = 512
+TEXT_FIELDS = ("indication", "technique", "comparison", "prior_report")
+NOTICE = "Research only, never for clinical use."
+
+
+def decode_image(encoded: Any, number: int) -> bytes:
+    """Base64 to the bytes of an image file.
+
+    Raises:
+        ValueError: not base64 text, or larger than MAX_IMAGE_BYTES; the size is checked before anything is decoded.
+    """
+    if not isinstance(encoded, str):
+        raise ValueError(f"images[{number}] is {type(encoded).__name__}; expected base64 text of an image file")
+    if len(encoded) > MAX_IMAGE_BYTES * 4 // 3 + 4:
+        raise ValueError(f"images[{number}] has {len(encoded)} characters; at most {MAX_IMAGE_BYTES} bytes are taken")
+    try:
+        return base64.b64decode(encoded, validate=True)
+    except binascii.Error as error:
+        raise ValueError(f"images[{number}] is no valid base64: {error}") from error
+
+
+def read_inputs(inputs: Any) -> dict[str, Any]:
+    """Check the `inputs` of a request and return the processor's arguments.
+
+    Raises:
+        ValueError: names the field, what it got and what is allowed.
+    """
+    if not isinstance(inputs, dict):
+        raise ValueError(
+            f"inputs is {type(inputs).__name__}; expected an object with images and {', '.join(TEXT_FIELDS)}"
+        )
+    unknown = sorted(set(inputs) - {"images", *TEXT_FIELDS})
+    if unknown:
+        raise ValueError(f"inputs has the unknown fields {unknown}; known are images, {', '.join(TEXT_FIELDS)}")
+    images = inputs.get("images")
+    if not isinstance(images, list) or not 1 <= len(images) <= MAX_VIEWS:
+        raise ValueError(f"inputs.images: expected a list of 1 to {MAX_VIEWS} base64 images, the views of one study")
+    study: dict[str, Any] = {"images": [decode_image(encoded, number) for number, encoded in enumerate(images)]}
+    for field in TEXT_FIELDS:
+        value = inputs.get(field)
+        if value is None:
+            continue
+        if not isinstance(value, str) or len(value) > MAX_CHARACTERS:
+            raise ValueError(f"inputs.{field}: expected text of at most {MAX_CHARACTERS} characters")
+        study[field] = value
+    return study
+
+
+def read_parameters(parameters: Any) -> int:
+    """The number of new tokens a request asks for.
+
+    Raises:
+        ValueError: an unknown parameter, or a number out of range.
+    """
+    if not isinstance(parameters, dict) or set(parameters) - {"max_new_tokens"}:
+        raise ValueError("parameters: expected an object with max_new_tokens only")
+    number = parameters.get("max_new_tokens", 200)
+    if isinstance(number, bool) or not isinstance(number, int) or not 1 <= number <= MAX_NEW_TOKENS:
+        raise ValueError(f"parameters.max_new_tokens is {number!r}; expected 1 to {MAX_NEW_TOKENS}")
+    return number
+
+
+class EndpointHandler:
+    """One study a request, greedy decoding.
+
+    Args:
+        path: the published folder.
+    """
+
+    def __init__(self, path: str = "") -> None:
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        self.processor: Any = AutoProcessor.from_pretrained(path, trust_remote_code=True)
+        model: Any = AutoModelForImageTextToText.from_pretrained(path, trust_remote_code=True)
+        self.model = model.to(device).eval()
+
+    def __call__(self, data: dict[str, Any]) -> dict[str, Any]:
+        study = read_inputs(data.get("inputs"))
+        max_new_tokens = read_parameters(data.get("parameters") or {})
+        inputs = self.processor(**study, return_tensors="pt").to(self.model.device)
+        with torch.inference_mode():
+            generated = self.model.generate(**inputs, max_new_tokens=max_new_tokens, do_sample=False)
+            clues = None if self.model.config.clue_source == "none" else self.model.predict_clues(**inputs)
+        prompt_length = inputs["input_ids"].shape[1]
+        report = self.processor.post_process_report(generated, clues, prompt_length=prompt_length)[0]
+        return {
+            "findings": report.findings,
+            "impression": report.impression,
+            "text": report.text,
+            "clues": [{"name": clue.name, "score": round(clue.score, 4)} for clue in report.clues],
+            "notice": NOTICE,
+        }

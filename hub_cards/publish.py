@@ -1,0 +1,215 @@
+"""Assemble the complete Hub folder of a checkpoint, then prove that it loads where this project is not installed.
+
+    .venv/bin/python hub_cards/publish.py hub_cards/trrg-small --out demo/published
+
+The proof runs in clean processes (clean_process.py): from the folder, from an emulated Hub cache, and from what
+`save_pretrained` wrote there. All three must compute the same numbers. Nothing is uploaded and no network is used.
+"""
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+from tqdm import tqdm
+
+from training.phantoms import generate_phantom
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+SOURCE_PACKAGES = ("configuration_trrg", "modeling_trrg", "processing_trrg")
+AUTO_CLASSES = ("AutoConfig", "AutoProcessor", "AutoModel", "AutoModelForImageTextToText")
+CHECKPOINT_SUFFIXES = (".json", ".jinja", ".md", ".png", ".safetensors", ".txt")
+REQUIRED_FILES = ("README.md", "config.json", "processor_config.json", "tokenizer.json")
+TOLERANCE = 1e-5  # largest difference allowed between two processes, on logits of order 10 in float32
+
+
+@dataclass(frozen=True)
+class Proof:
+    """What the clean processes showed.
+
+    Attributes:
+        classes: module and class of config, processor, base model and generating model, as loaded.
+        logits_shape: `[B, T, vocabulary]` of the synthetic study.
+        largest_difference: between the three ways, over logits, hidden states, clue scores and generated ids.
+        report: text generated for a synthetic phantom.
+    """
+
+    classes: list[str]
+    logits_shape: list[int]
+    largest_difference: float
+    report: str
+
+
+def source_files() -> list[Path]:
+    """The `*_trrg.py` files that travel, without the alias modeling_trrg/configuration_trrg.py."""
+    files: dict[str, Path] = {}
+    for package in SOURCE_PACKAGES:
+        for path in sorted((REPOSITORY / package).glob("*_trrg.py")):
+            files.setdefault(path.name, path)
+    return list(files.values())
+
+
+def checkpoint_files(checkpoint: Path) -> list[Path]:
+    """Files of a checkpoint folder, relative to it, without the copies of our source that `save_pretrained` leaves.
+
+    Raises:
+        ValueError: a needed file is missing, or a file has no place in a checkpoint (a pickle, say).
+    """
+    ours = {path.name for path in source_files()}
+    files = sorted(path.relative_to(checkpoint) for path in checkpoint.rglob("*") if path.is_file())
+    files = [path for path in files if path.name not in ours and "__pycache__" not in path.parts]
+    for path in files:
+        if path.suffix not in CHECKPOINT_SUFFIXES:
+            raise ValueError(f"{checkpoint / path}: a checkpoint holds only {', '.join(CHECKPOINT_SUFFIXES)} files")
+    missing = [name for name in REQUIRED_FILES if Path(name) not in files]
+    if not any(path.suffix == ".safetensors" for path in files):
+        missing.append("*.safetensors")
+    if missing:
+        raise ValueError(f"{checkpoint} is no complete checkpoint: missing {', '.join(missing)}")
+    return files
+
+
+def check_auto_map(folder: Path) -> None:
+    """`save_pretrained` writes the maps by which `Auto*` classes find our code; config and processor need their own.
+
+    Raises:
+        ValueError: one of them is not whole.
+    """
+    for name, wanted in (("config.json", AUTO_CLASSES), ("processor_config.json", ("AutoProcessor",))):
+        auto_map = json.loads((folder / name).read_text(encoding="utf-8")).get("auto_map", {})
+        missing = [auto_class for auto_class in wanted if auto_class not in auto_map]
+        if missing:
+            raise ValueError(f"{folder / name}: auto_map lacks {', '.join(missing)}; save it with save_pretrained")
+
+
+def assemble(checkpoint: Path, out: Path) -> list[Path]:
+    """Write the Hub folder of `checkpoint` to `out` and return its files.
+
+    An earlier Hub folder at `out` is replaced.
+
+    Raises:
+        ValueError: the checkpoint is not complete (`checkpoint_files`, `check_auto_map`), or `out` is no
+            folder of its own: it lies in the checkpoint, around it, or holds other things.
+    """
+    files = checkpoint_files(checkpoint)
+    check_auto_map(checkpoint)
+    if out.resolve().is_relative_to(checkpoint.resolve()) or checkpoint.resolve().is_relative_to(out.resolve()):
+        raise ValueError(f"{out} and the checkpoint {checkpoint} lie in each other; publish to a folder of its own")
+    if out.exists() and any(out.iterdir()):
+        if not (out / "config.json").is_file() or not (out / "modeling_trrg.py").is_file():
+            raise ValueError(f"{out} is not empty and is no published checkpoint: not replaced")
+        shutil.rmtree(out)
+    for path in files:
+        (out / path).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(checkpoint / path, out / path)
+    for source in [*source_files(), REPOSITORY / "hub_cards" / "handler.py"]:
+        shutil.copyfile(source, out / source.name)
+    shutil.copyfile(REPOSITORY / "hub_cards" / "handler_requirements.txt", out / "requirements.txt")
+    shutil.copyfile(REPOSITORY / "LICENSE", out / "LICENSE-CODE")
+    return sorted(path for path in out.rglob("*") if path.is_file())
+
+
+def emulate_hub_cache(folder: Path, home: Path) -> str:
+    """Lay `folder` out as the Hub's download cache under `home` and return the repository's name."""
+    commit = "0" * 39 + "1"
+    repository = home / "hub" / f"models--trrg--{folder.name}"
+    (repository / "refs").mkdir(parents=True)
+    (repository / "refs" / "main").write_text(commit, encoding="utf-8")
+    shutil.copytree(folder, repository / "snapshots" / commit)
+    return f"trrg/{folder.name}"
+
+
+def run_clean_process(source: str, home: Path, results: Path, *arguments: str) -> dict[str, torch.Tensor]:
+    """Run clean_process.py on `source` and return its tensors.
+
+    Raises:
+        RuntimeError: it failed; the message carries the end of what it wrote.
+    """
+    site = [path for path in sys.path if path.endswith(("site-packages", "dist-packages"))]
+    script = Path(__file__).resolve().parent / "clean_process.py"
+    command = [sys.executable, "-I", "-S", str(script), source, "--results", str(results), *arguments, "--site", *site]
+    environment = {**os.environ, "HF_HOME": str(home), "HF_HUB_OFFLINE": "1"}
+    for name in ("HF_HUB_CACHE", "HF_MODULES_CACHE", "TRANSFORMERS_CACHE"):
+        environment.pop(name, None)
+    done = subprocess.run(command, env=environment, cwd=home, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise RuntimeError(f"loading {source} in a clean process failed:\n{done.stderr[-4000:]}")
+    return load_file(results / "outputs.safetensors")
+
+
+def prove(folder: Path, max_new_tokens: int = 128) -> Proof:
+    """Load `folder` as strangers do, three ways, and compare.
+
+    Returns:
+        What was shown.
+
+    Raises:
+        RuntimeError: a way failed to load, or gave other numbers than the folder.
+    """
+    with tempfile.TemporaryDirectory() as scratch_name:
+        scratch = Path(scratch_name)
+        home = scratch / "home"
+        repository = emulate_hub_cache(folder, home)
+        Image.fromarray(generate_phantom(seed=0, index=0, size=512).image).save(scratch / "phantom.png")
+        study = ("--image", str(scratch / "phantom.png"), "--indication", "Shortness of breath.")
+        budget = ("--max-new-tokens", str(max_new_tokens))
+        saved_again = scratch / "saved_again"
+        ways = {
+            "folder": (str(folder.resolve()), ("--save-again", str(saved_again))),
+            "Hub cache": (repository, ()),
+            "saved again": (str(saved_again), ()),
+        }
+        outputs: dict[str, dict[str, torch.Tensor]] = {}
+        for way, (source, extra) in tqdm(ways.items(), desc="clean processes"):
+            results = scratch / "results" / way
+            outputs[way] = run_clean_process(source, home, results, *study, *budget, *extra)
+        proof = json.loads((scratch / "results" / "folder" / "report.json").read_text(encoding="utf-8"))
+
+    largest = 0.0
+    for way, tensors in outputs.items():
+        for name, expected in outputs["folder"].items():
+            if tensors[name].shape != expected.shape:
+                raise RuntimeError(
+                    f"{way}: {name} is {list(tensors[name].shape)}, from the folder {list(expected.shape)}"
+                )
+            difference = (tensors[name] - expected).abs().max().item()
+            if not difference <= TOLERANCE:
+                raise RuntimeError(f"{way}: {name} differs from the folder's by {difference}, more than {TOLERANCE}")
+            largest = max(largest, difference)
+    return Proof(proof["classes"], list(outputs["folder"]["logits"].shape), largest, proof["text"])
+
+
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("checkpoint", type=Path, help="folder with weights, config, tokenizers and card")
+    parser.add_argument("--out", type=Path, required=True, help="Hub folder to write")
+    args = parser.parse_args(arguments)
+
+    files = assemble(args.checkpoint, args.out)
+    size = sum(path.stat().st_size for path in files) / 1e6
+    print(f"Assembled {args.out}: {len(files)} files, {size:.1f} MB")
+    for path in files:
+        print(f"  {path.stat().st_size / 1e6:8.3f} MB  {path.relative_to(args.out)}")
+
+    proof = prove(args.out)
+    print(f"Proved in clean processes, which cannot import {', '.join(SOURCE_PACKAGES)}, offline:")
+    for auto_class, found in zip(AUTO_CLASSES, proof.classes, strict=True):
+        print(f"  {auto_class} -> {found}")
+    print("  from the folder, from an emulated Hub cache, and from what save_pretrained wrote again:")
+    print(
+        f"  logits {proof.logits_shape}, hidden states, clue scores and tokens differ by {proof.largest_difference:g}"
+    )
+    print(f"  report on a SYNTHETIC phantom: {proof.report}")
+    print("Research only, never for clinical use.")
+
+
+if __name__ == "__main__":
+    main()

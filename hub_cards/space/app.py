@@ -1,0 +1,79 @@
+"""The Space: the views of one study go in; report, clue table and heat maps come out. Never for clinical use.
+
+TRRG_CHECKPOINT=demo/trrg-small python hub_cards/space/app.py
+"""
+
+import os
+from typing import Any
+
+import gradio as gr
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from transformers import AutoModelForImageTextToText, AutoProcessor
+
+MAX_VIEWS = 4
+MAX_CHARACTERS = 2_000
+MAX_NEW_TOKENS = 200
+NUM_HEAT_MAPS = 3
+DISPLAY_SIDE = 640  # pixels
+NOTICE = "**Research only, never for clinical use.** Upload no image that you have no right to share."
+
+checkpoint = os.environ["TRRG_CHECKPOINT"]
+processor = AutoProcessor.from_pretrained(checkpoint, trust_remote_code=True)
+model = AutoModelForImageTextToText.from_pretrained(checkpoint, trust_remote_code=True).eval()
+
+
+def enlarge(picture: NDArray) -> NDArray:
+    """`[h, w]` to `[640, 640]`, bilinear."""
+    tensor = torch.from_numpy(np.array(picture, dtype=np.float32))[None, None]
+    return torch.nn.functional.interpolate(tensor, (DISPLAY_SIDE, DISPLAY_SIDE), mode="bilinear")[0, 0].numpy()
+
+
+def heat_map(evidence: NDArray) -> NDArray:
+    """One view's evidence `[h, w]` to an opacity `[640, 640]`: clear up to the median, 0.6 at the largest."""
+    low, high = float(np.median(evidence)), float(evidence.max())
+    return 0.6 * np.clip((enlarge(evidence) - low) / max(high - low, 1e-6), 0, 1)
+
+
+def write_report(files: list[str] | None, indication: str) -> tuple[str, list[list[Any]], Any]:
+    """Report as Markdown, rows of the clue table, and the first view with the heat maps of the leading clues."""
+    if not files or len(files) > MAX_VIEWS:
+        raise gr.Error(f"Upload 1 to {MAX_VIEWS} views of one study; got {len(files or [])}.")
+    if len(indication) > MAX_CHARACTERS:
+        raise gr.Error(f"The indication has {len(indication)} characters; at most {MAX_CHARACTERS} are read.")
+    try:
+        inputs = processor(images=files, indication=indication.strip() or None, return_tensors="pt")
+    except ValueError as error:  # an unreadable image; the message says which and why
+        raise gr.Error(str(error)) from error
+    with torch.inference_mode():
+        clues = model.predict_clues(**inputs)
+        generated = model.generate(**inputs, max_new_tokens=MAX_NEW_TOKENS, do_sample=False)
+    prompt_length = inputs["input_ids"].shape[1]
+    report = processor.post_process_report(generated, clues, prompt_length=prompt_length)[0]
+
+    words = f"### Findings\n{report.findings or 'none'}\n\n### Impression\n{report.impression or 'none'}\n\n{NOTICE}"
+    rows = [[clue.name, round(clue.score, 2)] for clue in report.clues]
+    grey = inputs["pixel_values"][0, 0].mean(dim=0).numpy()
+    picture = enlarge((grey - grey.min()) / max(float(np.ptp(grey)), 1e-6))
+    annotations = [(heat_map(clue.evidence[0]), clue.name) for clue in report.clues[:NUM_HEAT_MAPS]]
+    return words, rows, ((picture[..., None].repeat(3, axis=2) * 255).astype(np.uint8), annotations)
+
+
+with gr.Blocks(title="TRRG") as space:
+    gr.Markdown(f"# TRRG\nA chest X-ray goes in; a report comes out, with the disease clues behind it. {NOTICE}")
+    with gr.Row():
+        with gr.Column():
+            views = gr.File(
+                file_count="multiple", file_types=[".png", ".jpg", ".jpeg", ".dcm"], label="Views of one study"
+            )
+            indication = gr.Textbox(label="Indication", placeholder="Why was the study made?")
+            button = gr.Button("Write the report", variant="primary")
+            report = gr.Markdown(label="Report")
+        with gr.Column():
+            picture = gr.AnnotatedImage(label="First view, with what supports the leading clues", height=DISPLAY_SIDE)
+            table = gr.Dataframe(headers=["Clue", "Score"], label="Disease clues", interactive=False)
+    button.click(write_report, inputs=[views, indication], outputs=[report, table, picture])
+
+if __name__ == "__main__":
+    space.queue(max_size=16).launch(max_file_size="32mb")
