@@ -158,7 +158,8 @@ class TRRGConfig(PreTrainedConfig):
         if self.connector == "query_transformer" and self.query_transformer_config is None:
             raise ValueError("query_transformer_config is None; connector='query_transformer' needs one.")
         for name in (
-            "vision_hidden_size", "image_size", "patch_grid", "projection_dim", "num_query_tokens", "num_interaction_heads",
+            "vision_hidden_size", "image_size", "patch_grid", "projection_dim", "num_query_tokens",
+            "num_interaction_heads",
             "num_selected_clues", "num_classifier_labels", "mlp_depth",
         ):  # fmt: skip
             if getattr(self, name) < 1:
@@ -231,7 +232,8 @@ PRESETS: dict[str, dict[str, Any]] = {
     "maira1": {
         "vision_config": {"model_type": "dinov2", "image_size": 518, "patch_size": 14, "use_mask_token": False},
         "text_config": _VICUNA_7B,
-        "connector": "mlp", "clue_source": "none", "vision_hidden_size": 768, "image_size": 518, "patch_grid": 37, "num_prefix_tokens": 1,
+        "connector": "mlp", "clue_source": "none", "vision_hidden_size": 768, "image_size": 518,
+        "patch_grid": 37, "num_prefix_tokens": 1,
         "vision_pooling": "cls",
     },
     # ResNet-50 at 448 px (BioViL-T's image encoder), BERT alignment module with 32 queries, Vicuna-7B.
@@ -259,7 +261,8 @@ PRESETS: dict[str, dict[str, Any]] = {
             "max_position_embeddings": 512, "tie_word_embeddings": True,
             "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2,
         },
-        "clue_scoring": "pairwise", "vision_hidden_size": 576, "projection_dim": 256, "num_query_tokens": 32, "num_interaction_heads": 8,
+        "clue_scoring": "pairwise", "vision_hidden_size": 576, "projection_dim": 256, "num_query_tokens": 32,
+        "num_interaction_heads": 8,
         "num_selected_clues": 14, "image_token_id": 3,
     },
 }  # fmt: skip

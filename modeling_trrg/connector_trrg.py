@@ -50,7 +50,7 @@ class ClueAttention(nn.Module):
         self.out_proj = nn.Linear(config.projection_dim, config.projection_dim)
 
     def forward(self, queries: torch.Tensor, keys: torch.Tensor, key_mask: torch.Tensor) -> torch.Tensor:
-        """`queries [n, Q, D]`, `keys [n, K, D]`, `key_mask [n, K]` bool with at least one True a row, to `[n, Q, D]`."""
+        """`queries [n, Q, D]`, `keys [n, K, D]` and `key_mask [n, K]` (bool, a True in each row) to `[n, Q, D]`."""
         q, k, v = (
             projection(states).unflatten(-1, (self.num_heads, self.head_dim)).transpose(1, 2)
             for projection, states in ((self.q_proj, queries), (self.k_proj, keys), (self.v_proj, keys))
@@ -167,7 +167,7 @@ class QueryTransformer(nn.Module):
         Args:
             patches: `[n, P, Dv]`; None only in mode `"text"`.
             input_ids, attention_mask: `[n, T]`, in every mode but `"queries"`.
-            mode: `"queries"`: queries alone. `"text"`: text alone, queries unseen. `"matching"`: everyone sees everyone.
+            mode: `"queries"`: queries alone. `"text"`: text alone. `"matching"`: everyone sees everyone.
                 `"generation"`: text sees the queries and the text before it, queries see queries.
 
         Returns:
@@ -185,22 +185,20 @@ class QueryTransformer(nn.Module):
         positions = torch.arange(length, device=input_ids.device)
         text = self.word_embeddings(input_ids) + self.position_embeddings(positions)
         if mode == "text":
-            return self.encoder(
-                query_embeds=text, query_length=0, attention_mask=attention_mask
-            ).last_hidden_state  # fmt: skip
-        batch, queries = len(input_ids), self.num_queries
-        total = queries + length
-        keys = torch.cat([attention_mask.new_ones(batch, queries), attention_mask], dim=1).bool()
+            return self.encoder(query_embeds=text, query_length=0, attention_mask=attention_mask).last_hidden_state
+        batch, num_queries = len(input_ids), self.num_queries
+        total = num_queries + length
+        keys = torch.cat([attention_mask.new_ones(batch, num_queries), attention_mask], dim=1).bool()
         allowed = keys[:, None, :].expand(batch, total, total).clone()
         if mode == "generation":
-            allowed[:, :queries, queries:] = False
+            allowed[:, :num_queries, num_queries:] = False
             causal = torch.ones(length, length, dtype=torch.bool, device=keys.device).tril()
-            allowed[:, queries:, queries:] &= causal
+            allowed[:, num_queries:, num_queries:] &= causal
         bias = torch.zeros(allowed.shape, dtype=text.dtype, device=text.device)
         bias = bias.masked_fill(~allowed, torch.finfo(text.dtype).min)[:, None]
         return self.encoder(
             query_embeds=torch.cat([self.queries.expand(batch, -1, -1), text], dim=1),
-            query_length=queries,
+            query_length=num_queries,
             attention_mask=bias,
             encoder_hidden_states=patches,
         ).last_hidden_state

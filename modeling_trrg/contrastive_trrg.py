@@ -124,7 +124,7 @@ class TRRGForContrastivePretraining(TRRGPreTrainedModel):
             )
         elif not config.uses_clue_encoder and config.clue_source != "classifier":
             raise ValueError(
-                f"connector={config.connector!r} with clue_source={config.clue_source!r} has nothing to learn in stage 1."
+                f"connector={config.connector!r} with clue_source={config.clue_source!r}: nothing to learn in stage 1."
             )
         self.post_init()
 

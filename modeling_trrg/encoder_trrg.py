@@ -13,7 +13,7 @@ from .clue_trrg import ClueBank, ProjectionHead, mean_by_study, scores_from_logi
 from .configuration_trrg import TRRGConfig
 from .connector_trrg import QueryTransformer, init_connector
 
-# Everything that is no part of the language model, as patterns of module names; bitsandbytes leaves it in full precision.
+# Module names that are no part of the language model, as patterns; bitsandbytes leaves them in full precision.
 NOT_QUANTISED = [
     r".*vision_tower", r".*clue_encoder", r".*image_projection", r".*clue_projection", r".*classifier",
     r".*query_transformer", r".*multi_modal_projector", r".*report_projection", "lm_head",
@@ -83,16 +83,14 @@ class TRRGPreTrainedModel(PreTrainedModel):
         if isinstance(quantization, BitsAndBytesConfig) and quantization.llm_int8_skip_modules is None:
             quantization.llm_int8_skip_modules = list(NOT_QUANTISED)
         return_info = kwargs.pop("output_loading_info", False)
-        model, info = super().from_pretrained(
-            pretrained_model_name_or_path, *args, output_loading_info=True, **kwargs
-        )  # fmt: skip
+        model, info = super().from_pretrained(pretrained_model_name_or_path, *args, output_loading_info=True, **kwargs)
         problems = [
             f"{title}: {', '.join(sorted(map(str, info[key]))[:8])}{' ...' if len(info[key]) > 8 else ''}"
             for title, key in (
                 ("missing", "missing_keys"),
                 ("unexpected", "unexpected_keys"),
                 ("wrong shape", "mismatched_keys"),
-            )  # fmt: skip
+            )
             if info[key]
         ]
         if problems:

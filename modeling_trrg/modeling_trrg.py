@@ -178,9 +178,11 @@ class TRRGModel(TRRGEncoder):
     def _interact(self, seen: Any, bank: ClueBank | None, clue_scores: torch.Tensor | None) -> torch.Tensor:
         batch = len(clue_scores) if seen is None else len(seen.image_mask)
         connector = self.multi_modal_projector
+        assert isinstance(connector, ClueInteraction)
         if bank is None:
-            tokens = connector.no_clue.new_zeros(batch, 0, connector.clue_in.in_features)
-            mask = torch.zeros(batch, 0, dtype=torch.bool, device=tokens.device)
+            weight = connector.clue_in.weight
+            tokens = torch.zeros(batch, 0, weight.shape[1], dtype=weight.dtype, device=weight.device)
+            mask = torch.zeros(batch, 0, dtype=torch.bool, device=weight.device)
         else:
             tokens, mask = inject_clues(
                 bank, clue_scores, self.config.num_selected_clues, self.config.clue_threshold
@@ -406,7 +408,7 @@ class TRRGForConditionalGeneration(TRRGPreTrainedModel, GenerationMixin):
     def _consistency(
         self, outputs: TRRGModelOutputWithPast, labels: torch.Tensor, clue_labels: torch.Tensor | None
     ) -> torch.Tensor:
-        """The clue posterior of the report, read from the mean hidden state of its tokens, against the image's: `[B]`."""
+        """The report's clue posterior, read from the mean hidden state of its tokens, against the image's: `[B]`."""
         report = (labels != -100).to(outputs.last_hidden_state.dtype)[..., None]
         mean = (outputs.last_hidden_state * report).sum(1) / report.sum(1).clamp(min=1)
         report_vectors = nn.functional.normalize(self.report_projection(mean), dim=-1)

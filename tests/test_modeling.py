@@ -52,6 +52,10 @@ def studies(config, views=(1, 1), text=(5, 5), seed=2, **clue_kwargs):
     return {**inputs, **clues(**clue_kwargs)} if config.uses_clue_encoder else inputs
 
 
+def own_rows(own, name):
+    return zip(own[f"{name}_input_ids"], own[f"{name}_attention_mask"], strict=True)
+
+
 def only(inputs, row, views):
     """Study `row` alone, without its padding."""
     keep = inputs["attention_mask"][row].bool()
@@ -253,8 +257,7 @@ def test_clue_bank_is_cached_until_clues_or_weights_change(tiny_config, monkeypa
 def test_the_checkpoints_own_clues_serve_callers_that_pass_none(tiny_config):
     own = clues()
     rows = {
-        name: [ids[mask.bool()].tolist() for ids, mask in zip(own[f"{name}_input_ids"], own[f"{name}_attention_mask"])]
-        for name in ("clue", "negative_clue")
+        name: [ids[mask.bool()].tolist() for ids, mask in own_rows(own, name)] for name in ("clue", "negative_clue")
     }
     config = tiny_config(
         "trrg", clue_token_ids=rows["clue"], negative_clue_token_ids=rows["negative_clue"]

@@ -62,16 +62,22 @@ class PretrainCollator:
         views = torch.tensor([len(example.squares) for example in examples])
         mask = torch.arange(int(views.max()))[None, :] < views[:, None]
         processor = self.processor.image_processor
-        pixels = torch.zeros(*mask.shape, 3, processor.size, processor.size)
         squares = np.stack([square for example in examples for square in example.squares])
-        pixels[mask] = normalise(torch.from_numpy(squares), processor.image_mean, processor.image_std)
-        return pixels, mask
+        pixels = normalise(torch.from_numpy(squares), processor.image_mean, processor.image_std)
+        if mask.all():
+            return pixels.view(*mask.shape, *pixels.shape[1:]), mask
+        padded = torch.zeros(*mask.shape, *pixels.shape[1:])
+        padded[mask] = pixels
+        return padded, mask
 
 
 def normalise(squares: torch.Tensor, mean: Sequence[float], std: Sequence[float]) -> torch.Tensor:
     """uint8 `[n, S, S]` -> `[n, 3, S, S]`: what the image processor makes of squares of its size, unresized."""
-    grey = squares.float()[:, None] / 255
-    return torch.cat([(grey - m) / s for m, s in zip(mean, std, strict=True)], dim=1)
+    pixels = torch.empty(len(squares), 3, *squares.shape[1:])
+    grey = squares.float().div_(255)
+    for channel, (m, s) in enumerate(zip(mean, std, strict=True)):  # in place: copies would cost more than the sums
+        torch.sub(grey, m, out=pixels[:, channel]).div_(s)
+    return pixels
 
 
 class FinetuneCollator:

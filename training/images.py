@@ -77,10 +77,5 @@ class ImageBank:
         digest = hashlib.blake2b(f"{self.image_processor.size}/{self.views}".encode(), digest_size=12)
         for index in range(len(self.studies)):
             for view in range(self.num_views(index)):
-                source = self.studies.open_image(index, view)
-                if isinstance(source, Path):
-                    status = source.stat()
-                    digest.update(f"{source}/{status.st_size}/{status.st_mtime_ns}".encode())
-                else:
-                    digest.update(source)
+                digest.update(self.studies.image_key(index, view).encode())
         return f"{self.studies.path.name}-{self.studies.split}-{digest.hexdigest()}"

@@ -43,6 +43,14 @@ class Studies:
             return self._shards[index]["images"][view]["bytes"]
         return self.path / self.records[index]["images"][view]["path"]
 
+    def image_key(self, index: int, view: int) -> str:
+        """What changes when the image may have: the file's size and time, or the hash that the shards came with."""
+        if self._shards is not None:
+            return f"{self._shards._fingerprint}/{index}/{view}"
+        file = self.path / self.records[index]["images"][view]["path"]
+        status = file.stat()
+        return f"{file}/{status.st_size}/{status.st_mtime_ns}"
+
     def num_views(self, index: int) -> int:
         return len(self.records[index]["images"])
 
