@@ -1,0 +1,353 @@
+"""Write reports: a checkpoint and studies -> predictions.jsonl, what `score.py` and `truthfulness.py` read.
+
+    python evaluation/generate.py --checkpoint DIR --data DIR --split validation --out RUN
+    python evaluation/generate.py --checkpoint DIR --phantoms 500 --out RUN
+    accelerate launch --num_processes 2 evaluation/generate.py ...       every process has the whole model
+
+`--data` is what training reads: a folder with studies.jsonl, or `datasets` shards. The run may be killed at any moment:
+the same command goes on where it ended, with any number of processes. A line a study:
+
+    study_id, prediction, reference (null where the study has none), findings and impression of the prediction,
+    complete (false: cut at --max-new-tokens), clue_scores (what the report was written from; null without clues),
+    labels of the study, has_prior (whether the model was told of an earlier study), synthetic
+
+Greedy or beam search, so the same input gives the same report; in bfloat16 only up to the rounding of other batches.
+Never for clinical use.
+"""
+
+import argparse
+import time
+from collections.abc import Sequence
+from contextlib import closing
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator, InitProcessGroupKwargs
+from torch.utils.data import DataLoader, Dataset
+from tqdm import tqdm
+from transformers import AutoModelForImageTextToText, AutoProcessor
+
+import modeling_trrg  # noqa: F401  registers the model with the Auto classes
+import processing_trrg  # noqa: F401  and the processor
+from evaluation.comparisons import has_prior
+from evaluation.prediction_parts import (
+    PREDICTIONS,
+    SKIPPED,
+    PartFile,
+    finished_studies,
+    is_complete,
+    merge_parts,
+    open_run,
+)
+from evaluation.records import SECTIONS, section_text
+from evaluation.study_sources import (
+    CONTEXT_FIELDS,
+    TEST_PHANTOM_SEED,
+    PhantomStudies,
+    StudySource,
+    oracle_scores,
+    record_fault,
+    records_digest,
+    shuffled,
+)
+from training.studies import Studies
+
+Scores = dict[str, float]
+CLUES_IN_PROMPT = 0.5
+"""Clues that score more are the "predicted findings" of RaDialog's prompt; uncertain oracle clues score just this."""
+
+
+class PreparedBatches(Dataset):
+    """Batches of studies as tensors, so that the workers of a DataLoader read the images."""
+
+    def __init__(
+        self,
+        source: StudySource,
+        processor: Any,
+        batches: Sequence[Sequence[int]],
+        scores: Sequence[Scores] | None,
+        views: int | None,
+        on_error: str,
+    ):
+        self.source, self.processor, self.batches, self.scores = source, processor, batches, scores
+        self.views, self.on_error = views, on_error
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __getitem__(self, number: int) -> tuple[Sequence[int], Any]:
+        indices = self.batches[number]
+        in_prompt = self.processor.prompt_style == "radialog"
+        given = None if self.scores is None else [self.scores[index] for index in indices]
+        return indices, self.prepare(indices, given, in_prompt)
+
+    def prepare(self, indices: Sequence[int], scores: Sequence[Scores] | None, in_prompt: bool) -> Any:
+        """A `StudyBatch`. in_prompt: the scores are words of the prompt, not an input of the model."""
+        records = [self.source.records[index] for index in indices]
+        inputs: dict[str, Any] = {name: [record.get(name) for record in records] for name in CONTEXT_FIELDS}
+        if scores is not None and in_prompt:
+            inputs["predicted_findings"] = [
+                [name for name, score in study.items() if score > CLUES_IN_PROMPT] for study in scores
+            ]
+        elif scores is not None:
+            inputs["clue_scores"] = list(scores)
+        images = None
+        if records[0]["images"]:
+            images = [
+                [self.source.open_image(index, view) for view in range(len(record["images"][: self.views]))]
+                for index, record in zip(indices, records, strict=True)
+            ]
+        ids = [record["study_id"] for record in records]
+        return self.processor(images=images, **inputs, study_ids=ids, on_error=self.on_error)
+
+
+class Generator:
+    """A model with its processor, and how it is asked for reports."""
+
+    def __init__(self, model: Any, processor: Any, batches: PreparedBatches, options: argparse.Namespace):
+        self.model, self.processor, self.batches, self.options = model, processor, batches, options
+
+    @torch.inference_mode()
+    def __call__(self, indices: Sequence[int], batch: Any) -> list[dict[str, Any]]:
+        """A line for each study of a batch, skipped ones too."""
+        lines = [_skipped(bad.study_id, bad.reason) for bad in batch.skipped]
+        indices = [indices[row] for row in batch.kept]
+        if not indices:
+            return lines
+        scores = self.batches.scores
+        given = None if scores is None else [scores[index] for index in indices]
+        inputs = batch.to(self.model.device)
+        if given is None and self.model.config.clue_source != "none":
+            given = self._seen_scores(inputs)
+            if self.processor.prompt_style == "radialog":  # its prompt names what was seen
+                batch = self.batches.prepare(indices, given, in_prompt=True)
+                lines += [_skipped(bad.study_id, bad.reason) for bad in batch.skipped]
+                indices, given = ([rows[row] for row in batch.kept] for rows in (indices, given))
+                if not indices:
+                    return lines
+                inputs = batch.to(self.model.device)
+        ids = self.model.generate(
+            **inputs, max_new_tokens=self.options.max_new_tokens, num_beams=self.options.num_beams, do_sample=False
+        )
+        reports = self.processor.post_process_report(ids, prompt_length=inputs["input_ids"].shape[1])
+        for row, (index, report) in enumerate(zip(indices, reports, strict=True)):
+            clues = None if given is None or self.options.no_clues else given[row]
+            lines.append(self._line(self.batches.source.records[index], report, clues))
+        return lines
+
+    def _seen_scores(self, inputs: Any) -> list[Scores]:
+        names = [clue["name"] for clue in self.processor.clues]
+        rows = self.model.predict_clues(**inputs).clue_scores.float().tolist()
+        return [dict(zip(names, (round(score, 6) for score in row), strict=True)) for row in rows]
+
+    def _line(self, record: dict[str, Any], report: Any, clues: Scores | None) -> dict[str, Any]:
+        section = self.options.section
+        parts = ("findings", "impression") if section == "report" else (section,)
+        has_reference = any(record.get(part) for part in parts)
+        return {
+            "study_id": record["study_id"],
+            "prediction": report.text if section == "report" else getattr(report, section) or "",
+            "reference": section_text(record, section, f"study {record['study_id']!r}") if has_reference else None,
+            "findings": report.findings,
+            "impression": report.impression,
+            "complete": report.complete,
+            "clue_scores": clues,
+            "labels": record.get("labels"),
+            "has_prior": has_prior(record),
+            "synthetic": bool(record.get("synthetic")),
+        }
+
+
+def _skipped(study_id: str, reason: str) -> dict[str, Any]:
+    return {"study_id": study_id, "skipped": reason}
+
+
+def given_scores(options: argparse.Namespace, source: StudySource, processor: Any, config: Any) -> list[Scores] | None:
+    """Clue scores of each study by the caller's wish; None for those that the model sees itself.
+
+    Raises:
+        ValueError: the checkpoint reads no clues, or the studies have no labels.
+    """
+    if not (options.oracle_clues or options.no_clues or options.shuffle_clues is not None):
+        return None
+    if processor.prompt_style != "radialog" and (
+        config.connector != "clue_interaction" or not config.uses_clue_encoder
+    ):
+        raise ValueError(
+            f"clues are given, but this checkpoint reads none (connector={config.connector!r}, "
+            f"clue_source={config.clue_source!r}, prompt_style={processor.prompt_style!r})"
+        )
+    names = [clue["name"] for clue in processor.clues]
+    if options.no_clues:
+        return [dict.fromkeys(names, 0.0)] * len(source.records)
+    scores = oracle_scores(source.records, names)
+    return scores if options.oracle_clues else shuffled(scores, options.shuffle_clues)
+
+
+def study_fault(record: dict[str, Any], takes_clues_only: bool) -> str | None:
+    """Why a study cannot be reported at all, or None."""
+    fault = record_fault(record)
+    if fault is None and not record["images"] and not takes_clues_only:
+        return "it has no image; give clues (--oracle-clues) to a checkpoint that can do without"
+    return fault
+
+
+def in_batches(source: StudySource, indices: Sequence[int], batch_size: int) -> list[list[int]]:
+    """Batches of studies of about the same length, longest first; studies with and without image are not mixed."""
+
+    def length(index: int) -> tuple[int, int]:
+        record = source.records[index]
+        return len(record["images"]), sum(len(record.get(name) or "") for name in CONTEXT_FIELDS)
+
+    ordered = sorted(indices, key=length, reverse=True)  # stable: equal lengths keep the order of the input
+    batches = []
+    for seen in (True, False):
+        chosen = [index for index in ordered if bool(source.records[index]["images"]) == seen]
+        batches += [chosen[start : start + batch_size] for start in range(0, len(chosen), batch_size)]
+    return batches
+
+
+def as_it_is(batch: Any) -> Any:
+    """In place of the DataLoader's own collating."""
+    return batch
+
+
+def weight_files(checkpoint: str) -> dict[str, list[int]]:
+    """Size and time of a local checkpoint's weights, so that a run is not resumed with others."""
+    files = sorted(Path(checkpoint).glob("*.safetensors"))
+    return {file.name: [file.stat().st_size, file.stat().st_mtime_ns] for file in files}
+
+
+def run_settings(options: argparse.Namespace, source: StudySource) -> dict[str, Any]:
+    """All that decides what stands in predictions.jsonl."""
+    chosen = vars(options) | {"data": str(options.data) if options.data else None}
+    for name in ("out", "restart", "batch_size", "workers"):
+        del chosen[name]
+    records = {"studies": len(source.records), "records": records_digest(source.records)}
+    return chosen | records | {"weights": weight_files(options.checkpoint)}
+
+
+def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--checkpoint", required=True, help="folder, or name on the Hub")
+    parser.add_argument("--trust-remote-code", action="store_true", help="run the checkpoint's own code, not ours")
+    parser.add_argument("--data", type=Path, help="folder with studies.jsonl, or datasets shards")
+    parser.add_argument("--split", help="of --data")
+    parser.add_argument("--max-studies", type=int, help="the first so many")
+    parser.add_argument("--phantoms", type=int, metavar="N", help="N SYNTHETIC phantoms instead of --data")
+    parser.add_argument("--seed", type=int, default=TEST_PHANTOM_SEED, help="of the phantoms; training's is 2408")
+    parser.add_argument("--out", type=Path, required=True, help="folder of the run")
+    parser.add_argument("--restart", action="store_true", help="throw away what an earlier run left in --out")
+    parser.add_argument("--on-error", choices=("raise", "skip"), default="raise", help="at a study that can't be read")
+    clues = parser.add_mutually_exclusive_group()
+    clues.add_argument("--oracle-clues", action="store_true", help="clue scores from the studies' labels")
+    clues.add_argument("--shuffle-clues", type=int, metavar="SEED", help="those scores, each study another one's")
+    clues.add_argument("--no-clues", action="store_true", help="every clue scores 0")
+    parser.add_argument("--section", choices=SECTIONS, default="report", help="what prediction and reference hold")
+    parser.add_argument("--views", type=int, help="at most the first so many images of a study")
+    parser.add_argument("--batch-size", type=int, default=16, help="studies, per process")
+    parser.add_argument("--workers", type=int, default=0, help="processes that read images, per process")
+    parser.add_argument("--max-new-tokens", type=int, default=256)
+    parser.add_argument("--num-beams", type=int, default=1)
+    parser.add_argument("--bf16", action="store_true", help="weights and activations in bfloat16")
+    options = parser.parse_args(arguments)
+    if (options.data is None) == (options.phantoms is None):
+        parser.error("give either --data or --phantoms")
+    if (options.data is None) != (options.split is None):
+        parser.error("--data and --split go together")
+    for name in ("max_studies", "phantoms", "views", "batch_size", "max_new_tokens", "num_beams"):
+        if getattr(options, name) is not None and getattr(options, name) < 1:
+            parser.error(f"--{name.replace('_', '-')} must be at least 1")
+    return options
+
+
+def load(options: argparse.Namespace, accelerator: Accelerator) -> tuple[Any, Any]:
+    """Processor and model of the checkpoint, the model on this process's device."""
+    with accelerator.main_process_first():  # a checkpoint's own code is unpacked once
+        trusted = {"trust_remote_code": options.trust_remote_code}
+        processor = AutoProcessor.from_pretrained(options.checkpoint, **trusted)
+        dtype = torch.bfloat16 if options.bf16 else torch.float32
+        model = AutoModelForImageTextToText.from_pretrained(options.checkpoint, dtype=dtype, **trusted)
+    return processor, model.eval().to(accelerator.device)
+
+
+def write_reports(
+    options: argparse.Namespace,
+    accelerator: Accelerator,
+    source: StudySource,
+    processor: Any,
+    model: Any,
+    left: Sequence[int],
+    part: PartFile,
+) -> int:
+    """Report this process's share of the studies `left`; returns the number of all processes' reports.
+
+    Raises:
+        ValueError: a study is bad and `on_error` is "raise"; names it.
+    """
+    scores = given_scores(options, source, processor, model.config)
+    takes_clues_only = scores is not None and model.config.connector == "clue_interaction"
+    faults = {i: fault for i in left if (fault := study_fault(source.records[i], takes_clues_only)) is not None}
+    if faults and options.on_error == "raise":
+        first = next(iter(faults))
+        raise ValueError(
+            f"{len(faults)} studies cannot be reported, first {source.records[first]['study_id']!r}: {faults[first]}; "
+            "--on-error skip goes on without them"
+        )
+    if accelerator.is_main_process:
+        part.append([_skipped(source.records[i]["study_id"], fault) for i, fault in faults.items()])
+    mine = in_batches(source, [i for i in left if i not in faults], options.batch_size)
+    mine = mine[accelerator.process_index :: accelerator.num_processes]
+    batches = PreparedBatches(source, processor, mine, scores, options.views, options.on_error)
+    generator = Generator(model, processor, batches, options)
+    title = f"process {accelerator.process_index} of {accelerator.num_processes}"
+    loader = DataLoader(batches, batch_size=None, num_workers=options.workers, collate_fn=as_it_is)
+    with tqdm(total=sum(map(len, mine)), desc=title, unit="report", disable=not accelerator.is_main_process) as bar:
+        for indices, batch in loader:
+            part.append(generator(indices, batch))
+            bar.update(len(indices))
+    return len(left) - len(faults)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    options = parse_arguments(arguments)
+    # ranks wait for each other only at the ends of the run, so long that no real difference in speed matters
+    patience = InitProcessGroupKwargs(timeout=timedelta(days=2))
+    accelerator = Accelerator(cpu=not torch.cuda.is_available(), kwargs_handlers=[patience])
+    source: StudySource = (
+        PhantomStudies(options.phantoms, options.seed)
+        if options.data is None
+        else Studies(options.data, options.split, options.max_studies)
+    )
+    if accelerator.is_main_process:
+        open_run(options.out, run_settings(options, source), options.restart)
+    accelerator.wait_for_everyone()
+    if is_complete(options.out):
+        accelerator.print(f"{options.out / PREDICTIONS} is complete; --restart writes it anew")
+        accelerator.end_training()
+        return
+    done = finished_studies(options.out)
+    accelerator.wait_for_everyone()  # nobody writes before everybody has read
+    left = [index for index, record in enumerate(source.records) if record["study_id"] not in done]
+    processor, model = load(options, accelerator)
+    start = time.perf_counter()
+    with closing(PartFile(options.out, accelerator.process_index)) as part:
+        count = write_reports(options, accelerator, source, processor, model, left, part)
+    accelerator.wait_for_everyone()
+    seconds = time.perf_counter() - start
+    if accelerator.is_main_process:
+        written, skipped = merge_parts(options.out, [record["study_id"] for record in source.records])
+        print(
+            f"{count} reports in {seconds:.1f} s, {count / seconds:.2f} a second in "
+            f"{accelerator.num_processes} process(es); {len(done)} studies were done before"
+        )
+        print(f"{written} predictions in {options.out / PREDICTIONS}. Never for clinical use.")
+        if skipped:
+            print(f"{skipped} studies skipped, see {options.out / SKIPPED}")
+    accelerator.end_training()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,56 @@
+"""Plots of scored runs."""
+
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("Agg")
+from matplotlib import pyplot as plt
+
+INK, ACCENT, PALE = "#222222", "#1f6f8b", "#c9d6dc"
+
+
+def plot_label_f1(per_label: dict[str, dict], n: int, path: Path) -> None:
+    """F1 of every label (uncertain = 0) with its 95 % interval and its number of positive references."""
+    names = sorted(per_label, key=lambda name: per_label[name]["uncertain_0"]["f1"]["value"])
+    cells = [per_label[name]["uncertain_0"] for name in names]
+    figure, axes = plt.subplots(figsize=(7.5, 5.2), layout="constrained")
+    for row, cell in enumerate(cells):
+        f1 = cell["f1"]
+        if not cell["support"]:
+            axes.text(0.01, row, "no positive reference", va="center", color="#888888", fontsize=8)
+            continue
+        if f1["low"] is not None:
+            axes.plot([f1["low"], f1["high"]], [row, row], color=ACCENT, linewidth=2, solid_capstyle="butt")
+        axes.plot(f1["value"], row, "o", color=ACCENT, markersize=6)
+    labels = [f"{name}  ({cell['support']})" for name, cell in zip(names, cells, strict=True)]
+    axes.set_yticks(range(len(names)), labels)
+    axes.set(xlim=(-0.01, 1.01), xlabel=f"F1 with 95 % bootstrap interval over {n} reports (uncertain = 0)")
+    axes.set_title("Label F1 (positive references)", loc="left", color=INK)
+    axes.grid(axis="x", color=PALE, linewidth=0.6)
+    axes.spines[["top", "right", "left"]].set_visible(False)
+    axes.tick_params(axis="y", length=0)
+    figure.savefig(path, dpi=150)
+    plt.close(figure)
+
+
+def plot_reliability(reliability: dict, path: Path) -> None:
+    """Share of findings that are there against the clue score that announced them, and how many scores lie where."""
+    bins = reliability["all"]["bins"]
+    scores = [cell["mean_score"] for cell in bins]
+    figure, (axes, below) = plt.subplots(
+        2, 1, figsize=(5.5, 6.2), sharex=True, height_ratios=(4, 1), layout="constrained"
+    )
+    axes.plot([0, 1], [0, 1], color="#888888", linewidth=1, linestyle="--", label="perfectly calibrated")
+    axes.legend(frameon=False, loc="upper left")
+    axes.plot(scores, [cell["share_present"] for cell in bins], "o-", color=ACCENT)
+    axes.set(xlim=(-0.03, 1.03), ylim=(-0.02, 1.02), ylabel="share of findings present in the reference")
+    error = reliability["all"]["expected_calibration_error"]
+    axes.set_title(f"Clue reliability, expected calibration error {error:.3f}", loc="left", color=INK)
+    below.bar(scores, [cell["count"] for cell in bins], width=0.05, color=ACCENT)
+    below.set(xlabel="clue score (mean of its bin)", ylabel="clues")
+    for one in (axes, below):
+        one.spines[["top", "right"]].set_visible(False)
+        one.grid(color=PALE, linewidth=0.6)
+    figure.savefig(path, dpi=150)
+    plt.close(figure)

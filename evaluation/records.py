@@ -1,0 +1,170 @@
+"""predictions.jsonl and studies.jsonl: read, checked and joined, one study at a time.
+
+A prediction is one JSON line: `study_id`, `prediction` and, unless a references file is given, `reference`; optional
+`clue_scores` {name: 0..1} and `labels` of the study; with `--labeler given` also `prediction_labels` and
+`reference_labels`. A references file holds the project's study records (`study_id`, `split`, `findings`,
+`impression`, ...). What is missing, doubled or of the wrong type stops with the file, the line and the study.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+SECTIONS = ("findings", "impression", "report")
+
+
+class Pair(NamedTuple):
+    """One study to score."""
+
+    study_id: str
+    prediction: str
+    reference: str
+    clue_scores: dict[str, float] | None = None
+    study_labels: dict[str, int | None] | None = None
+    prediction_labels: dict[str, Any] | None = None
+    reference_labels: dict[str, Any] | None = None
+
+
+def digest(study_id: str) -> int:
+    """64 bits that stand for a study id in tables and give studies one order, whatever the order of the file."""
+    return int.from_bytes(hashlib.blake2b(study_id.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "little")
+
+
+def read_lines(path: Path) -> Iterator[tuple[int, int, dict[str, Any]]]:
+    """(line number, byte offset, record) of a JSON-lines file; blank lines are skipped.
+
+    Raises:
+        ValueError: a line is not a JSON object with a text `study_id`.
+    """
+    with path.open("rb") as file:
+        offset = 0
+        for number, line in enumerate(file, 1):
+            if line.strip():
+                yield number, offset, parse(line, f"{path}:{number}")
+            offset += len(line)
+
+
+def parse(line: bytes, where: str) -> dict[str, Any]:
+    try:
+        record = json.loads(line)
+    except ValueError as error:
+        raise ValueError(f"{where}: not JSON: {error}") from error
+    if not isinstance(record, dict) or not isinstance(record.get("study_id"), str):
+        raise ValueError(f"{where}: expected an object with a text study_id, got {line[:80]!r}")
+    return record
+
+
+class StudyIndex:
+    """Where each study of a JSON-lines file stands: 16 bytes a study, however long the reports are.
+
+    Raises:
+        ValueError: a study id stands twice; which of the two should count is not ours to choose.
+    """
+
+    def __init__(self, path: Path, split: str | None = None) -> None:
+        self.path = path
+        digests: list[np.ndarray] = []
+        block: list[tuple[int, int]] = []
+        for _, offset, record in read_lines(path):
+            if split is None or record.get("split") == split:
+                block.append((digest(record["study_id"]), offset))
+            if len(block) == 65_536:
+                digests.append(np.array(block, dtype=np.uint64))
+                block = []
+        table = np.concatenate([*digests, np.array(block, dtype=np.uint64).reshape(-1, 2)])
+        table = table[np.argsort(table[:, 0], kind="stable")]
+        self.digests, self.offsets = table[:, 0], table[:, 1]
+        twins = np.flatnonzero(self.digests[1:] == self.digests[:-1])
+        if len(twins):
+            first = self.read(int(twins[0]))["study_id"]
+            raise ValueError(f"{path}: {len(twins)} doubled studies, first {first!r}; expected each study once")
+        if not len(table):
+            chosen = "" if split is None else f" of split {split!r}"
+            raise ValueError(f"{path}: no study{chosen}")
+
+    def __len__(self) -> int:
+        return len(self.digests)
+
+    def read(self, row: int) -> dict[str, Any]:
+        """The record at a row of the table."""
+        with self.path.open("rb") as file:
+            file.seek(int(self.offsets[row]))
+            return parse(file.readline(), f"{self.path} at byte {self.offsets[row]}")
+
+    def require_same_studies(self, other: "StudyIndex") -> None:
+        """Stop unless both files hold the same studies."""
+        for one, two in ((self, other), (other, self)):
+            missing = np.flatnonzero(~np.isin(one.digests, two.digests, assume_unique=True))
+            if len(missing):
+                first = one.read(int(missing[0]))["study_id"]
+                raise ValueError(f"{len(missing)} studies of {one.path} are not in {two.path}, first {first!r}")
+
+    def find(self, study_id: str) -> dict[str, Any]:
+        """The record of a study that is known to be here (`require_same_studies`)."""
+        return self.read(int(np.searchsorted(self.digests, np.uint64(digest(study_id)))))
+
+
+def text_field(record: dict[str, Any], name: str, where: str) -> str:
+    value = record.get(name)
+    if not isinstance(value, str):
+        raise ValueError(f'{where}: {name} is {value!r:.80}; expected text ("" for an empty report)')
+    return value
+
+
+def section_text(record: dict[str, Any], section: str, where: str) -> str:
+    """The reference text of a study record: one section, or the whole report as `Findings: ... Impression: ...`."""
+    if section != "report":
+        return text_field(record, section, where)
+    parts = [f"{name.capitalize()}: {record[name]}" for name in ("findings", "impression") if record.get(name)]
+    if not parts:
+        raise ValueError(f"{where}: neither findings nor impression; expected at least one")
+    return " ".join(parts)
+
+
+def clue_scores_field(record: dict[str, Any], where: str) -> dict[str, float] | None:
+    scores = record.get("clue_scores")
+    if scores is None:
+        return None
+    if not isinstance(scores, dict):
+        raise ValueError(f"{where}: clue_scores is {scores!r:.80}; expected an object of name: score")
+    for name, value in scores.items():
+        if not isinstance(value, int | float) or not 0 <= value <= 1:
+            raise ValueError(f"{where}: clue score of {name!r} is {value!r}; expected a number from 0 to 1")
+    return scores
+
+
+def study_labels_field(record: dict[str, Any], where: str) -> dict[str, int | None] | None:
+    labels = record.get("labels")
+    if labels is not None and (not isinstance(labels, dict) or not {1, 0, -1, None}.issuperset(labels.values())):
+        raise ValueError(f"{where}: labels is {labels!r:.80}; expected an object of name: 1, 0, -1 or null")
+    return labels
+
+
+def read_pairs(predictions: Path, references: StudyIndex | None, section: str, given_labels: bool) -> Iterator[Pair]:
+    """Every study of a predictions file, in the file's order, with its reference.
+
+    Args:
+        predictions: the predictions file.
+        references: index of a study file, or None when each line carries its own `reference`.
+        section: of the study record that is the reference, one of `SECTIONS`.
+        given_labels: whether each line must carry `prediction_labels` and `reference_labels`.
+    """
+    for number, _, record in read_lines(predictions):
+        study_id = record["study_id"]
+        where = f"{predictions}:{number} (study {study_id!r})"
+        if references is None:
+            reference = text_field(record, "reference", where)
+        else:
+            reference = section_text(references.find(study_id), section, f"{references.path} (study {study_id!r})")
+        labels: dict[str, dict[str, Any]] = {}
+        for name in ("prediction_labels", "reference_labels") if given_labels else ():
+            if not isinstance(record.get(name), dict):
+                raise ValueError(f"{where}: {name} is {record.get(name)!r:.80}; expected an object of name: label")
+            labels[name] = record[name]
+        prediction = text_field(record, "prediction", where)
+        clues, study_labels = clue_scores_field(record, where), study_labels_field(record, where)
+        yield Pair(study_id, prediction, reference, clues, study_labels, **labels)

@@ -1,0 +1,322 @@
+"""Score a predictions file: every named clinical and language metric, with interval and signature, offline on a CPU.
+
+    python evaluation/score.py predictions.jsonl --out scores
+    python evaluation/score.py predictions.jsonl --references studies.jsonl --split test --section findings --out scores
+
+Writes `metrics.json`, `table.md`, `studies.jsonl` (one line a study, what `compare.py` reads), `label_f1.png` and,
+where predictions carry `clue_scores`, `clue_reliability.png`. The numbers do not depend on the order of the file, on
+the chunks or on the number of processes. Never for clinical use.
+"""
+
+import argparse
+import json
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from tqdm import tqdm
+
+from evaluation.calibration import ClueReliability
+from evaluation.chexbert import CheXbertLabeler
+from evaluation.clinical import (
+    CONVENTIONS,
+    LabelPatterns,
+    Labels,
+    clinical_scores,
+    decode_labels,
+    encode_labels,
+)
+from evaluation.labeler import label_report
+from evaluation.language import (
+    DocumentFrequencies,
+    LanguageRows,
+    LanguageSums,
+    count_ngrams,
+    language_rows,
+    language_scores,
+    sum_rows,
+)
+from evaluation.meteor import MeteorTables, find_meteor, load_tables
+from evaluation.plots import plot_label_f1, plot_reliability
+from evaluation.records import SECTIONS, Pair, StudyIndex, digest, read_pairs
+from evaluation.signature import VERSION
+from evaluation.streaming import in_chunks, ordered_map
+from evaluation.treatments import TREATMENTS
+
+CHUNK = 1024
+MERGE_EVERY = 16  # chunks; bounds the memory of tables that wait to be merged
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a worker needs besides its chunk."""
+
+    frequencies: dict[str, DocumentFrequencies]
+    meteor: MeteorTables | None
+    resamples: int
+    seed: int
+
+
+class ChunkScores(NamedTuple):
+    """What a chunk of studies adds to the result."""
+
+    patterns: LabelPatterns
+    sums: dict[str, LanguageSums]
+    reliability: ClueReliability
+    lines: list[str]
+
+
+_context = Context({}, None, 0, 0)  # of this worker process, set once by `start_worker`
+
+
+def start_worker(context: Context) -> None:
+    global _context
+    _context = context
+
+
+def labels_of(pairs: Sequence[Pair], side: str) -> np.ndarray:
+    """Codes `[N, 14]` of the labels that a pair carries, or of those that the rules read in its text."""
+    codes = []
+    for pair in pairs:
+        given: Labels | None = getattr(pair, f"{side}_labels")
+        labels = label_report(getattr(pair, side)) if given is None else given
+        codes.append(encode_labels([labels], f"study {pair.study_id!r}: {side}_labels"))
+    return np.concatenate(codes)
+
+
+def score_chunk(pairs: list[Pair]) -> ChunkScores:
+    reference, prediction = labels_of(pairs, "reference"), labels_of(pairs, "prediction")
+    names = [f"study {pair.study_id!r}" for pair in pairs]
+    rows = {
+        name: language_rows(
+            [TREATMENTS[name](pair.prediction) for pair in pairs],
+            [TREATMENTS[name](pair.reference) for pair in pairs],
+            frequencies,
+            _context.meteor,
+            names,
+        )
+        for name, frequencies in _context.frequencies.items()
+    }
+    reliability = ClueReliability()
+    lines = []
+    labels = zip(decode_labels(reference), decode_labels(prediction), strict=True)
+    for row, (pair, (reference_labels, prediction_labels)) in enumerate(zip(pairs, labels, strict=True)):
+        if pair.clue_scores is not None:
+            if pair.study_labels is None:
+                reliability.add(pair.clue_scores, reference_labels, of_report=True)
+            else:
+                reliability.add(pair.clue_scores, pair.study_labels, of_report=False)
+        language = {name: language_line(table, row) for name, table in rows.items()}
+        lines.append(
+            json.dumps(
+                {
+                    "study_id": pair.study_id,
+                    "reference_labels": reference_labels,
+                    "prediction_labels": prediction_labels,
+                    "language": language,
+                }
+            )
+        )
+    keys = np.array([digest(pair.study_id) for pair in pairs], dtype=np.uint64)
+    sums = {name: sum_rows(table, keys, _context.resamples, _context.seed) for name, table in rows.items()}
+    return ChunkScores(LabelPatterns.from_codes(reference, prediction), sums, reliability, lines)
+
+
+def language_line(rows: LanguageRows, row: int) -> dict:
+    """One report's row, as `studies.jsonl` holds it and `compare.py` reads it back."""
+    line = {"bleu_counts": rows.bleu_counts[row].tolist(), "rouge_l": rows.rouge_l[row], "cider_d": rows.cider_d[row]}
+    if rows.meteor_counts is not None:
+        line["meteor_counts"] = rows.meteor_counts[row].tolist()
+    return line
+
+
+def count_references(studies: list[tuple[str, str]]) -> dict[str, DocumentFrequencies]:
+    """Document frequencies of a chunk of (study id, reference) under every treatment of this worker."""
+    names = [f"study {study_id!r}" for study_id, _ in studies]
+    return {
+        name: DocumentFrequencies.from_ngrams(count_ngrams([TREATMENTS[name](text) for _, text in studies], names))
+        for name in _context.frequencies
+    }
+
+
+def merge_frequencies(parts: Iterable[dict[str, DocumentFrequencies]]) -> dict[str, DocumentFrequencies]:
+    merged: dict[str, DocumentFrequencies] = {}
+    for block in in_chunks(parts, MERGE_EVERY):
+        for name in block[0]:
+            held = [merged[name]] if name in merged else []
+            merged[name] = DocumentFrequencies.merge([*held, *(part[name] for part in block)])
+    return merged
+
+
+def with_chexbert(pairs: Iterable[Pair], labeler: CheXbertLabeler) -> Iterator[Pair]:
+    """Pairs with the labels that CheXbert gives their texts, batch by batch in this process."""
+    for chunk in in_chunks(pairs, CHUNK):
+        reference, prediction = (labeler([getattr(p, side) for p in chunk]) for side in ("reference", "prediction"))
+        for pair, one, two in zip(chunk, reference, prediction, strict=True):
+            yield pair._replace(reference_labels=one, prediction_labels=two)
+
+
+def score_stream(
+    pairs: Callable[[], Iterable[Pair]],
+    *,
+    labeler: str = f"rules-{VERSION}",
+    conventions: Sequence[str] = tuple(CONVENTIONS),
+    treatments: Sequence[str] = tuple(TREATMENTS),
+    meteor: Path | None = None,
+    resamples: int = 1000,
+    seed: int = 0,
+    processes: int = 1,
+    total: int | None = None,
+    write_line: Callable[[str], object] = lambda line: None,
+) -> dict:
+    """Score a corpus of any length.
+
+    Memory does not grow with the number of reports, only with what is new in them: 16 bytes for each different label
+    pattern, and for each different n-gram of the references (CIDEr-D's document frequencies, which every worker holds).
+
+    Args:
+        pairs: gives the studies from the start, each time it is called: language metrics go over them twice, because
+            CIDEr-D weighs words by how many references hold them (three times with METEOR, for its vocabulary).
+        labeler: name of what made the labels, for the signature. Pairs without labels are labelled by the rules.
+        conventions, treatments: names; no treatments leaves the language metrics out.
+        meteor: folder of METEOR 1.5 (`meteor.py`); None leaves METEOR out.
+        resamples, seed: of the bootstrap.
+        processes: workers.
+        total: number of studies, for the progress bar.
+        write_line: receives the JSON line of every study, in order.
+
+    Returns:
+        `{"n", "scores", "per_label", "clue_reliability"}`, ready for JSON.
+    """
+
+    def progress(items: Iterable, what: str) -> Iterable:
+        return tqdm(items, desc=what, total=None if total is None else -(-total // CHUNK), unit=f" x {CHUNK} studies")
+
+    frequencies: dict[str, DocumentFrequencies] = {}
+    if treatments:
+        references = in_chunks(((pair.study_id, pair.reference) for pair in pairs()), CHUNK)
+        empty = Context({name: DocumentFrequencies(0, ()) for name in treatments}, None, 0, 0)
+        counted = ordered_map(count_references, references, processes, start_worker, (empty,))
+        frequencies = merge_frequencies(progress(counted, "references"))
+    tables = None
+    if meteor is not None:
+        texts = (
+            TREATMENTS[name](text)
+            for pair in pairs()
+            for text in (pair.prediction, pair.reference)
+            for name in treatments
+        )
+        tables = load_tables(meteor, texts)
+    patterns: list[LabelPatterns] = []
+    sums: dict[str, LanguageSums] = {}
+    reliability = ClueReliability()
+    chunks = in_chunks(pairs(), CHUNK)
+    context = Context(frequencies, tables, resamples, seed)
+    results = ordered_map(score_chunk, chunks, processes, start_worker, (context,))
+    for result in progress(results, "studies"):
+        patterns.append(result.patterns)
+        if len(patterns) == MERGE_EVERY:
+            patterns = [LabelPatterns.merge(patterns)]
+        for name, found in result.sums.items():
+            sums[name] = sums[name] + found if name in sums else found
+        reliability.merge([result.reliability])
+        for line in result.lines:
+            write_line(line)
+    if not patterns:
+        raise ValueError("no report pairs to score")
+    merged = LabelPatterns.merge(patterns)
+    scored = clinical_scores(merged, conventions, labeler, resamples, seed)
+    for name in treatments:
+        scored["scores"].update(language_scores(sums[name], name, seed))
+    clues = reliability.summary()
+    return {"n": len(merged), **scored, "clue_reliability": clues if clues["all"]["n"] else None}
+
+
+def table(scores: dict[str, dict]) -> str:
+    """A Markdown table of scores."""
+    lines = ["| score | value | 95 % interval | signature |", "|---|---|---|---|"]
+    for name, score in scores.items():
+        low_high = "" if score["low"] is None else f"{score['low']:.4f} to {score['high']:.4f}"
+        signature = score["signature"].replace("|", r"\|")
+        lines.append(f"| {name} | {score['value']:.4f} | {low_high} | {signature} |")
+    return "\n".join(lines) + "\n"
+
+
+def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("predictions", type=Path, help="JSON lines: study_id, prediction, reference")
+    parser.add_argument("--out", type=Path, required=True, help="folder for the results")
+    parser.add_argument("--references", type=Path, help="study records (studies.jsonl); must hold the same studies")
+    parser.add_argument("--split", help="only the references of this split")
+    parser.add_argument("--section", choices=SECTIONS, default="report", help="of the record that is the reference")
+    parser.add_argument("--labeler", choices=("rules", "chexbert", "given"), default="rules")
+    parser.add_argument("--chexbert", type=Path, help="CheXbert checkpoint (bring your own; Stanford academic licence)")
+    parser.add_argument("--chexbert-tokenizer", default="bert-base-uncased", help="name or folder")
+    parser.add_argument("--conventions", nargs="+", choices=tuple(CONVENTIONS), default=list(CONVENTIONS))
+    parser.add_argument("--treatments", nargs="*", choices=tuple(TREATMENTS), default=list(TREATMENTS))
+    parser.add_argument(
+        "--meteor", nargs="?", type=Path, const="installed", help="add METEOR 1.5, from a folder or from pycocoevalcap"
+    )
+    parser.add_argument("--resamples", type=int, default=1000, help="bootstrap resamples; 0 for no intervals")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--processes", type=int, default=os.cpu_count() or 1)
+    options = parser.parse_args(arguments)
+    if (options.labeler == "chexbert") != (options.chexbert is not None):
+        parser.error("--labeler chexbert and --chexbert CHECKPOINT go together")
+    if options.split is not None and options.references is None:
+        parser.error("--split chooses among the --references; there are none")
+    return options
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    options = parse_arguments(arguments)
+    index = StudyIndex(options.predictions)
+    references = None
+    if options.references is not None:
+        references = StudyIndex(options.references, options.split)
+        index.require_same_studies(references)
+    labeler, chexbert = f"{options.labeler}-{VERSION}", None
+    if options.labeler == "given":
+        labeler = "given"
+    elif options.labeler == "chexbert":
+        labeler, chexbert = "chexbert", CheXbertLabeler(options.chexbert, options.chexbert_tokenizer)
+
+    def pairs() -> Iterator[Pair]:
+        return read_pairs(options.predictions, references, options.section, options.labeler == "given")
+
+    def labelled() -> Iterator[Pair]:
+        return pairs() if chexbert is None else with_chexbert(pairs(), chexbert)
+
+    meteor = find_meteor() if options.meteor == Path("installed") else options.meteor
+    options.out.mkdir(parents=True, exist_ok=True)
+    with (options.out / "studies.jsonl").open("w", encoding="utf-8") as studies:
+        result = score_stream(
+            labelled,
+            labeler=labeler,
+            conventions=options.conventions,
+            treatments=options.treatments,
+            meteor=meteor,
+            resamples=options.resamples,
+            seed=options.seed,
+            processes=options.processes,
+            total=len(index),
+            write_line=lambda line: studies.write(line + "\n"),
+        )
+    result["section"] = "given" if references is None else options.section
+    (options.out / "metrics.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    text = table(result["scores"])
+    (options.out / "table.md").write_text(text, encoding="utf-8")
+    plot_label_f1(result["per_label"], result["n"], options.out / "label_f1.png")
+    if result["clue_reliability"]:
+        plot_reliability(result["clue_reliability"], options.out / "clue_reliability.png")
+    for name, score in result["scores"].items():
+        low_high = "" if score["low"] is None else f"[{score['low']:.4f}, {score['high']:.4f}]"
+        print(f"{name:32} {score['value']:8.4f}  {low_high}")
+    print(f"{result['n']} studies; signatures in {options.out / 'table.md'}. Never for clinical use.")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,125 @@
+"""Are planted findings named in the report, on the right side? On SYNTHETIC phantoms that training never drew.
+
+    python -m evaluation.score_phantoms --checkpoint DIR [--count 500] [--seed 12141] [--out runs/phantom-scores]
+    python -m evaluation.score_phantoms --predictions RUN/predictions.jsonl --out RUN
+
+Writes phantom_scores.json: precision, recall and F1 of each finding and side (`report_sides` of
+`training/phantom_scoring.py` reads the prediction; the truth is what the generator planted, not its text), their
+macro F1 over findings and sides, and its 95 % bootstrap interval over phantoms. Phantoms come from a seed of their own
+(12141; training draws from 2408), so none was ever trained on. No number here says anything about patients.
+"""
+
+import argparse
+import json
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from evaluation import generate
+from evaluation.prediction_parts import PREDICTIONS
+from evaluation.records import read_lines, text_field
+from evaluation.resampling import bootstrap, with_interval
+from evaluation.study_sources import TEST_PHANTOM_SEED
+from training.phantom_report import PAIRS, Pair
+from training.phantoms import MIN_SIZE, generate_phantom, report_sides, score_sides
+
+STUDY_ID = re.compile(r"phantom-(\d+)-(\d+)")
+
+
+def read_predictions(file: Path) -> tuple[list[set[Pair]], list[set[Pair]]]:
+    """What was planted in each phantom, drawn again from its study id, and what its predicted report claims.
+
+    Raises:
+        ValueError: a line is no prediction of a phantom, or there is none.
+    """
+    planted, claimed = [], []
+    for number, _, record in read_lines(file):
+        name = STUDY_ID.fullmatch(record["study_id"])
+        if name is None:
+            raise ValueError(f"{file}:{number}: {record['study_id']!r} is no phantom, expected phantom-SEED-INDEX")
+        phantom = generate_phantom(int(name[1]), int(name[2]), MIN_SIZE)
+        planted.append({finding.pair for finding in phantom.findings})
+        claimed.append(report_sides(text_field(record, "prediction", f"{file}:{number}")))
+    if not planted:
+        raise ValueError(f"{file}: no prediction")
+    return planted, claimed
+
+
+def macro_f1(counts: np.ndarray) -> np.ndarray:
+    """Mean F1 `[...]` over the pairs that occur, of counts `[..., pairs, 3]`: planted, claimed, both. As
+    `score_sides`: a pair neither planted nor claimed has no F1."""
+    said = counts[..., 0] + counts[..., 1]
+    f1 = np.divide(2 * counts[..., 2], said, out=np.zeros(said.shape), where=said > 0)
+    return f1.sum(axis=-1) / np.maximum((said > 0).sum(axis=-1), 1)
+
+
+def score(planted: Sequence[set[Pair]], claimed: Sequence[set[Pair]], resamples: int, seed: int) -> dict[str, Any]:
+    """`score_sides`, the interval of its macro F1, and how many sided findings were claimed without a side."""
+    table = np.array(
+        [
+            [[p in true, p in said, p in true and p in said] for p in PAIRS]
+            for true, said in zip(planted, claimed, strict=True)
+        ],
+        dtype=np.int64,
+    ).reshape(len(planted), -1)
+    rows, counts = np.unique(table, axis=0, return_counts=True)
+
+    def statistic(weights: np.ndarray) -> np.ndarray:
+        return macro_f1((weights @ rows).reshape(len(PAIRS), 3))
+
+    scores = score_sides(planted, claimed)
+    whole = macro_f1(table.sum(0).reshape(len(PAIRS), 3))
+    draws = bootstrap(counts, statistic, resamples, seed) if resamples else None
+    without_side = sum(pair not in PAIRS for said in claimed for pair in said)
+    return {
+        "phantoms": len(planted),
+        "synthetic": True,
+        "macro_f1": with_interval(whole, draws),
+        "resamples": resamples,
+        "pairs": scores["pairs"],
+        "claimed_without_side": without_side,
+    }
+
+
+def table(result: dict[str, Any]) -> str:
+    lines = [f"{'finding and side':<22}{'planted':>8}{'named':>8}{'precision':>11}{'recall':>8}{'F1':>8}"]
+    for name, row in result["pairs"].items():
+        f1 = "   -" if row["f1"] is None else f"{row['f1']:.3f}"
+        lines.append(
+            f"{name:<22}{row['planted']:>8}{row['predicted']:>8}{row['precision']:>11.3f}{row['recall']:>8.3f}{f1:>8}"
+        )
+    macro = result["macro_f1"]
+    interval = "" if macro["low"] is None else f" [{macro['low']:.3f}, {macro['high']:.3f}]"
+    lines.append(f"macro F1 over findings and sides: {macro['value']:.3f}{interval}, {result['phantoms']} phantoms")
+    lines.append(f"findings named without their side (they match nothing): {result['claimed_without_side']}")
+    return "\n".join(lines)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    given = parser.add_mutually_exclusive_group(required=True)
+    given.add_argument("--checkpoint", help="generate first, with this; what follows `--` goes to generate.py")
+    given.add_argument("--predictions", type=Path, help="predictions.jsonl of phantoms")
+    parser.add_argument("--count", type=int, default=500)
+    parser.add_argument("--seed", type=int, default=TEST_PHANTOM_SEED, help="of the phantoms; training's is 2408")
+    parser.add_argument("--out", type=Path, default=Path("runs/phantom-scores"), help="folder of the run")
+    parser.add_argument("--resamples", type=int, default=1000, help="of the bootstrap; 0 for no interval")
+    parser.add_argument("more", nargs="*", help="options of generate.py, after --")
+    options = parser.parse_args(arguments)
+    file = options.predictions
+    if file is None:
+        chosen = ["--phantoms", str(options.count), "--seed", str(options.seed), "--out", str(options.out)]
+        generate.main(["--checkpoint", options.checkpoint, *chosen, *options.more])
+        file = options.out / PREDICTIONS
+    result = score(*read_predictions(file), options.resamples, seed=0)
+    options.out.mkdir(parents=True, exist_ok=True)
+    (options.out / "phantom_scores.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    print(table(result))
+    print("SYNTHETIC phantoms: no number here says anything about patients. Never for clinical use.")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,8 @@
+"""The line that goes with every number, so that two numbers can be known to be comparable."""
+
+VERSION = "0.1.0"
+
+
+def signature(metric: str, **fields: object) -> str:
+    """How a number was made, in the manner of sacreBLEU: `metric|field:value|...|version:X`."""
+    return "|".join([metric, *(f"{name}:{value}" for name, value in fields.items()), f"version:{VERSION}"])
