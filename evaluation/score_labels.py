@@ -1,0 +1,147 @@
+"""Image -> clues and image -> report where only labels are known (NIH ChestX-ray14): no reference report needed.
+
+    python evaluation/generate.py --checkpoint DIR --data runs/small-data/nih --split validation --out RUN
+    python -m evaluation.score_labels RUN/predictions.jsonl --out RUN
+
+Prints and writes label_scores.json:
+- AUROC of each clue score against the label, for labels with at least --min-positives positives and negatives, and
+  their mean (sklearn's `roc_auc_score`; 0 and 1 count, uncertain and unknown labels are left out);
+- F1 of the findings the report claims (rule labeler, uncertain = 0) against the same labels, micro and macro over the
+  same label names, beside a report that is always normal.
+95 % percentile intervals by bootstrap over studies, drawn again in full for each resample. Mined labels are noisy: part
+of every error below is theirs. Never for clinical use.
+"""
+
+import argparse
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from sklearn.metrics import roc_auc_score
+from tqdm import tqdm
+
+from evaluation.labeler import label_report
+from evaluation.records import read_lines, text_field
+
+RESAMPLES = 1000
+
+
+def read(file: Path) -> tuple[list[str], np.ndarray, np.ndarray, np.ndarray]:
+    """Clue names, labels `[n, C]` (NaN where unknown or uncertain), clue scores `[n, C]` and claims `[n, C]` (0 or 1).
+
+    Raises:
+        ValueError: no prediction, one without labels or clue scores, or clues that are no CheXpert label.
+    """
+    names: list[str] = []
+    labels, scores, claims = [], [], []
+    for number, _, record in read_lines(file):
+        where = f"{file}:{number}"
+        if not record.get("labels") or not record.get("clue_scores"):
+            raise ValueError(f"{where}: labels or clue_scores are missing; expected both, as generate.py writes them")
+        names = names or list(record["clue_scores"])
+        claimed = label_report(text_field(record, "prediction", where))
+        unknown = [name for name in names if name not in claimed or name not in record["labels"]]
+        if unknown:
+            raise ValueError(f"{where}: clues {unknown} are no CheXpert labels of this study")
+        truth = [record["labels"][name] for name in names]
+        labels.append([value if value in (0, 1) else np.nan for value in truth])
+        scores.append([record["clue_scores"][name] for name in names])
+        claims.append([claimed[name] == 1 for name in names])
+    if not labels:
+        raise ValueError(f"{file}: no prediction")
+    return names, np.array(labels, dtype=float), np.array(scores), np.array(claims, dtype=float)
+
+
+def auroc(labels: np.ndarray, scores: np.ndarray) -> float:
+    known = ~np.isnan(labels)
+    if len(np.unique(labels[known])) < 2:
+        return float("nan")
+    return float(roc_auc_score(labels[known], scores[known]))
+
+
+def f1_scores(labels: np.ndarray, claims: np.ndarray) -> tuple[np.ndarray, float]:
+    """F1 of each column (0/0 is 0) and micro F1, over known labels."""
+    known = ~np.isnan(labels)
+    both = (known & (labels == 1) & (claims == 1)).sum(0)
+    said = (known & (labels == 1)).sum(0) + (known & (claims == 1)).sum(0)
+    f1 = np.divide(2 * both, said, out=np.zeros(labels.shape[1]), where=said > 0)
+    return f1, float(2 * both.sum() / max(said.sum(), 1))
+
+
+def measure(labels: np.ndarray, scores: np.ndarray, claims: np.ndarray) -> np.ndarray:
+    """All figures of one (resampled) set: AUROC of each column, their mean, F1 of each column, macro and micro F1."""
+    areas = [auroc(labels[:, c], scores[:, c]) for c in range(labels.shape[1])]
+    f1, micro = f1_scores(labels, claims)
+    return np.array([*areas, np.nanmean(areas), *f1, f1.mean(), micro])
+
+
+def score(file: Path, min_positives: int, resamples: int = RESAMPLES, seed: int = 0) -> dict[str, Any]:
+    names, labels, scores, claims = read(file)
+    enough = [
+        c for c in range(len(names)) if min((labels[:, c] == 1).sum(), (labels[:, c] == 0).sum()) >= min_positives
+    ]
+    if not enough:
+        raise ValueError(f"{file}: no label has {min_positives} positives and negatives")
+    names = [names[c] for c in enough]
+    labels, scores, claims = labels[:, enough], scores[:, enough], claims[:, enough]
+    normal = np.zeros_like(claims)
+    if "No Finding" in names:
+        normal[:, names.index("No Finding")] = 1
+    value = measure(labels, scores, claims)
+    generator = np.random.default_rng(seed)
+    draws = np.array(
+        [
+            measure(labels[rows], scores[rows], claims[rows])
+            for rows in (
+                generator.integers(len(labels), size=len(labels)) for _ in tqdm(range(resamples), desc="bootstrap")
+            )
+        ]
+    )
+    low, high = np.nanpercentile(draws, [2.5, 97.5], axis=0)
+    keys = [*(f"auroc/{n}" for n in names), "auroc/mean", *(f"f1/{n}" for n in names), "f1/macro", "f1/micro"]
+    per_label, micro = f1_scores(labels, normal)
+    return {
+        "studies": len(labels),
+        "positives": {name: int((labels[:, c] == 1).sum()) for c, name in enumerate(names)},
+        "min_positives": min_positives,
+        "resamples": resamples,
+        "scores": {
+            key: {"value": float(v), "low": float(a), "high": float(b)}
+            for key, v, a, b in zip(keys, value, low, high, strict=True)
+        },
+        "always_normal": {"f1/macro": float(per_label.mean()), "f1/micro": micro},
+    }
+
+
+def table(result: dict[str, Any]) -> str:
+    def cell(key: str) -> str:
+        row = result["scores"][key]
+        return f"{row['value']:.3f} [{row['low']:.3f}, {row['high']:.3f}]"
+
+    lines = [f"{'label':<28}{'positives':>10}  {'AUROC of the clue':<24}{'F1 of the report'}"]
+    for name, positives in result["positives"].items():
+        lines.append(f"{name:<28}{positives:>10}  {cell(f'auroc/{name}'):<24}{cell(f'f1/{name}')}")
+    lines.append(f"{'mean':<28}{'':>10}  {cell('auroc/mean'):<24}{cell('f1/macro')}")
+    normal = result["always_normal"]
+    lines.append(f"micro F1 of the report: {cell('f1/micro')}; {result['studies']} studies")
+    lines.append(f"always normal: macro F1 {normal['f1/macro']:.3f}, micro F1 {normal['f1/micro']:.3f}")
+    return "\n".join(lines)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("predictions", type=Path)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--min-positives", type=int, default=10)
+    options = parser.parse_args(arguments)
+    result = score(options.predictions, options.min_positives)
+    options.out.mkdir(parents=True, exist_ok=True)
+    (options.out / "label_scores.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    print(table(result))
+    print("Never for clinical use.")
+
+
+if __name__ == "__main__":
+    main()
