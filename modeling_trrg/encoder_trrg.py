@@ -11,7 +11,7 @@ from transformers.utils import ModelOutput
 
 from .clue_trrg import ClueBank, ProjectionHead, mean_by_study, scores_from_logits
 from .configuration_trrg import TRRGConfig
-from .connector_trrg import QueryTransformer, init_connector
+from .connector_trrg import QueryTransformer, UnitLinear, init_connector
 
 # Module names that are no part of the language model, as patterns; bitsandbytes leaves them in full precision.
 NOT_QUANTISED = [
@@ -61,7 +61,8 @@ class TRRGPreTrainedModel(PreTrainedModel):
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
-        super()._init_weights(module)
+        if not isinstance(module, UnitLinear):
+            super()._init_weights(module)
         init_connector(module, std=self.config.text_config.initializer_range)
         if isinstance(module, TRRGEncoder) and module.logit_scale is not None:
             init.constant_(module.logit_scale, 2.6592)  # log(1 / 0.07), as in CLIP
