@@ -29,7 +29,8 @@ class TRRGConfig(PreTrainedConfig):
             The chest X-ray encoder: any vision architecture of Transformers, or of timm by
             `model_type="timm_wrapper"`.
         text_config (`dict` or `PreTrainedConfig`):
-            The language model: any decoder architecture of Transformers.
+            The language model: any decoder of Transformers with `embed_tokens` and a plain head (Llama, Mistral, Qwen,
+            Phi ...).
         clue_config (`dict` or `PreTrainedConfig`, *optional*):
             The disease clue encoder: any text encoder. Required where `clue_source="zero_shot"` or
             `connector="clue_interaction"`.
@@ -96,11 +97,11 @@ class TRRGConfig(PreTrainedConfig):
     num_query_tokens: int = 96
     num_interaction_heads: int = 8
     num_selected_clues: int = 8
-    clue_threshold: float = 0.0
+    clue_threshold: float | int = 0.0
     num_classifier_labels: int = 14
     mlp_depth: int = 4
-    consistency_kl_weight: float = 1.0
-    consistency_bce_weight: float = 0.1
+    consistency_kl_weight: float | int = 1.0
+    consistency_bce_weight: float | int = 0.1
     image_token_id: int = 32000
     pad_clue_token_id: int = 0
     clue_token_ids: list[list[int]] | None = None
@@ -124,7 +125,7 @@ class TRRGConfig(PreTrainedConfig):
         # PreTrainedConfig must stay constructible without arguments (Transformers compares with the defaults when
         # saving), so the requirements between fields are checked once the sub-configs are there.
         if self.vision_config is not None or self.text_config is not None:
-            self._check()
+            self.check()
             self.auto_map = dict(AUTO_MAP)
 
     @property
@@ -146,7 +147,17 @@ class TRRGConfig(PreTrainedConfig):
     def uses_consistency_loss(self) -> bool:
         return self.clue_source != "none" and (self.consistency_kl_weight > 0 or self.consistency_bce_weight > 0)
 
-    def _check(self) -> None:
+    def save_pretrained(self, *args: Any, **kwargs: Any) -> None:
+        """As in Transformers; a config that was made illegal after its construction is not saved."""
+        if self.text_config is not None:
+            self.check()
+        super().save_pretrained(*args, **kwargs)
+
+    def check(self) -> None:
+        """
+        Raises:
+            ValueError: fields that do not fit together; also called when a model is built from the config.
+        """
         for name in ("vision_config", "text_config"):
             if getattr(self, name) is None:
                 raise ValueError(f"{name} is None; expected the config of a model.")
@@ -165,7 +176,7 @@ class TRRGConfig(PreTrainedConfig):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; expected at least 1.")
         for name in ("num_prefix_tokens", "image_token_id", "consistency_kl_weight", "consistency_bce_weight"):
-            if getattr(self, name) < 0:
+            if not getattr(self, name) >= 0:  # NaN too
                 raise ValueError(f"{name} is {getattr(self, name)}; expected 0 or more.")
         if not 0 <= self.clue_threshold < 1:
             raise ValueError(f"clue_threshold is {self.clue_threshold}; expected a value in [0, 1).")
@@ -184,6 +195,26 @@ class TRRGConfig(PreTrainedConfig):
             raise ValueError("num_prefix_tokens is 0; vision_pooling='cls' expected at least 1.")
         if self.clue_scoring == "pairwise" and (self.clue_token_ids is None) != (self.negative_clue_token_ids is None):
             raise ValueError("clue_token_ids and negative_clue_token_ids: expected both or none of them.")
+        for name in ("clue_token_ids", "negative_clue_token_ids"):
+            rows = getattr(self, name)
+            if rows is not None and (not rows or not all(rows)):
+                raise ValueError(f"{name} holds an empty list; expected at least one clue, each of at least one token.")
+        if self.negative_clue_token_ids and len(self.negative_clue_token_ids) != len(self.clue_token_ids or []):
+            raise ValueError(
+                f"clue_token_ids has {len(self.clue_token_ids or [])} clues, negative_clue_token_ids "
+                f"{len(self.negative_clue_token_ids)}; expected as many."
+            )
+        former = self.query_transformer_config
+        if self.connector == "query_transformer":
+            if former.model_type != "blip_2_qformer":
+                raise ValueError(
+                    f"query_transformer_config.model_type is {former.model_type!r}; expected 'blip_2_qformer'."
+                )
+            if former.encoder_hidden_size != self.vision_hidden_size:
+                raise ValueError(
+                    f"query_transformer_config.encoder_hidden_size is {former.encoder_hidden_size}; expected "
+                    f"vision_hidden_size={self.vision_hidden_size}."
+                )
 
     @classmethod
     def from_preset(cls, preset: Preset, **overrides: Any) -> "TRRGConfig":
@@ -254,6 +285,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "clue_config": {
             "model_type": "bert", "vocab_size": 1024, "hidden_size": 128, "num_hidden_layers": 2,
             "num_attention_heads": 4, "intermediate_size": 256, "max_position_embeddings": 64,
+            "initializer_range": 0.05,
         },
         "text_config": {
             "model_type": "llama", "vocab_size": 2048, "hidden_size": 192, "intermediate_size": 512,

@@ -1,6 +1,6 @@
-"""Golden values, speed beside the peers that are installed, and a million reports. Prints; writes nothing.
+"""The labeler's table, golden values, speed beside the peers that are installed, a million reports. Prints only.
 
-    python evaluation/benchmark.py                      # golden values and speed on 3,858 pairs of real reports
+    python evaluation/benchmark.py                      # all but the million; speed on 3,858 pairs of real reports
     python evaluation/benchmark.py --scale 1000000      # speed and memory of score_stream at growing sizes
 
 Peers (pycocoevalcap, rouge-score, sacrebleu, RadEval) are timed in the same run where they are installed; the METEOR
@@ -38,13 +38,17 @@ from evaluation.clinical import (
     label_scores_of_sums,
     score_of_sums,
 )
-from evaluation.labeler import label_reports
+from evaluation.comparisons import has_prior
+from evaluation.label_table import DATA, print_label_table
+from evaluation.labeler import forget_sentences, label_reports
 from evaluation.language import bleu, language_rows, scores_of_sums
 from evaluation.meteor import find_meteor, load_tables, meteor_counts, meteor_score, pairwise_counts
 from evaluation.radgraph_reward import COMPONENTS, radcliq
-from evaluation.records import Pair
+from evaluation.records import Pair, section_text
+from evaluation.resampling import interval_text, number_text
 from evaluation.score import score_stream
 from evaluation.treatments import TREATMENTS
+from evaluation.truthfulness import TruthCounts, study_truth, truth_scores
 
 PAIRS = 3858  # reports in the test split of MIMIC-CXR
 GOLDEN_TREATMENTS = {
@@ -150,7 +154,7 @@ def count_equal(folder: Path) -> str:
 
 
 def print_golden(folder: Path, meteor: Path | None) -> None:
-    print("largest difference from the expected values")
+    print("\nlargest difference from the expected values")
     print(f"  ce_aggregation_goldens (84 averages, 64 label F1s)   {worst(golden_clinical(folder)):.1e}")
     for treatment in TREATMENTS:
         print(
@@ -160,6 +164,24 @@ def print_golden(folder: Path, meteor: Path | None) -> None:
     print(f"  coco_caption_goldens + meteor15_micro, METEOR 1.5    {found}")
     print(f"  radcliq_coefficients                                 {worst(golden_radcliq(folder)):.1e}")
     print(f"  ptb tokens and R2Gen cleaners                        {count_equal(folder)}")
+
+
+# --- truthfulness of what people write ------------------------------------------------------------------------------
+
+
+def print_truthfulness(data: Path) -> None:
+    """A yardstick for the measures that need no clues: real reports of the IU X-ray set."""
+    truths = []
+    with (data / "iu_xray" / "reports.jsonl").open(encoding="utf-8") as file:
+        for record in map(json.loads, file):
+            if record["findings"] or record["impression"]:
+                text = section_text(record, "report", record["uid"])
+                truths.append(study_truth(text, None, has_prior(record)))
+    print(f"\ntruthfulness of {len(truths)} real reports")
+    for name, score in truth_scores(TruthCounts.from_studies(truths)).items():
+        if score["of"]:
+            share = f"{number_text(score['value'])} {interval_text(score)}"
+            print(f"  {name:34} {score['count']:4} of {score['of']}: {share}")
 
 
 # --- speed ----------------------------------------------------------------------------------------------------------
@@ -183,10 +205,11 @@ def made_up_prediction(texts: Sequence[str], row: int, generator: random.Random)
     return ". ".join([s for s in mine if generator.random() < 0.7] + [s for s in other if generator.random() < 0.3])
 
 
-def timed(function: Callable[[], Any]) -> tuple[float, Any]:
-    start = time.perf_counter()
+def timed(function: Callable[[], Any], clock: Callable[[], float] = time.process_time) -> tuple[float, Any]:
+    """Seconds and result. CPU time of this process, so that other work on the machine does not count."""
+    start = clock()
     result = function()
-    return time.perf_counter() - start, result
+    return clock() - start, result
 
 
 def print_row(what: str, ours: float, theirs: float | None, n: int, note: str = "") -> None:
@@ -200,20 +223,22 @@ def print_speed(data: Path, meteor: Path | None) -> None:
     made_up = [made_up_prediction(texts, row, generator) for row in range(len(texts))]
     n = len(texts)
     print(
-        f"\n{n} pairs on one core of {platform.processor() or platform.machine()}: ours, the peer, ours over the peer"
+        f"\n{n} pairs on one core of {platform.processor() or platform.machine()}, CPU time (beside a jar: wall time): "
+        "ours, the peer, ours over the peer"
     )
+    forget_sentences()
     seconds, labels = timed(lambda: [encode_labels(list(label_reports(side))) for side in (texts, made_up)])
     print_row("rule labeler (2 reports a pair)", seconds, None, n)
     patterns = LabelPatterns.from_codes(*labels)
     seconds, _ = timed(lambda: clinical_scores(patterns, CONVENTIONS, "rules"))
     print_row("88 clinical scores, 1,000 resamples", seconds, None, n)
-    token_seconds, (refs, hyps) = timed(lambda: [list(map(TREATMENTS["ptb"], side)) for side in (texts, made_up)])
+    refs, hyps = (list(map(TREATMENTS["ptb"], side)) for side in (texts, made_up))
     seconds, rows = timed(lambda: language_rows(hyps, refs))
     seconds += timed(lambda: scores_of_sums(rows.columns().sum(axis=0)))[0]
     if importlib.util.find_spec("pycocoevalcap") is None:
         print_row("all six: BLEU-1..4 ROUGE-L CIDEr-D", seconds, None, n, "pycocoevalcap is not installed")
     else:
-        print_coco(texts, refs, hyps, rows, seconds, token_seconds, meteor)
+        print_coco(texts, refs, hyps, rows, seconds, meteor)
     if importlib.util.find_spec("rouge_score") is not None:
         from rouge_score.rouge_scorer import RougeScorer
 
@@ -236,8 +261,14 @@ def print_speed(data: Path, meteor: Path | None) -> None:
 
 
 def print_medspacy(texts: Sequence[str]) -> None:
-    """medspaCy's ConText with ten findings beside our labeler, on 300 reports (medspaCy 1.3 wants numpy below 2)."""
-    import medspacy
+    """medspaCy's ConText with ten findings beside our labeler, on 300 reports; ours before spaCy fills the heap."""
+    forget_sentences()
+    ours, _ = timed(lambda: list(label_reports(texts[:300])))
+    try:
+        import medspacy
+    except ValueError as error:  # medspaCy 1.3 is built for numpy below 2
+        print(f"  rule labeler / medspaCy ConText: {error}")
+        return
     from loguru import logger
     from medspacy.ner import TargetRule
 
@@ -246,7 +277,6 @@ def print_medspacy(texts: Sequence[str]) -> None:
     names = "effusion pneumothorax edema cardiomegaly atelectasis pneumonia consolidation opacity nodule fracture"
     pipeline.get_pipe("medspacy_target_matcher").add([TargetRule(name, name.upper()) for name in names.split()])
     theirs, _ = timed(lambda: [pipeline(text) for text in texts[:300]])
-    ours, _ = timed(lambda: list(label_reports(texts[:300])))
     print_row("rule labeler / medspaCy ConText (reports)", ours, theirs, 300)
 
 
@@ -256,7 +286,6 @@ def print_coco(
     hyps: list[str],
     rows: Any,
     seconds: float,
-    token_seconds: float,
     meteor: Path | None,
 ) -> None:
     from pycocoevalcap.bleu.bleu import Bleu
@@ -279,10 +308,12 @@ def print_coco(
     from pycocoevalcap.meteor.meteor import Meteor
     from pycocoevalcap.tokenizer.ptbtokenizer import PTBTokenizer
 
+    wall = time.perf_counter  # a jar is another process
     captions = {row: [{"caption": text}] for row, text in enumerate(texts)}
-    theirs, tokens = timed(lambda: PTBTokenizer().tokenize(captions))
+    theirs, tokens = timed(lambda: PTBTokenizer().tokenize(captions), wall)
+    seconds, _ = timed(lambda: list(map(TREATMENTS["ptb"], texts)), wall)
     same = sum(tokens[row][0] == text for row, text in enumerate(refs))
-    print_row("PTB tokens / CoreNLP", token_seconds / 2, theirs, len(refs), f"{same} of {len(refs)} texts equal")
+    print_row("PTB tokens / CoreNLP jar", seconds, theirs, len(refs), f"{same} of {len(refs)} texts equal")
     jar: Any = None
 
     def run_jar() -> Any:
@@ -290,9 +321,9 @@ def print_coco(
         jar = Meteor()
         return jar.compute_score(gts, res)
 
-    theirs, (corpus, per_report) = timed(run_jar)
+    theirs, (corpus, per_report) = timed(run_jar, wall)
     jar.meteor_p.kill()
-    seconds, counts = timed(lambda: pairwise_counts(hyps, refs, load_tables(meteor, [*hyps, *refs])))
+    seconds, counts = timed(lambda: pairwise_counts(hyps, refs, load_tables(meteor, [*hyps, *refs])), wall)
     difference = worst(iter([(meteor_score(counts), per_report), (meteor_score(counts.sum(axis=0)), corpus)]))
     print_row("METEOR 1.5, loading included / jar", seconds, theirs, len(refs), f"largest difference {difference:.1e}")
 
@@ -310,7 +341,8 @@ def scale_run(data: Path, reports: int, processes: int) -> tuple[float, float, f
             yield Pair(str(row), made_up_prediction(texts, row, generator), texts[row % len(texts)])
 
     seconds, _ = timed(
-        lambda: score_stream(pairs, treatments=["ptb"], resamples=100, processes=processes, total=reports)
+        lambda: score_stream(pairs, treatments=["ptb"], resamples=100, processes=processes, total=reports),
+        time.perf_counter,
     )
     here, worker = (
         resource.getrusage(who).ru_maxrss / 1024 for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
@@ -330,8 +362,7 @@ def print_scale(data: Path, largest: int, processes: int) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    beside = Path(__file__).resolve().parent.parent.parent / "shared" / "data"
-    parser.add_argument("--data", type=Path, default=Path(os.environ.get("TRRG_DATA", beside)))
+    parser.add_argument("--data", type=Path, default=DATA, help="folder with iu_xray and metrics_golden")
     parser.add_argument("--scale", type=int, help="score up to so many pairs instead")
     parser.add_argument("--processes", type=int, default=os.cpu_count() or 1)
     options = parser.parse_args(arguments)
@@ -339,6 +370,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print_scale(options.data, options.scale, options.processes)
         return
     meteor = find_meteor() if importlib.util.find_spec("pycocoevalcap") is not None else None
+    print_label_table(options.data)
+    print_truthfulness(options.data)
     print_golden(options.data / "metrics_golden", meteor)
     print_speed(options.data, meteor)
 

@@ -16,6 +16,7 @@ from typing import NamedTuple
 import numpy as np
 
 from evaluation.clinical import (
+    CONVENTIONS,
     convention_scores,
     encode_labels,
     example_f1,
@@ -26,17 +27,22 @@ from evaluation.clinical import (
 )
 from evaluation.language import LanguageRows, scores_of_sums, sum_rows
 from evaluation.records import digest, read_lines
-from evaluation.resampling import bootstrap_sums, interval, paired_p_value, sign_test
+from evaluation.resampling import bootstrap, bootstrap_sums, interval, paired_p_value, sign_test
+from evaluation.truthfulness import StudyTruth, shares
 
 
 class Run(NamedTuple):
-    """A scored run, its studies in the order of their ids. `clinical` codes `[N, 14]` of reference and prediction."""
+    """A scored run, its studies in the order of their ids.
+
+    `reference` and `prediction` are label codes `[N, 14]`, `truths` the counts `[N, F]` of `truthfulness.COUNTS`.
+    """
 
     metrics: dict
     study_ids: list[str]
     reference: np.ndarray
     prediction: np.ndarray
     language: dict[str, LanguageRows]
+    truths: np.ndarray
 
 
 def read_run(folder: Path) -> Run:
@@ -64,7 +70,8 @@ def read_run(folder: Path) -> Run:
     reference, prediction = (
         encode_labels([line[f"{side}_labels"] for line in lines], side) for side in ("reference", "prediction")
     )
-    return Run(metrics, [line["study_id"] for line in lines], reference, prediction, language)
+    truths = np.array([StudyTruth(**line["truthfulness"]).counts() for line in lines])
+    return Run(metrics, [line["study_id"] for line in lines], reference, prediction, language, truths)
 
 
 def require_comparable(first: Run, second: Run) -> None:
@@ -135,6 +142,18 @@ def compare_language(
     }
 
 
+def compare_truthfulness(first: np.ndarray, second: np.ndarray, resamples: int, seed: int) -> dict[str, dict]:
+    """The same for truthfulness, counts `[N, F]` of the same studies; measures with nothing to count are left out."""
+    rows, counts = np.unique(np.concatenate([first, second], axis=1), axis=0, return_counts=True)
+    values = [shares(sums) for sums in np.split(counts @ rows, 2)]
+    drawn = [shares(sums) for sums in np.split(bootstrap(counts, lambda w: w @ rows, resamples, seed), 2, axis=1)]
+    return {
+        f"truthfulness/{name}": difference_row(float(one), float(values[1][name]), drawn[1][name] - drawn[0][name])
+        for name, one in values[0].items()
+        if not np.isnan(values[1][name] - one)
+    }
+
+
 def count_wins(first: np.ndarray, second: np.ndarray) -> dict[str, float]:
     """Sign test over reports: on how many the second run is better, worse, equal."""
     wins, losses = int((second > first).sum()), int((second < first).sum())
@@ -144,10 +163,9 @@ def count_wins(first: np.ndarray, second: np.ndarray) -> dict[str, float]:
 def compare(first: Run, second: Run, resamples: int = 1000, seed: int = 0) -> dict:
     """All scores of two comparable runs, and sign tests on example F1 and ROUGE-L."""
     require_comparable(first, second)
-    conventions = dict.fromkeys(name.split("/")[0] for name in first.metrics["scores"])
-    for treatment in first.language:
-        conventions.pop(treatment)
-    scores = compare_clinical(first.reference, first.prediction, second.prediction, list(conventions), resamples, seed)
+    groups = dict.fromkeys(name.split("/")[0] for name in first.metrics["scores"])
+    conventions = [name for name in groups if name in CONVENTIONS]
+    scores = compare_clinical(first.reference, first.prediction, second.prediction, conventions, resamples, seed)
     sign_tests = {
         f"example_14_f1 (uncertain {uncertain})": count_wins(
             example_f1(first.reference, first.prediction, uncertain),
@@ -161,6 +179,7 @@ def compare(first: Run, second: Run, resamples: int = 1000, seed: int = 0) -> di
         for name, row in compare_language(rows, other, keys, resamples, seed).items():
             scores[f"{treatment}/{name}"] = row
         sign_tests[f"{treatment}/rouge_l"] = count_wins(rows.rouge_l, other.rouge_l)
+    scores.update(compare_truthfulness(first.truths, second.truths, resamples, seed))
     return {"n": len(first.study_ids), "bootstrap": resamples, "seed": seed, "scores": scores, "sign_tests": sign_tests}
 
 

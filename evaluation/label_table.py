@@ -1,18 +1,19 @@
 """Measure the report labeler: accuracy on gold labels, the published samples of the CheXpert labeler, speed.
 
-    python -m evaluation.label_table --data ../shared/data
+    python -m evaluation.label_table          # also the first part of `python evaluation/benchmark.py`
 
 Gold: the 14 findings that NegBio's authors assigned to the Open-i (IU X-ray) reports, public domain; where they are
 null (the reserved test set) a report is not read. They know present and not present only, and call a doubted finding
 ("may represent pneumonia") not present, as the table's count of doubted findings shows, so uncertain counts as not
 present here; the last lines give the other policy. The rules were tuned on three reports in four; the fourth, chosen
 by a hash of its id, is the "held out" column, looked at in totals only, a few times.
-Intervals: percentile bootstrap over reports.
+Intervals: percentile bootstrap over reports. Data: $TRRG_DATA, or ../shared/data beside the checkout.
 """
 
 import argparse
 import hashlib
 import json
+import os
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -25,6 +26,8 @@ from evaluation.labeler import Labels, label_report, label_reports
 from evaluation.labeler_scope import read_sentence
 from evaluation.labeler_text import split_sentences
 from evaluation.resampling import bootstrap, interval
+
+DATA = Path(os.environ.get("TRRG_DATA", Path(__file__).resolve().parent.parent.parent / "shared" / "data"))
 
 GOLD = {
     "Cardiomegaly": ("Cardiomegaly",),
@@ -162,18 +165,21 @@ def print_speed(texts: list[str]) -> None:
     print("no cache (sentences reread)  ", reports_a_second(read_every_sentence, len(texts)))
 
 
+def print_label_table(data: Path, resamples: int = 1000, seed: int = 0) -> None:
+    """All of it, from a folder that holds iu_xray and metrics_golden."""
+    records = read_gold(data / "iu_xray" / "reports.jsonl")
+    print_accuracy(records, resamples, seed)
+    print_samples(data / "metrics_golden" / "chexpert_labeler_samples.json")
+    print_speed([report_text(record) for record in records])
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "--data", type=Path, default=Path("../shared/data"), help="folder with iu_xray and metrics_golden"
-    )
+    parser.add_argument("--data", type=Path, default=DATA, help="folder with iu_xray and metrics_golden")
     parser.add_argument("--resamples", type=int, default=1000, help="bootstrap resamples")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
-    records = read_gold(args.data / "iu_xray" / "reports.jsonl")
-    print_accuracy(records, args.resamples, args.seed)
-    print_samples(args.data / "metrics_golden" / "chexpert_labeler_samples.json")
-    print_speed([report_text(record) for record in records])
+    print_label_table(args.data, args.resamples, args.seed)
 
 
 if __name__ == "__main__":

@@ -22,16 +22,14 @@ Where our rules leave those of the CheXpert labeler (Irvin et al. 2019), on purp
 - Present and uncertain and absent mentions together give present; there uncertain.
 """
 
-from collections import deque
 from collections.abc import Iterable, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
 from functools import lru_cache
-from itertools import islice
 from typing import NamedTuple
 
 from evaluation.labeler_phrases import CHEXPERT_14, OTHER
 from evaluation.labeler_scope import ABSENT, PRESENT, UNCERTAIN, ReadSentence, read_sentence
 from evaluation.labeler_text import split_sentences
+from evaluation.streaming import in_chunks, ordered_map
 
 Labels = dict[str, int | None]
 
@@ -148,18 +146,11 @@ def _label_chunk(texts: list[str | None]) -> list[Labels]:
 
 
 def label_reports(texts: Iterable[str | None], processes: int = 1) -> Iterator[Labels]:
-    """Label a stream of reports, in order, in constant memory; the same labels in any number of processes."""
-    if processes < 1:
-        raise ValueError(f"processes must be at least 1, got {processes}")
-    if processes == 1:
-        yield from map(label_report, texts)
-        return
-    stream = iter(texts)
-    waiting: deque[Future[list[Labels]]] = deque()
-    with ProcessPoolExecutor(processes) as pool:
-        while chunk := list(islice(stream, CHUNK)):
-            waiting.append(pool.submit(_label_chunk, chunk))
-            if len(waiting) > 2 * processes:
-                yield from waiting.popleft().result()
-        while waiting:
-            yield from waiting.popleft().result()
+    """Label a stream of reports, in order, in constant memory; the same labels in any number of processes.
+
+    Raises:
+        TypeError: a report is neither str nor None.
+        ValueError: `processes` is less than 1.
+    """
+    for labels in ordered_map(_label_chunk, in_chunks(texts, CHUNK), processes):
+        yield from labels

@@ -84,8 +84,9 @@ def _counted(section: str | None, text: str) -> Iterator[tuple[str, str]]:
 def split_sentences(text: str) -> Iterator[tuple[str, str]]:
     """Yield (section, sentence) for every sentence that counts.
 
-    Sections are "findings", "impression" or "" (no heading). Indication, history, comparison, technique and
-    recommendation are left out. Sentences have single spaces and keep their case.
+    Sections are "findings", "impression" or "" (no heading, or one of technique or examination, after which flattened
+    reports go on). Indication, history, comparison and recommendation are left out. Sentences have single spaces and
+    keep their case.
     """
     if "<" in text:
         text = _TAG.sub(" ", text)

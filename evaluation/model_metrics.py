@@ -20,12 +20,13 @@ from types import ModuleType
 from typing import Any
 
 import numpy as np
+from huggingface_hub import hf_hub_download
 
 from evaluation.chexbert import CheXbertLabeler
 from evaluation.language import bleu, language_rows
 from evaluation.radgraph_reward import radcliq, radgraph_f1
-from evaluation.records import SECTIONS, StudyIndex, read_pairs
-from evaluation.resampling import bootstrap_sums, with_interval
+from evaluation.records import SECTIONS, open_studies, read_pairs
+from evaluation.resampling import bootstrap_sums, interval_text, number_text, with_interval
 from evaluation.signature import signature
 
 EXTRA = "pip install 'trrg[model-metrics]'"
@@ -57,15 +58,25 @@ def with_weights(metric: str, make: Callable[[], Any]) -> Any:
 
     Raises:
         FileNotFoundError: the weights are neither here nor to be had (offline, gated).
+        ImportError: the package does not fit this environment.
     """
+    _, distribution, weights, terms = SOURCES[metric]
     try:
         return make()
+    except (ImportError, ValueError) as error:  # ValueError: compiled for another numpy
+        raise ImportError(f"{metric}: the package {distribution} cannot be loaded here: {error}") from error
     except OSError as error:  # what transformers and huggingface_hub raise, offline and for gated repositories
-        _, _, weights, terms = SOURCES[metric]
         raise FileNotFoundError(
             f"{metric}: weights {weights} are not in the Hub cache and could not be fetched; download them once on a "
             f"machine with a network (terms: {terms}). Cause: {str(error).splitlines()[0]}"
         ) from error
+
+
+def fetch_radgraph(model: str) -> None:
+    """Fetch the weights where the package looks for them; it would answer any failure with a bare Exception."""
+    source = importlib.import_module("radgraph.radgraph")
+    if not any(Path(source.CACHE_DIR, model).glob("*")):
+        hf_hub_download("StanfordAIMI/RRG_scorers", source.MODEL_MAPPING[model], cache_dir=source.CACHE_DIR)
 
 
 def radgraph_scores(predictions: list[str], references: list[str], model: str = "radgraph-xl") -> Scores:
@@ -74,6 +85,7 @@ def radgraph_scores(predictions: list[str], references: list[str], model: str = 
     The package reads one report at a time; each different text is annotated once.
     """
     package = require("radgraph")
+    with_weights("radgraph", lambda: fetch_radgraph(model))
     annotate = with_weights("radgraph", lambda: package.RadGraph(model_type=model))
     texts = list(dict.fromkeys(text for text in (*predictions, *references) if text.strip()))
     annotations: dict[str, dict] = {"": {"entities": {}}}
@@ -90,14 +102,13 @@ def bertscore_scores(predictions: list[str], references: list[str]) -> Scores:
     IDF stays off: over one reference every IDF is 0 and the score is a constant (-5.55).
     """
     package = require("bertscore")
-    score = with_weights(
+    scorer = with_weights(
         "bertscore",
-        lambda: package.score(
-            predictions, references, model_type="distilroberta-base", num_layers=5, lang="en", idf=False,
-            rescale_with_baseline=True,
+        lambda: package.BERTScorer(
+            model_type="distilroberta-base", num_layers=5, lang="en", idf=False, rescale_with_baseline=True
         ),
-    )  # fmt: skip
-    return {"bertscore": score[2].tolist()}
+    )
+    return {"bertscore": scorer.score(predictions, references)[2].tolist()}
 
 
 def chexbert_similarity(predictions: list[str], references: list[str], labeler: CheXbertLabeler) -> Scores:
@@ -188,11 +199,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--resamples", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args(arguments)
-    index = StudyIndex(options.predictions)
-    references = None
-    if options.references is not None:
-        references = StudyIndex(options.references, options.split)
-        index.require_same_studies(references)
+    _, references = open_studies(options.predictions, options.references, options.split)
     labeler = None if options.chexbert is None else CheXbertLabeler(options.chexbert, options.chexbert_tokenizer)
     pairs = list(read_pairs(options.predictions, references, options.section, given_labels=False))
     scores = score_with_models([p.prediction for p in pairs], [p.reference for p in pairs], options.metrics, labeler)
@@ -202,7 +209,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     result = {"n": len(pairs), "scores": summary, "studies": studies}
     (options.out / "model_metrics.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     for name, score in summary.items():
-        print(f"{name:24} {score['value']:8.4f}  [{score['low']:.4f}, {score['high']:.4f}]")
+        print(f"{name:24} {number_text(score['value']):>8}  {interval_text(score)}")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """predictions.jsonl and studies.jsonl: read, checked and joined, one study at a time.
 
 A prediction is one JSON line: `study_id`, `prediction` and, unless a references file is given, `reference`; optional
-`clue_scores` {name: 0..1} and `labels` of the study; with `--labeler given` also `prediction_labels` and
+`clue_scores` {name: 0..1}, `labels` of the study and `has_prior`; with `--labeler given` also `prediction_labels` and
 `reference_labels`. A references file holds the project's study records (`study_id`, `split`, `findings`,
 `impression`, ...). What is missing, doubled or of the wrong type stops with the file, the line and the study.
 """
@@ -25,6 +25,7 @@ class Pair(NamedTuple):
     reference: str
     clue_scores: dict[str, float] | None = None
     study_labels: dict[str, int | None] | None = None
+    has_prior: bool | None = None
     prediction_labels: dict[str, Any] | None = None
     reference_labels: dict[str, Any] | None = None
 
@@ -108,6 +109,22 @@ class StudyIndex:
         return self.read(int(np.searchsorted(self.digests, np.uint64(digest(study_id)))))
 
 
+def open_studies(predictions: Path, references: Path | None, split: str | None) -> tuple[StudyIndex, StudyIndex | None]:
+    """Indices of a predictions file and, where one is given, of the references file with the same studies.
+
+    Raises:
+        ValueError: the files hold different studies, or there is a split to choose but no references file.
+    """
+    index = StudyIndex(predictions)
+    if references is None:
+        if split is not None:
+            raise ValueError(f"split {split!r} chooses among the references; there is no file of references")
+        return index, None
+    chosen = StudyIndex(references, split)
+    index.require_same_studies(chosen)
+    return index, chosen
+
+
 def text_field(record: dict[str, Any], name: str, where: str) -> str:
     value = record.get(name)
     if not isinstance(value, str):
@@ -144,6 +161,14 @@ def study_labels_field(record: dict[str, Any], where: str) -> dict[str, int | No
     return labels
 
 
+def prior_field(record: dict[str, Any], where: str) -> bool | None:
+    """Whether the system was given an earlier study; None where that is not known."""
+    value = record.get("has_prior")
+    if not isinstance(value, bool | None):
+        raise ValueError(f"{where}: has_prior is {value!r:.80}; expected true, false or null")
+    return value
+
+
 def read_pairs(predictions: Path, references: StudyIndex | None, section: str, given_labels: bool) -> Iterator[Pair]:
     """Every study of a predictions file, in the file's order, with its reference.
 
@@ -167,4 +192,4 @@ def read_pairs(predictions: Path, references: StudyIndex | None, section: str, g
             labels[name] = record[name]
         prediction = text_field(record, "prediction", where)
         clues, study_labels = clue_scores_field(record, where), study_labels_field(record, where)
-        yield Pair(study_id, prediction, reference, clues, study_labels, **labels)
+        yield Pair(study_id, prediction, reference, clues, study_labels, prior_field(record, where), **labels)

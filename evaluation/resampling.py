@@ -8,7 +8,8 @@ draws. Needs numpy.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 
@@ -95,14 +96,24 @@ def with_interval(value: np.ndarray, draws: np.ndarray | None) -> dict[str, floa
     return {"value": float(value), "low": float(low), "high": float(high)}
 
 
+def number_text(value: float | None) -> str:
+    """A score as it is printed; "-" where there was nothing to count."""
+    return "-" if value is None else f"{value:.4f}"
+
+
+def interval_text(score: Mapping[str, Any]) -> str:
+    """The interval of `with_interval` as it is printed, empty where there is none."""
+    return "" if score["low"] is None else f"[{score['low']:.4f}, {score['high']:.4f}]"
+
+
 def paired_p_value(difference: np.ndarray, draws: np.ndarray) -> np.ndarray:
     """Two-sided p of "the two systems do not differ", from paired draws of the difference `[resamples, ...]`.
 
     The draws are centred on their mean to stand for no difference; p = (1 + draws at least as far out) / (1 + draws),
-    so the smallest p that R resamples can give is 1 / (R + 1).
+    so the smallest p that R resamples can give is 1 / (R + 1). NaN draws are left out, as in `interval`.
     """
-    extreme = np.abs(draws - draws.mean(axis=0)) >= np.abs(difference)
-    return (1 + extreme.sum(axis=0)) / (1 + len(draws))
+    extreme = np.abs(draws - np.nanmean(draws, axis=0)) >= np.abs(difference)
+    return (1 + extreme.sum(axis=0)) / (1 + (~np.isnan(draws)).sum(axis=0))
 
 
 def sign_test(wins: int, losses: int) -> float:

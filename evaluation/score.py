@@ -1,4 +1,5 @@
-"""Score a predictions file: every named clinical and language metric, with interval and signature, offline on a CPU.
+"""Score a predictions file: every named clinical and language metric and the report's truthfulness, with interval and
+signature, offline on a CPU.
 
     python evaluation/score.py predictions.jsonl --out scores
     python evaluation/score.py predictions.jsonl --references studies.jsonl --split test --section findings --out scores
@@ -13,6 +14,7 @@ import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -41,10 +43,12 @@ from evaluation.language import (
 )
 from evaluation.meteor import MeteorTables, find_meteor, load_tables
 from evaluation.plots import plot_label_f1, plot_reliability
-from evaluation.records import SECTIONS, Pair, StudyIndex, digest, read_pairs
+from evaluation.records import SECTIONS, Pair, digest, open_studies, read_pairs
+from evaluation.resampling import interval_text, number_text
 from evaluation.signature import VERSION
 from evaluation.streaming import in_chunks, ordered_map
 from evaluation.treatments import TREATMENTS
+from evaluation.truthfulness import TruthCounts, study_truth, truth_scores
 
 CHUNK = 1024
 MERGE_EVERY = 16  # chunks; bounds the memory of tables that wait to be merged
@@ -65,6 +69,7 @@ class ChunkScores(NamedTuple):
 
     patterns: LabelPatterns
     sums: dict[str, LanguageSums]
+    truths: TruthCounts
     reliability: ClueReliability
     lines: list[str]
 
@@ -100,6 +105,7 @@ def score_chunk(pairs: list[Pair]) -> ChunkScores:
         )
         for name, frequencies in _context.frequencies.items()
     }
+    truths = [study_truth(pair.prediction, pair.clue_scores, pair.has_prior) for pair in pairs]
     reliability = ClueReliability()
     lines = []
     labels = zip(decode_labels(reference), decode_labels(prediction), strict=True)
@@ -117,12 +123,14 @@ def score_chunk(pairs: list[Pair]) -> ChunkScores:
                     "reference_labels": reference_labels,
                     "prediction_labels": prediction_labels,
                     "language": language,
+                    "truthfulness": truths[row].to_dict(),
                 }
             )
         )
     keys = np.array([digest(pair.study_id) for pair in pairs], dtype=np.uint64)
     sums = {name: sum_rows(table, keys, _context.resamples, _context.seed) for name, table in rows.items()}
-    return ChunkScores(LabelPatterns.from_codes(reference, prediction), sums, reliability, lines)
+    patterns = LabelPatterns.from_codes(reference, prediction)
+    return ChunkScores(patterns, sums, TruthCounts.from_studies(truths), reliability, lines)
 
 
 def language_line(rows: LanguageRows, row: int) -> dict:
@@ -162,6 +170,7 @@ def with_chexbert(pairs: Iterable[Pair], labeler: CheXbertLabeler) -> Iterator[P
 def score_stream(
     pairs: Callable[[], Iterable[Pair]],
     *,
+    label: Callable[[Iterable[Pair]], Iterable[Pair]] = iter,
     labeler: str = f"rules-{VERSION}",
     conventions: Sequence[str] = tuple(CONVENTIONS),
     treatments: Sequence[str] = tuple(TREATMENTS),
@@ -180,7 +189,8 @@ def score_stream(
     Args:
         pairs: gives the studies from the start, each time it is called: language metrics go over them twice, because
             CIDEr-D weighs words by how many references hold them (three times with METEOR, for its vocabulary).
-        labeler: name of what made the labels, for the signature. Pairs without labels are labelled by the rules.
+        label: adds labels to the stream of studies; called once. Pairs without labels are labelled by the rules.
+        labeler: name of what made the labels, for the signature.
         conventions, treatments: names; no treatments leaves the language metrics out.
         meteor: folder of METEOR 1.5 (`meteor.py`); None leaves METEOR out.
         resamples, seed: of the bootstrap.
@@ -189,7 +199,7 @@ def score_stream(
         write_line: receives the JSON line of every study, in order.
 
     Returns:
-        `{"n", "scores", "per_label", "clue_reliability"}`, ready for JSON.
+        `{"n", "scores", "per_label", "clue_reliability"}`, ready for JSON. A share of nothing has value None.
     """
 
     def progress(items: Iterable, what: str) -> Iterable:
@@ -212,14 +222,16 @@ def score_stream(
         tables = load_tables(meteor, texts)
     patterns: list[LabelPatterns] = []
     sums: dict[str, LanguageSums] = {}
+    truths: list[TruthCounts] = []
     reliability = ClueReliability()
-    chunks = in_chunks(pairs(), CHUNK)
+    chunks = in_chunks(label(pairs()), CHUNK)
     context = Context(frequencies, tables, resamples, seed)
     results = ordered_map(score_chunk, chunks, processes, start_worker, (context,))
     for result in progress(results, "studies"):
         patterns.append(result.patterns)
+        truths.append(result.truths)
         if len(patterns) == MERGE_EVERY:
-            patterns = [LabelPatterns.merge(patterns)]
+            patterns, truths = [LabelPatterns.merge(patterns)], [TruthCounts.merge(truths)]
         for name, found in result.sums.items():
             sums[name] = sums[name] + found if name in sums else found
         reliability.merge([result.reliability])
@@ -231,6 +243,7 @@ def score_stream(
     scored = clinical_scores(merged, conventions, labeler, resamples, seed)
     for name in treatments:
         scored["scores"].update(language_scores(sums[name], name, seed))
+    scored["scores"].update(truth_scores(TruthCounts.merge(truths), resamples, seed))
     clues = reliability.summary()
     return {"n": len(merged), **scored, "clue_reliability": clues if clues["all"]["n"] else None}
 
@@ -239,9 +252,8 @@ def table(scores: dict[str, dict]) -> str:
     """A Markdown table of scores."""
     lines = ["| score | value | 95 % interval | signature |", "|---|---|---|---|"]
     for name, score in scores.items():
-        low_high = "" if score["low"] is None else f"{score['low']:.4f} to {score['high']:.4f}"
         signature = score["signature"].replace("|", r"\|")
-        lines.append(f"| {name} | {score['value']:.4f} | {low_high} | {signature} |")
+        lines.append(f"| {name} | {number_text(score['value'])} | {interval_text(score)} | {signature} |")
     return "\n".join(lines) + "\n"
 
 
@@ -266,36 +278,26 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     options = parser.parse_args(arguments)
     if (options.labeler == "chexbert") != (options.chexbert is not None):
         parser.error("--labeler chexbert and --chexbert CHECKPOINT go together")
-    if options.split is not None and options.references is None:
-        parser.error("--split chooses among the --references; there are none")
     return options
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     options = parse_arguments(arguments)
-    index = StudyIndex(options.predictions)
-    references = None
-    if options.references is not None:
-        references = StudyIndex(options.references, options.split)
-        index.require_same_studies(references)
-    labeler, chexbert = f"{options.labeler}-{VERSION}", None
-    if options.labeler == "given":
-        labeler = "given"
-    elif options.labeler == "chexbert":
-        labeler, chexbert = "chexbert", CheXbertLabeler(options.chexbert, options.chexbert_tokenizer)
+    index, references = open_studies(options.predictions, options.references, options.split)
+    label: Callable[[Iterable[Pair]], Iterable[Pair]] = iter
+    if options.labeler == "chexbert":
+        label = partial(with_chexbert, labeler=CheXbertLabeler(options.chexbert, options.chexbert_tokenizer))
 
     def pairs() -> Iterator[Pair]:
         return read_pairs(options.predictions, references, options.section, options.labeler == "given")
-
-    def labelled() -> Iterator[Pair]:
-        return pairs() if chexbert is None else with_chexbert(pairs(), chexbert)
 
     meteor = find_meteor() if options.meteor == Path("installed") else options.meteor
     options.out.mkdir(parents=True, exist_ok=True)
     with (options.out / "studies.jsonl").open("w", encoding="utf-8") as studies:
         result = score_stream(
-            labelled,
-            labeler=labeler,
+            pairs,
+            label=label,
+            labeler=f"rules-{VERSION}" if options.labeler == "rules" else options.labeler,
             conventions=options.conventions,
             treatments=options.treatments,
             meteor=meteor,
@@ -313,8 +315,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if result["clue_reliability"]:
         plot_reliability(result["clue_reliability"], options.out / "clue_reliability.png")
     for name, score in result["scores"].items():
-        low_high = "" if score["low"] is None else f"[{score['low']:.4f}, {score['high']:.4f}]"
-        print(f"{name:32} {score['value']:8.4f}  {low_high}")
+        print(f"{name:32} {number_text(score['value']):>8}  {interval_text(score)}")
     print(f"{result['n']} studies; signatures in {options.out / 'table.md'}. Never for clinical use.")
 
 

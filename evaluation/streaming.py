@@ -21,14 +21,19 @@ def ordered_map(
     function: Callable[[list[Item]], Result],
     chunks: Iterable[list[Item]],
     processes: int,
-    initializer: Callable[..., None],
+    initializer: Callable[..., object] | None = None,
     initargs: tuple[Any, ...] = (),
 ) -> Iterator[Result]:
-    """`function` of every chunk, in the chunks' order; `initializer(*initargs)` runs once in each process."""
+    """`function` of every chunk, in the chunks' order; `initializer(*initargs)` runs once in each process.
+
+    Raises:
+        ValueError: `processes` is less than 1.
+    """
     if processes < 1:
         raise ValueError(f"processes must be at least 1, got {processes}")
     if processes == 1:
-        initializer(*initargs)
+        if initializer is not None:
+            initializer(*initargs)
         yield from map(function, chunks)
         return
     waiting: deque[Future[Result]] = deque()

@@ -42,8 +42,8 @@ from evaluation.comparisons import comparison_sentences
 from evaluation.contradictions import Contradiction, inconsistencies
 from evaluation.labeler import NO_FINDING, label_report
 from evaluation.labeler_phrases import CHEXPERT_14
-from evaluation.records import clue_scores_field, read_lines, text_field
-from evaluation.resampling import bootstrap, with_interval
+from evaluation.records import clue_scores_field, prior_field, read_lines, text_field
+from evaluation.resampling import bootstrap, interval_text, number_text, with_interval
 from evaluation.signature import VERSION, signature
 
 SUPPORT, CONFIDENT = 0.5, 0.8
@@ -183,6 +183,13 @@ class TruthCounts:
         return int(self.counts.sum())
 
 
+def shares(sums: np.ndarray) -> dict[str, np.ndarray]:
+    """The measures `[...]` of sums `[..., F]` of counts; NaN where there is nothing to count."""
+    columns = dict(zip(COUNTS, np.moveaxis(np.asarray(sums, dtype=np.float64), -1, 0), strict=True))
+    with np.errstate(invalid="ignore"):  # 0/0
+        return {measure: columns[top] / columns[bottom] for measure, (top, bottom) in MEASURES.items()}
+
+
 def truth_scores(
     table: TruthCounts, resamples: int = 1000, seed: int = 0, support: float = SUPPORT, confident: float = CONFIDENT
 ) -> dict[str, dict[str, Any]]:
@@ -201,15 +208,14 @@ def truth_scores(
     if not len(table):
         raise ValueError("no report to measure")
     sums = table.counts @ table.rows
-    draws = bootstrap(table.counts, lambda weights: weights @ table.rows, resamples, seed) if resamples else None
+    drawn = shares(bootstrap(table.counts, lambda w: w @ table.rows, resamples, seed)) if resamples else None
     scores: dict[str, dict[str, Any]] = {}
-    for measure, names in MEASURES.items():
-        top, bottom = (COUNTS.index(name) for name in names)
+    for measure, value in shares(sums).items():
+        count, of = (int(sums[COUNTS.index(name)]) for name in MEASURES[measure])
         score: dict[str, Any] = {"value": None, "low": None, "high": None}
-        if sums[bottom]:
-            drawn = None if draws is None else draws[draws[:, bottom] > 0]
-            score = with_interval(sums[top] / sums[bottom], None if drawn is None else drawn[:, top] / drawn[:, bottom])
-        score |= {"count": int(sums[top]), "of": int(sums[bottom])}
+        if of:
+            score = with_interval(value, None if drawn is None else drawn[measure])
+        score |= {"count": count, "of": of}
         thresholds: dict[str, object] = {"support": support, "confident": confident} if "clue" in measure else {}
         score["signature"] = signature(
             f"truthfulness/{measure}",
@@ -221,18 +227,6 @@ def truth_scores(
         )
         scores[f"truthfulness/{measure}"] = score
     return scores
-
-
-def prior_field(record: Mapping[str, Any], where: str) -> bool | None:
-    """`has_prior` of a predictions line; None where it is not there.
-
-    Raises:
-        ValueError: it is neither true, false nor null.
-    """
-    value = record.get("has_prior")
-    if value not in (True, False, None):
-        raise ValueError(f"{where}: has_prior is {value!r}, expected true, false or null")
-    return value
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -264,9 +258,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     scores = truth_scores(TruthCounts.merge(tables), options.resamples, options.seed, **thresholds)
     (options.out / "truthfulness.json").write_text(json.dumps(scores, indent=1) + "\n", encoding="utf-8")
     for name, score in scores.items():
-        value = "   -" if score["value"] is None else f"{score['value']:.4f}"
-        low_high = "" if score["low"] is None else f"  [{score['low']:.4f}, {score['high']:.4f}]"
-        print(f"{name:36} {value}{low_high}  {score['count']} of {score['of']}")
+        print(
+            f"{name:36} {number_text(score['value']):>6}  {interval_text(score):18} {score['count']} of {score['of']}"
+        )
     print(f"Reports and reasons in {options.out / 'truthfulness_studies.jsonl'}. Never for clinical use.")
 
 

@@ -59,7 +59,7 @@ def mean_by_study(values: torch.Tensor, study_index: torch.Tensor, num_studies: 
 def scores_from_logits(logits: torch.Tensor, scoring: str, valid: torch.Tensor) -> torch.Tensor:
     """Clue logits `[B, C]` to scores in [0, 1], zero for padding clues: softmax over the clues, or sigmoid of each."""
     if scoring == "softmax":
-        return logits.masked_fill(~valid, torch.finfo(logits.dtype).min).softmax(-1)
+        return logits.masked_fill(~valid, torch.finfo(logits.dtype).min).softmax(-1) * valid
     return logits.sigmoid() * valid
 
 
@@ -71,16 +71,18 @@ def inject_clues(
     Args:
         bank: C encoded clues.
         clue_scores: `[B, C]`.
-        num_selected: k, at most C are taken.
+        num_selected: k. Clues that tie with the k-th are taken too, so that the order of the clues never decides.
         threshold: clues scoring this much or less are masked.
 
     Returns:
-        Weighted tokens `[B, k * L, Dc]` and their mask `[B, k * L]`.
+        Weighted tokens `[B, K, Dc]` and their mask `[B, K]`, K a multiple of L.
     """
-    num_selected = min(num_selected, clue_scores.shape[1])
-    scores, index = clue_scores.topk(num_selected, dim=1)
+    last = clue_scores.topk(min(num_selected, clue_scores.shape[1]), dim=1).values[:, -1:]
+    selected = (clue_scores >= last) & (clue_scores > threshold)
+    count = max(int(selected.sum(1).max()), 1)
+    scores, index = clue_scores.topk(count, dim=1)
     tokens = bank.tokens[index] * scores[:, :, None, None].to(bank.tokens.dtype)
-    mask = bank.token_mask[index] & (scores > threshold)[:, :, None]
+    mask = bank.token_mask[index] & selected.gather(1, index)[:, :, None]
     return tokens.flatten(1, 2), mask.flatten(1, 2)
 
 

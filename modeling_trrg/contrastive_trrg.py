@@ -170,7 +170,7 @@ class TRRGForContrastivePretraining(TRRGPreTrainedModel):
                 num_studies * world_size(),
             )
             if self.model.query_transformer is not None:
-                self._align(out, seen, sentence_input_ids, sentence_attention_mask, matches)
+                self._align(out, seen, sentence_input_ids, sentence_attention_mask, sentence_study, matches)
             elif self.model.clue_encoder is not None:
                 out.image_embeds = self.model.embed_images(seen)
                 _, out.sentence_embeds = self.model.embed_sentences(sentence_input_ids, sentence_attention_mask)
@@ -207,6 +207,7 @@ class TRRGForContrastivePretraining(TRRGPreTrainedModel):
         seen: SeenImages,
         input_ids: torch.Tensor,
         attention_mask: torch.Tensor,
+        sentence_study: torch.Tensor,
         matches: torch.Tensor,
     ) -> None:
         """ITC, ITM and LM of the query transformer (BLIP-2, section 3.2)."""
@@ -215,6 +216,10 @@ class TRRGForContrastivePretraining(TRRGPreTrainedModel):
             raise ValueError(
                 f"{len(seen.image_mask)} studies with {len(seen.patches)} views and {len(input_ids)} reports; the "
                 "alignment of the query transformer expected one view and one report a study."
+            )
+        if sentence_study.tolist() != list(range(len(input_ids))):
+            raise ValueError(
+                f"sentence_study is {sentence_study.tolist()}; expected the reports in the studies' order."
             )
         queries = F.normalize(self.query_projection(former(seen.patches)), dim=-1)
         text = former(None, input_ids, attention_mask, mode="text")

@@ -1,5 +1,6 @@
 """What sees: the vision tower, the clue encoder, and the clue scores between them. Both training stages share it."""
 
+import copy
 from dataclasses import dataclass
 from typing import Any
 
@@ -57,7 +58,7 @@ class TRRGPreTrainedModel(PreTrainedModel):
     _supports_flash_attn = True
     _supports_flex_attn = True
     _supports_attention_backend = True
-    _can_compile_fullgraph = True
+    _can_compile_fullgraph = False  # counts of placeholders and views are checked against the data
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
@@ -81,8 +82,12 @@ class TRRGPreTrainedModel(PreTrainedModel):
             raise ValueError("use_safetensors=False: TRRG reads safetensors only, since a pickle can run code.")
         kwargs["use_safetensors"] = True
         quantization = kwargs.get("quantization_config")
+        if isinstance(quantization, dict) and quantization.get("quant_method", "bitsandbytes") == "bitsandbytes":
+            quantization = BitsAndBytesConfig.from_dict(quantization)
         if isinstance(quantization, BitsAndBytesConfig) and quantization.llm_int8_skip_modules is None:
+            quantization = copy.deepcopy(quantization)
             quantization.llm_int8_skip_modules = list(NOT_QUANTISED)
+            kwargs["quantization_config"] = quantization
         return_info = kwargs.pop("output_loading_info", False)
         model, info = super().from_pretrained(pretrained_model_name_or_path, *args, output_loading_info=True, **kwargs)
         problems = [
@@ -111,6 +116,12 @@ def build_tower(config: Any) -> PreTrainedModel:
     if (config._attn_implementation or "").startswith("flash"):
         config._attn_implementation = None
     tower = AutoModel.from_config(config)
+    # Convolutions start by their fan-out. Wrapped timm models start at a fixed deviation of 0.02 instead, at which the
+    # first steps of a training from scratch change every depthwise filter beyond recognition.
+    for module in tower.modules():
+        if isinstance(module, nn.Conv2d):
+            fan_out = module.kernel_size[0] * module.kernel_size[1] * module.out_channels // module.groups
+            nn.init.normal_(module.weight, std=(2.0 / fan_out) ** 0.5)
     if getattr(tower, "pooler", None) is not None and any(True for _ in tower.pooler.parameters()):
         tower.pooler = None
     return tower
@@ -124,6 +135,7 @@ class TRRGEncoder(TRRGPreTrainedModel):
 
     def __init__(self, config: TRRGConfig) -> None:
         super().__init__(config)
+        config.check()
         self.vision_tower = build_tower(config.vision_config)
         self.clue_encoder = self.image_projection = self.clue_projection = None
         self.classifier = self.query_transformer = None
@@ -131,9 +143,9 @@ class TRRGEncoder(TRRGPreTrainedModel):
             self.clue_encoder = build_tower(config.clue_config)
             self.clue_projection = ProjectionHead(config.clue_config.hidden_size, config.projection_dim)
             self.image_projection = ProjectionHead(config.vision_hidden_size, config.projection_dim)
-            self.logit_scale = nn.Parameter(torch.tensor(2.6592))
+            self.logit_scale = nn.Parameter(torch.tensor([2.6592]))  # not a scalar: FSDP2 shards no scalars
         elif config.connector == "query_transformer":
-            self.logit_scale = nn.Parameter(torch.tensor(2.6592))
+            self.logit_scale = nn.Parameter(torch.tensor([2.6592]))
         else:
             self.logit_scale = None
         if config.clue_source == "classifier":
@@ -146,6 +158,10 @@ class TRRGEncoder(TRRGPreTrainedModel):
 
     def get_input_embeddings(self) -> nn.Module | None:
         return None
+
+    def train(self, mode: bool = True) -> "TRRGEncoder":
+        self._bank = None
+        return super().train(mode)
 
     # --- images ---
 
@@ -213,7 +229,9 @@ class TRRGEncoder(TRRGPreTrainedModel):
         negative_clue_input_ids: torch.Tensor | None = None,
         negative_clue_attention_mask: torch.Tensor | None = None,
     ) -> ClueBank:
-        """The clue bank, cached between calls without gradient while neither the clues nor the weights change.
+        """The clue bank. In eval mode and without gradient it is cached until the clues or the weights change; weights
+        written through `.data` go unseen, and `train()` forgets the bank. Autocast and adapters on the clue encoder
+        switch the cache off.
 
         Args:
             clue_input_ids, clue_attention_mask: `[C, L]`, "there is X"; a row without any True is padding. Without
@@ -236,11 +254,25 @@ class TRRGEncoder(TRRGPreTrainedModel):
         if self.config.clue_scoring == "pairwise":
             sentences.append((negative_clue_input_ids, negative_clue_attention_mask))
         sentences = [(ids, torch.ones_like(ids) if mask is None else mask) for ids, mask in sentences]
-        if torch.is_grad_enabled():
-            self._bank = None
-            return self._encode_clues(sentences)
+        present = [mask.bool().any(1) for _, mask in sentences]
+        if any(len(rows) != len(present[0]) or not torch.equal(rows, present[0]) for rows in present):
+            raise ValueError(
+                f"{int(present[0].sum())} clues of {len(present[0])} rows, but {int(present[-1].sum())} negative clues "
+                f"of {len(present[-1])} rows; expected one for each, padding in the same rows."
+            )
+        if not bool(present[0].any()):
+            raise ValueError("clue_attention_mask leaves no clue; expected at least one row that is not padding.")
         parameters = [*self.clue_encoder.parameters(), *self.clue_projection.parameters()]
-        weights = [(p.data_ptr(), p.dtype, 0 if p.is_inference() else p._version) for p in parameters]
+        adapted = any(type(module).__module__.startswith("peft") for module in self.clue_encoder.modules())
+        if (
+            self.training
+            or torch.is_grad_enabled()
+            or torch.is_autocast_enabled(parameters[0].device.type)
+            or adapted
+            or any(parameter.is_inference() for parameter in parameters)
+        ):
+            return self._encode_clues(sentences)
+        weights = [(p.data_ptr(), p.dtype, p._version) for p in parameters]
         if self._bank is not None:
             (cached_sentences, cached_weights), bank = self._bank
             if cached_weights == weights and all(
@@ -250,7 +282,7 @@ class TRRGEncoder(TRRGPreTrainedModel):
             ):
                 return bank
         bank = self._encode_clues(sentences)
-        self._bank = ((sentences, weights), bank)
+        self._bank = (([(ids.clone(), mask.clone()) for ids, mask in sentences], weights), bank)
         return bank
 
     def _encode_clues(self, sentences: list[tuple[torch.Tensor, torch.Tensor]]) -> ClueBank:
@@ -283,8 +315,12 @@ class TRRGEncoder(TRRGPreTrainedModel):
 
     @property
     def scale(self) -> torch.Tensor:
-        """The temperature of similarities, at most 100."""
+        """The temperature of similarities, `[1]`, at most 100."""
         return self.logit_scale.clamp(max=4.6052).exp()
+
+    def similarity(self, vectors: torch.Tensor, bank: ClueBank) -> torch.Tensor:
+        """Unit vectors `[..., D]` to clue logits `[..., C]`, on the device of the vectors."""
+        return self.scale.to(vectors.device) * vectors @ bank.directions().T.to(vectors.device)
 
     def score_clues(self, seen: SeenImages, bank: ClueBank | None) -> tuple[torch.Tensor, torch.Tensor]:
         """Clue logits and scores `[B, C]`, the mean of a study's views.
@@ -300,7 +336,7 @@ class TRRGEncoder(TRRGPreTrainedModel):
                     f"{len(bank.valid)} clues for a classifier of {logits.shape[1]} labels; expected one clue a label."
                 )
             return logits, logits.sigmoid()
-        logits = self.scale * self.image_projection(seen.pooled) @ bank.directions().T
+        logits = self.similarity(self.image_projection(seen.pooled), bank)
         logits = mean_by_study(logits, seen.study_index, num_studies)
         return logits, scores_from_logits(logits, self.config.clue_scoring, bank.valid)
 
@@ -309,7 +345,7 @@ class TRRGEncoder(TRRGPreTrainedModel):
         if self.config.clue_source == "classifier":
             similarity = self.classifier(seen.patches)
         else:
-            similarity = self.scale * self.image_projection(seen.patches) @ bank.directions().T
+            similarity = self.similarity(self.image_projection(seen.patches), bank)
         grid = self.config.patch_grid
         maps = similarity.transpose(1, 2).unflatten(-1, (grid, grid))
         result = maps.new_zeros((*seen.image_mask.shape, *maps.shape[1:]))
@@ -319,7 +355,7 @@ class TRRGEncoder(TRRGPreTrainedModel):
     @torch.no_grad()
     def predict_clues(
         self,
-        pixel_values: torch.Tensor,
+        pixel_values: torch.Tensor | None,
         image_mask: torch.Tensor | None = None,
         clue_input_ids: torch.Tensor | None = None,
         clue_attention_mask: torch.Tensor | None = None,
@@ -333,6 +369,8 @@ class TRRGEncoder(TRRGPreTrainedModel):
         """
         if self.config.clue_source == "none":
             raise ValueError("clue_source is 'none': this model sees no clues.")
+        if pixel_values is None:
+            raise ValueError("pixel_values is None; clues are predicted from images.")
         seen = self.encode_images(pixel_values, image_mask)
         bank = None
         if self.config.uses_clue_encoder:

@@ -18,7 +18,7 @@ from torch import nn
 from transformers import AutoModel
 from transformers.cache_utils import Cache
 from transformers.generation import GenerationMixin
-from transformers.utils import ModelOutput
+from transformers.utils import ModelOutput, can_return_tuple
 
 from .clue_trrg import ClueBank, consistency_loss, inject_clues
 from .configuration_trrg import TRRGConfig
@@ -42,10 +42,12 @@ class TRRGImageFeatures(ModelOutput):
         last_hidden_state: patches `[n, P, Dv]`, None where a study is known only by its clues.
         clue_scores, clue_logits: `[B, C]`, None where `clue_source` is `"none"`.
         clue_bank: the encoded clues.
+        views_by_study: `[B]`, how many of the n views are of each study.
     """
 
     pooler_output: torch.Tensor | None = None
     last_hidden_state: torch.Tensor | None = None
+    views_by_study: torch.Tensor | None = None
     clue_scores: torch.Tensor | None = None
     clue_logits: torch.Tensor | None = None
     clue_bank: ClueBank | None = None
@@ -97,13 +99,18 @@ class TRRGModel(TRRGEncoder):
         super().__init__(config)
         text_width = config.text_config.hidden_size
         if config.connector == "clue_interaction":
-            clue_width = config.clue_config.hidden_size if config.clue_config is not None else config.projection_dim
-            self.multi_modal_projector: nn.Module = ClueInteraction(config, clue_width)
+            self.clue_width = config.clue_config.hidden_size if config.clue_config else config.projection_dim
+            self.multi_modal_projector: nn.Module = ClueInteraction(config, self.clue_width)
         elif config.connector == "mlp":
             self.multi_modal_projector = MLPConnector(config)
         else:
             self.multi_modal_projector = nn.Linear(config.query_transformer_config.hidden_size, text_width)
         self.language_model = AutoModel.from_config(config.text_config)
+        if not hasattr(self.language_model, "embed_tokens"):
+            raise ValueError(
+                f"text_config.model_type is {config.text_config.model_type!r}; expected a decoder with `embed_tokens` "
+                "(Llama, Mistral, Qwen, Phi ...)."
+            )
         self.post_init()
 
     def get_input_embeddings(self) -> nn.Module:
@@ -156,7 +163,8 @@ class TRRGModel(TRRGEncoder):
         logits = None
         if clue_scores is not None:
             clue_scores = self._checked_scores(clue_scores, bank, seen)
-            logits = clue_scores.float().clamp(1e-4, 1 - 1e-4).logit()
+            certain = clue_scores.float().clamp(1e-4, 1 - 1e-4)
+            logits = certain.log() if config.clue_scoring == "softmax" else certain.logit()
         elif config.clue_source != "none":
             logits, clue_scores = self.score_clues(seen, bank)
 
@@ -170,19 +178,30 @@ class TRRGModel(TRRGEncoder):
         return TRRGImageFeatures(
             pooler_output=features,
             last_hidden_state=None if seen is None else seen.patches,
+            views_by_study=features.new_ones(len(features), dtype=torch.long)
+            if seen is None
+            else seen.image_mask.sum(1),
             clue_scores=clue_scores,
             clue_logits=logits,
             clue_bank=bank,
         )
 
+    def _check_placeholders(self, placeholder: torch.Tensor, image: TRRGImageFeatures) -> None:
+        """Study by study: equal totals alone could hand one patient's image to another patient's report."""
+        tokens = placeholder.sum(1).tolist()
+        features = [views * image.pooler_output.shape[1] for views in image.views_by_study.tolist()]
+        if tokens != features:
+            raise ValueError(
+                f"the texts of the batch have {tokens} image placeholders, their images {features} features "
+                f"({self.config.num_image_tokens} a view); expected one for one."
+            )
+
     def _interact(self, seen: Any, bank: ClueBank | None, clue_scores: torch.Tensor | None) -> torch.Tensor:
         batch = len(clue_scores) if seen is None else len(seen.image_mask)
         connector = self.multi_modal_projector
-        assert isinstance(connector, ClueInteraction)
         if bank is None:
-            weight = connector.clue_in.weight
-            tokens = torch.zeros(batch, 0, weight.shape[1], dtype=weight.dtype, device=weight.device)
-            mask = torch.zeros(batch, 0, dtype=torch.bool, device=weight.device)
+            tokens = seen.patches.new_zeros(batch, 0, self.clue_width)
+            mask = torch.zeros(batch, 0, dtype=torch.bool, device=tokens.device)
         else:
             tokens, mask = inject_clues(
                 bank, clue_scores, self.config.num_selected_clues, self.config.clue_threshold
@@ -205,6 +224,7 @@ class TRRGModel(TRRGEncoder):
             raise ValueError("clue_scores holds values outside of [0, 1] (or NaN).")
         return clue_scores.to(bank.vectors.dtype) * bank.valid
 
+    @can_return_tuple
     def forward(
         self,
         input_ids: torch.Tensor | None = None,
@@ -243,27 +263,18 @@ class TRRGModel(TRRGEncoder):
                     negative_clue_attention_mask, clue_scores,
                 )  # fmt: skip
                 features = image.pooler_output.to(inputs_embeds.device, inputs_embeds.dtype)
-                tokens, rows = int(placeholder.sum()), features.shape[0] * features.shape[1]
-                if tokens != rows:
-                    raise ValueError(
-                        f"the text has {tokens} image placeholders, the images have {rows} features "
-                        f"({features.shape[0]} views x {features.shape[1]}); expected one for one."
-                    )
+                self._check_placeholders(placeholder, image)
                 inputs_embeds = inputs_embeds.masked_scatter(placeholder[..., None], features)
             elif input_ids.shape[1] > 1 and bool(placeholder.any()):  # a prompt; single tokens are decoding steps
                 raise ValueError(
                     f"the text has {int(placeholder.sum())} image placeholders, but there is neither pixel_values "
                     "nor clue_scores."
                 )
-        elif pixel_values is not None:
-            raise ValueError("inputs_embeds and pixel_values: expected input_ids together with pixel_values.")
-        if (
-            position_ids is None
-            and past_key_values is None
-            and attention_mask is not None
-            and attention_mask.dim() == 2
-        ):
+        elif pixel_values is not None or clue_scores is not None:
+            raise ValueError("inputs_embeds with pixel_values or clue_scores: expected input_ids together with them.")
+        if position_ids is None and attention_mask is not None and attention_mask.dim() == 2:
             position_ids = (attention_mask.long().cumsum(-1) - 1).clamp(min=0)  # left padding moves nothing
+            position_ids = position_ids[:, -inputs_embeds.shape[1] :]
 
         outputs = self.language_model(
             inputs_embeds=inputs_embeds,
@@ -293,6 +304,11 @@ class TRRGForConditionalGeneration(TRRGPreTrainedModel, GenerationMixin):
         super().__init__(config)
         self.model = TRRGModel(config)
         text = config.text_config
+        for name in ("final_logit_softcapping", "logits_scaling", "logit_scale"):
+            if getattr(text, name, None) not in (None, 1.0):
+                raise ValueError(
+                    f"text_config.{name} is {getattr(text, name)}; the head is a plain linear layer and would lose it."
+                )
         self.lm_head = nn.Linear(text.hidden_size, text.vocab_size, bias=False)
         self.report_projection = None
         if config.uses_consistency_loss and config.uses_clue_encoder:
@@ -314,7 +330,7 @@ class TRRGForConditionalGeneration(TRRGPreTrainedModel, GenerationMixin):
 
     def predict_clues(
         self,
-        pixel_values: torch.Tensor,
+        pixel_values: torch.Tensor | None = None,
         image_mask: torch.Tensor | None = None,
         clue_input_ids: torch.Tensor | None = None,
         clue_attention_mask: torch.Tensor | None = None,
@@ -322,14 +338,18 @@ class TRRGForConditionalGeneration(TRRGPreTrainedModel, GenerationMixin):
         negative_clue_attention_mask: torch.Tensor | None = None,
         input_ids: torch.Tensor | None = None,
         attention_mask: torch.Tensor | None = None,
+        labels: torch.Tensor | None = None,
+        clue_scores: torch.Tensor | None = None,
+        clue_labels: torch.Tensor | None = None,
     ) -> TRRGClueOutput:
-        """See `TRRGEncoder.predict_clues`. The text inputs are accepted, so that `predict_clues(**inputs)` works on
-        what the processor returns, and do not matter."""
+        """See `TRRGEncoder.predict_clues`. Texts, labels and given scores are accepted, so that
+        `predict_clues(**inputs)` works on what the processor returns, and do not matter."""
         return self.model.predict_clues(
             pixel_values, image_mask, clue_input_ids, clue_attention_mask, negative_clue_input_ids,
             negative_clue_attention_mask,
         )  # fmt: skip
 
+    @can_return_tuple
     def forward(
         self,
         input_ids: torch.Tensor | None = None,
@@ -348,7 +368,6 @@ class TRRGForConditionalGeneration(TRRGPreTrainedModel, GenerationMixin):
         labels: torch.Tensor | None = None,
         logits_to_keep: int | torch.Tensor = 0,
         num_items_in_batch: int | torch.Tensor | None = None,
-        num_studies_in_batch: int | torch.Tensor | None = None,
         **kwargs: Any,
     ) -> TRRGCausalLMOutputWithPast:
         """
@@ -356,8 +375,8 @@ class TRRGForConditionalGeneration(TRRGPreTrainedModel, GenerationMixin):
             labels: `[B, T]`, token ids of the report, -100 elsewhere.
             clue_labels: `[B, C]`, 1 present, 0 absent, anything else unknown; for the consistency loss.
             logits_to_keep: compute the logits of only the last tokens (0: of all).
-            num_items_in_batch, num_studies_in_batch: target tokens and studies of the whole optimizer step over all
-                ranks, so that accumulated steps weigh every token and study alike. Default: those of this batch.
+            num_items_in_batch: target tokens of the whole optimizer step over all ranks, so that accumulated steps
+                weigh every token alike. Default: those of this batch. A study's consistency loss weighs as its tokens.
             The others: see `TRRGModel`.
         """
         outputs = self.model(
@@ -383,6 +402,7 @@ class TRRGForConditionalGeneration(TRRGPreTrainedModel, GenerationMixin):
 
         loss = consistency = None
         if labels is not None:
+            labels = labels.masked_fill(labels == self.config.image_token_id, -100)
             loss = self.loss_function(
                 logits=logits,
                 labels=labels,
@@ -390,8 +410,10 @@ class TRRGForConditionalGeneration(TRRGPreTrainedModel, GenerationMixin):
                 num_items_in_batch=num_items_in_batch,
             )
             if self.report_projection is not None and outputs.clue_logits is not None:
-                consistency = self._consistency(outputs, labels, clue_labels)
-                consistency = consistency.sum() / (num_studies_in_batch or len(consistency))
+                targets = (labels[:, 1:] != -100).sum(1)
+                consistency = self._consistency(outputs, labels, clue_labels) * targets
+                items = targets.sum().clamp(min=1) if num_items_in_batch is None else num_items_in_batch
+                consistency = consistency.sum() / items
                 loss = loss + consistency
         return TRRGCausalLMOutputWithPast(
             loss=loss,
@@ -409,13 +431,16 @@ class TRRGForConditionalGeneration(TRRGPreTrainedModel, GenerationMixin):
         self, outputs: TRRGModelOutputWithPast, labels: torch.Tensor, clue_labels: torch.Tensor | None
     ) -> torch.Tensor:
         """The report's clue posterior, read from the mean hidden state of its tokens, against the image's: `[B]`."""
+        expected = list(outputs.clue_logits.shape)
+        if clue_labels is not None and list(clue_labels.shape) != expected:
+            raise ValueError(f"clue_labels has the shape {list(clue_labels.shape)}; expected [B, C] = {expected}.")
         report = (labels != -100).to(outputs.last_hidden_state.dtype)[..., None]
         mean = (outputs.last_hidden_state * report).sum(1) / report.sum(1).clamp(min=1)
         report_vectors = nn.functional.normalize(self.report_projection(mean), dim=-1)
         bank = outputs.clue_bank
         return consistency_loss(
             outputs.clue_logits,
-            self.model.scale * report_vectors @ bank.directions().T,
+            self.model.similarity(report_vectors, bank).to(outputs.clue_logits.device),
             clue_labels,
             bank.valid,
             self.config.clue_scoring if self.config.clue_source == "zero_shot" else "pairwise",

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from huggingface_hub.errors import StrictDataclassFieldValidationError
 from peft import LoraConfig, get_peft_model
 
 from configuration_trrg import TRRGConfig
@@ -66,13 +67,31 @@ def test_round_trip(tiny_config, tmp_path):
         ({"connector": "query_transformer"}, ["query_transformer_config", "None"]),
         ({"vision_pooling": "cls", "num_prefix_tokens": 0}, ["num_prefix_tokens", "cls"]),
         ({"clue_token_ids": [[1]]}, ["clue_token_ids", "negative_clue_token_ids"]),
+        ({"clue_token_ids": [[1], [2]], "negative_clue_token_ids": [[1]]}, ["2 clues", "negative_clue_token_ids 1"]),
+        ({"clue_token_ids": [], "negative_clue_token_ids": []}, ["clue_token_ids", "empty"]),
+        ({"consistency_kl_weight": float("nan")}, ["consistency_kl_weight", "nan"]),
     ],
 )
 def test_illegal_values_are_refused_by_name(tiny_config, override, words):
-    with pytest.raises(Exception) as error:
+    with pytest.raises((ValueError, StrictDataclassFieldValidationError)) as error:
         tiny_config("trrg", **override)
     for word in words:
         assert word in str(error.value)
+
+
+def test_a_config_made_illegal_later_is_neither_built_nor_saved(tiny_config, tmp_path):
+    config = tiny_config("trrg", consistency_kl_weight=1, clue_threshold=0)
+    config.num_query_tokens = 7
+    with pytest.raises(ValueError, match="num_query_tokens is 7"):
+        TRRGForConditionalGeneration(config)
+    with pytest.raises(ValueError, match="num_query_tokens is 7"):
+        config.save_pretrained(tmp_path)
+
+
+@pytest.mark.parametrize("text", [{"model_type": "gpt2", "n_layer": 1, "n_embd": 8, "n_head": 2}])
+def test_language_models_that_would_be_wrong_are_refused(tiny_config, text):
+    with pytest.raises(ValueError, match=r"text_config\.model_type is 'gpt2'; expected a decoder with `embed_tokens`"):
+        TRRGForConditionalGeneration(tiny_config("trrg", text_config=text))
 
 
 def test_unknown_presets_and_fields_are_refused():

@@ -265,5 +265,11 @@ def test_missing_packages_and_weights_are_named(monkeypatch: pytest.MonkeyPatch)
 
     with pytest.raises(FileNotFoundError, match=r"ratescore: weights Angelakeke.*Cause: no network$"):
         with_weights("ratescore", offline)
+
+    def compiled_for_another_numpy() -> None:
+        raise ValueError("numpy.dtype size changed")
+
+    with pytest.raises(ImportError, match=r"ratescore: the package radeval cannot be loaded here: numpy\.dtype size"):
+        with_weights("ratescore", compiled_for_another_numpy)
     with pytest.raises(ValueError, match="radcliq needs CheXbert vectors"):
         score_with_models(["a"], ["a"], ["radcliq"], None)

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from modeling_trrg import TRRGForConditionalGeneration, TRRGModel
+from tests.conftest import TINY_BERT
 
 SYSTEMS = ["trrg", "maira1", "radialog"]
 CLUE_NAMES = (
@@ -254,6 +255,55 @@ def test_clue_bank_is_cached_until_clues_or_weights_change(tiny_config, monkeypa
 
 
 @torch.no_grad()
+def test_the_bank_is_not_kept_where_it_could_be_stale(tiny_config):
+    config = tiny_config("trrg", clue_config={**TINY_BERT, "hidden_dropout_prob": 0.5})
+    model, inputs = build(config), studies(config)
+    exact = model(**inputs).clue_scores
+    model.train()
+    model(**inputs)
+    model.eval()
+    assert torch.equal(model(**inputs).clue_scores, exact)
+    with torch.autocast("cpu", torch.bfloat16):
+        model(**inputs)
+    assert torch.equal(model(**inputs).clue_scores, exact)
+    inputs["clue_input_ids"].copy_(clues(seed=8)["clue_input_ids"])
+    assert not torch.equal(model(**inputs).clue_scores, exact)
+
+
+@torch.no_grad()
+def test_ties_do_not_depend_on_the_order(tiny_config):
+    config = tiny_config("trrg", num_selected_clues=2)
+    model, inputs = build(config), studies(config)
+    order = torch.tensor([3, 1, 0, 2])
+    scores = torch.tensor([[1.0, 1.0, 1.0, 0.0], [0.5, 0.5, 0.5, 0.5]])
+    permuted = {**inputs, **{name: inputs[name][order] for name in CLUE_NAMES}}
+    torch.testing.assert_close(
+        model(**inputs, clue_scores=scores).logits,
+        model(**permuted, clue_scores=scores[:, order]).logits,
+        rtol=1e-4,
+        atol=1e-4,
+    )
+
+
+@pytest.mark.parametrize("system", SYSTEMS)
+@torch.no_grad()
+def test_a_hand_written_loop_decodes_a_padded_batch(tiny_config, system):
+    config = tiny_config(system)
+    model, inputs = build(config), studies(config, views=(1, 2), text=(4, 7))
+    expected = model.generate(**inputs, max_new_tokens=4, min_new_tokens=4, do_sample=False)
+    mask, ids = inputs["attention_mask"], inputs["input_ids"]
+    output = model(**inputs, use_cache=True)
+    for step in range(4):
+        token = output.logits[:, -1].clone()
+        token[:, 2] = float("-inf")  # as min_new_tokens
+        token = token.argmax(-1, keepdim=True)
+        ids, mask = torch.cat([ids, token], 1), torch.cat([mask, torch.ones_like(token)], 1)
+        if step < 3:
+            output = model(input_ids=token, attention_mask=mask, past_key_values=output.past_key_values, use_cache=True)
+    assert torch.equal(ids, expected)
+
+
+@torch.no_grad()
 def test_the_checkpoints_own_clues_serve_callers_that_pass_none(tiny_config):
     own = clues()
     rows = {
@@ -296,12 +346,12 @@ def test_accumulated_steps_weigh_tokens_and_studies_alike(tiny_config):
     model, inputs = build(config), studies(config, views=(1, 1, 1), text=(3, 9, 6))
     labels = inputs["input_ids"].masked_fill(inputs["input_ids"] <= 3, -100)
     items = int((labels[:, 1:] != -100).sum())
-    whole = model(**inputs, labels=labels, num_items_in_batch=items, num_studies_in_batch=3)
+    whole = model(**inputs, labels=labels, num_items_in_batch=items)
     parts = []
     for row in range(3):
         alone = only(inputs, row, 1)
         target = alone["input_ids"].masked_fill(alone["input_ids"] <= 3, -100)
-        parts.append(model(**alone, labels=target, num_items_in_batch=items, num_studies_in_batch=3).loss)
+        parts.append(model(**alone, labels=target, num_items_in_batch=items).loss)
     torch.testing.assert_close(whole.loss, torch.stack(parts).sum(), rtol=1e-4, atol=1e-5)
 
 
@@ -318,6 +368,7 @@ def test_accumulated_steps_weigh_tokens_and_studies_alike(tiny_config):
         ({"clue_scores": torch.full((2, 4), 1.5)}, r"outside of \[0, 1\]"),
         ({"clue_scores": torch.full((2, 4), float("nan"))}, r"outside of \[0, 1\]"),
         ({"inputs_embeds": torch.zeros(2, 4, 32)}, "exactly one of input_ids and inputs_embeds"),
+        ({"negative_clue_attention_mask": torch.zeros(4, 6).long()}, "4 clues of 4 rows, but 0 negative clues"),
     ],
 )
 def test_bad_inputs_are_named(tiny_config, change, message):
@@ -330,7 +381,15 @@ def test_a_missing_image_is_named_with_both_counts(tiny_config):
     config = tiny_config("trrg")
     inputs = studies(config, views=(1, 2))
     inputs["image_mask"][1, 1] = False
-    with pytest.raises(ValueError, match=r"18 image placeholders, the images have 12 features \(2 views x 6\)"):
+    with pytest.raises(ValueError, match=r"\[6, 12\] image placeholders, their images \[6, 6\] features \(6 a view\)"):
+        build(config)(**inputs)
+
+
+def test_equal_totals_never_mix_two_patients(tiny_config):
+    config = tiny_config("trrg")
+    inputs = studies(config, views=(1, 2))
+    inputs["image_mask"] = torch.tensor([[True, True], [True, False]])
+    with pytest.raises(ValueError, match=r"\[6, 12\] image placeholders, their images \[12, 6\] features"):
         build(config)(**inputs)
 
 
@@ -354,6 +413,7 @@ def test_every_clue_source_reaches_the_clue_interaction(tiny_config, source):
     config = tiny_config("trrg", clue_source=source, num_classifier_labels=4)
     model, inputs = build(config), studies(config)
     output = model(**inputs, labels=inputs["input_ids"])
+    assert output.loss.isfinite()  # placeholders among the labels are no targets
     output.loss.backward()
     assert (output.clue_scores is None) == (source == "none")
     unused = [n for n, p in model.named_parameters() if p.grad is None and not n.startswith("model.clue_")]

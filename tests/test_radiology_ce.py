@@ -3,12 +3,14 @@
 import ast
 import json
 import os
+import runpy
 import subprocess
 import sys
 import threading
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from unittest.mock import MagicMock
 
 import pytest
 import torch
@@ -123,6 +125,28 @@ def test_card_names_every_convention(space: Path) -> None:
     card = (space / "README.md").read_text()
     assert card.startswith("---\ntitle: radiology-ce") and "- evaluate\n- metric" in card and "sdk: gradio" in card
     assert all(f"`{name}`" in card for name in CONVENTIONS) and "Never for clinical use" in card
+
+
+def test_app_of_the_space(space: Path, metric, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its function, behind a stand-in for gradio, which only the Space has."""
+    gradio = MagicMock(Error=ValueError)
+    monkeypatch.setitem(sys.modules, "gradio", gradio)
+    monkeypatch.setattr(evaluate, "load", {"trrg/radiology-ce": metric}.__getitem__)
+    app = runpy.run_path(str(space / "app.py"))
+    rows = app["score"]([*app["EXAMPLE"], ["", ""]])
+    expected = metric.compute(predictions=[p for p, _ in app["EXAMPLE"]], references=[r for _, r in app["EXAMPLE"]])
+    assert [row[0] for row in rows] == list(expected["scores"])
+    assert all(row[-1] == expected["scores"][row[0]]["signature"] for row in rows)
+    for pairs, message in (([["", None]], "got 0"), ([["a" * 20_001, "b"]], "20001 characters")):
+        with pytest.raises(ValueError, match=message):
+            app["score"](pairs)
+    assert "Never for clinical use" in str(gradio.Markdown.call_args)
+
+
+def test_processes_change_no_digit(metric) -> None:
+    texts = ["No effusion.", "Small left effusion.", "Possible pneumonia.", "Mild edema."] * 200
+    options = {"predictions": texts[1:], "references": texts[:-1], "resamples": 20}
+    assert metric.compute(**options) == metric.compute(**options, processes=2)
 
 
 def test_every_convention_at_once_and_per_report(metric) -> None:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,8 @@ from evaluation.compare import main as compare_main
 from evaluation.labeler import label_report
 from evaluation.records import Pair
 from evaluation.score import main as score_main
-from evaluation.score import score_stream
+from evaluation.score import score_stream, with_chexbert
+from evaluation.truthfulness import TruthCounts, study_truth, truth_scores
 
 FINDINGS = [
     "Small left pleural effusion. No pneumothorax.",
@@ -35,6 +37,7 @@ def make_predictions(n: int = 60, shift: int = 0) -> list[dict]:
             "prediction": FINDINGS[(row + (shift if row % 5 == 0 else 0)) % 6],
             "reference": FINDINGS[row % 6],
             "clue_scores": {"Edema": 0.9 if row % 6 == 2 else 0.1, "Emphysema": 0.5},
+            "has_prior": False,
         }
         for row in range(n)
     ]
@@ -72,6 +75,41 @@ def test_files_and_table(write, tmp_path: Path, capsys: pytest.CaptureFixture) -
     assert "r2gen/macro_14_f1" in printed and "Never for clinical use" in printed
 
 
+def test_truthfulness_is_scored_too(write, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    records = make_predictions(12)
+    records[0]["prediction"] = "Stable edema. No edema."
+    records[1]["has_prior"] = None
+    metrics = score(write(records), tmp_path / "out", "--treatments")
+    lines = [json.loads(line) for line in (tmp_path / "out" / "studies.jsonl").open()]
+    truths = [study_truth(r["prediction"], r["clue_scores"], r["has_prior"]) for r in records]
+    assert [line["truthfulness"] for line in lines] == json.loads(json.dumps([truth.to_dict() for truth in truths]))
+    expected = truth_scores(TruthCounts.from_studies(truths), resamples=20)
+    assert {name: metrics["scores"][name] for name in expected} == expected
+    counted = {name.split("/")[1]: (score["count"], score["of"]) for name, score in expected.items()}
+    assert counted["clue_support"] == (2, 3) and counted["clue_omission"] == (0, 2)
+    assert counted["contradiction"] == (1, 12) and counted["invented_comparison"] == (1, 11)
+    nothing = metrics["scores"]["truthfulness/section_conflict"]
+    assert nothing["value"] is None and nothing["of"] == 0
+    assert "| truthfulness/section_conflict | - |  |" in (tmp_path / "out" / "table.md").read_text()
+    assert [line.split() for line in capsys.readouterr().out.splitlines() if "section_conflict" in line] == [
+        ["truthfulness/section_conflict", "-"]
+    ]
+
+
+def test_a_model_that_labels_reads_each_study_once() -> None:
+    read: list[str] = []
+
+    def label(texts: list[str]) -> list[dict]:
+        read.extend(texts)
+        return [{**EMPTY, "Edema": 1} for _ in texts]
+
+    pairs = [Pair("a", "x", "y"), Pair("b", "z", "w")]
+    result = score_stream(lambda: pairs, label=partial(with_chexbert, labeler=label), labeler="chexbert", resamples=0)
+    assert sorted(read) == ["w", "x", "y", "z"]
+    assert result["scores"]["r2gen/micro_14_f1"]["value"] == 1
+    assert "labeler:chexbert" in result["scores"]["r2gen/micro_14_f1"]["signature"]
+
+
 def test_order_and_processes_change_no_digit(write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("evaluation.score.CHUNK", 7)
     records = make_predictions(shift=1)
@@ -85,7 +123,7 @@ def test_order_and_processes_change_no_digit(write, tmp_path: Path, monkeypatch:
 
 def test_references_from_study_records(write, tmp_path: Path) -> None:
     records = make_predictions(12)
-    predictions = write([{"study_id": r["study_id"], "prediction": r["prediction"]} for r in records])
+    predictions = write([{name: value for name, value in r.items() if name != "reference"} for r in records])
     studies = [
         {"study_id": r["study_id"], "split": "test", "findings": r["reference"], "impression": None} for r in records
     ]
@@ -124,6 +162,8 @@ def test_labels_given(write, tmp_path: Path) -> None:
         (lambda r: r[1].update(clue_scores={"Edema": 1.5}), "clue score of 'Edema' is 1.5; expected a number from 0"),
         (lambda r: r[1].update(clue_scores=[0.5]), "clue_scores is"),
         (lambda r: r[1].update(labels={"Edema": 2}), "labels is {'Edema': 2}; expected"),
+        (lambda r: r[1].update(has_prior="yes"), "has_prior is 'yes'; expected true, false or null"),
+        (lambda r: r[1].update(has_prior=0), "has_prior is 0; expected"),
         (lambda r: r.clear(), "no study"),
         (lambda r: r[1].update(prediction="edema " * 30_000), "study 's1' has 30000 tokens; at most 20000 are scored"),
     ],
@@ -172,7 +212,11 @@ def test_different_studies_stop(write, tmp_path: Path) -> None:
 def test_odd_texts_have_defined_values(text: str) -> None:
     pairs = [Pair("a", text, "No effusion."), Pair("b", "No effusion.", text), Pair("c", text, text)]
     scores = score_stream(lambda: pairs, resamples=5)["scores"]
-    assert all(np.isfinite([score["value"], score["low"], score["high"]]).all() for score in scores.values())
+    assert all(
+        np.isfinite([score["value"], score["low"], score["high"]]).all()
+        for score in scores.values()
+        if score.get("of") != 0  # a share of nothing is None
+    )
 
 
 def test_a_megabyte_is_labelled() -> None:
@@ -187,12 +231,13 @@ def test_impossible_options_stop(write, tmp_path: Path) -> None:
     predictions = str(write(make_predictions(3)))
     for options in (
         ["--labeler", "chexbert"],
-        ["--split", "test"],
         ["--chexbert", "x.pth"],
         ["--conventions", "r2gem"],
     ):
         with pytest.raises(SystemExit):
             score_main([predictions, "--out", str(tmp_path), *options])
+    with pytest.raises(ValueError, match="split 'test' chooses among the references; there is no file"):
+        score_main([predictions, "--out", str(tmp_path), "--split", "test"])
     with pytest.raises(ValueError, match="processes must be at least 1"):
         score_main([predictions, "--out", str(tmp_path), "--processes", "0"])
 
@@ -237,6 +282,9 @@ def test_compare_two_runs(write, tmp_path: Path, capsys: pytest.CaptureFixture) 
         assert row["second"] == pytest.approx(metrics["scores"][name]["value"], abs=1e-12)
     assert result["scores"]["ptb/bleu_4"]["difference"] > 0 and result["scores"]["ptb/bleu_4"]["p"] < 0.05
     assert result["sign_tests"]["ptb/rouge_l"]["losses"] == 0
+    assert "truthfulness/section_conflict" not in result["scores"]  # nothing to count
+    support = result["scores"]["truthfulness/clue_support"]
+    assert support["second"] == 1 and support["low"] <= support["difference"] <= support["high"]
     out = tmp_path / "comparison"
     compare_main([str(tmp_path / "worse"), str(tmp_path / "better"), "--out", str(out), "--resamples", "20"])
     assert json.loads((out / "comparison.json").read_text())["n"] == 60

@@ -38,6 +38,7 @@ from tests.training_helpers import (
 from training.build_tokenizers import texts_for_clues, texts_for_reports, train_clue_tokenizer, train_text_tokenizer
 from training.collate import normalise
 from training.examples import Examples, SourceData
+from training.freeze import freeze
 from training.loop import STOPPED, NotFiniteError
 from training.make_small_data import write_set
 from training.phantoms import generate_phantom
@@ -222,6 +223,13 @@ def run_script_raising(script, config):
         raise
 
 
+def test_weights_that_come_in_16_bits_are_trained_in_32(tiny_config):
+    model = TRRGForConditionalGeneration(tiny_config("maira1")).to(torch.bfloat16)
+    freeze(model, ["language_model"])
+    assert {p.dtype for p in model.parameters() if p.requires_grad} == {torch.float32}
+    assert {p.dtype for p in model.parameters() if not p.requires_grad} == {torch.bfloat16}
+
+
 def test_a_run_folder_of_another_configuration_is_refused(data, straight):
     config = stage_1(data, straight["pretrain.py"])
     config["optimizer"]["lr"] = 0.5
@@ -354,6 +362,24 @@ def test_lora_moves_its_targets_only_and_is_merged_at_the_end(data, language_mod
         ]
         moved = any(target in name for target in ("q_proj", "v_proj", "lm_head"))
         assert torch.equal(tensor.to(new.dtype), new) != moved, name
+
+
+def test_checkpointed_activations_change_nothing(data, language_model, tmp_path):
+    """With TRRG's Swin, whose patch embeddings return a tuple, and LoRA."""
+    swin = {"embed_dim": 8, "depths": [1, 1], "num_heads": [1, 2], "window_size": 4, "image_size": SIDE}
+    for checkpointing in (False, True):
+        config = stage_2(data, tmp_path / str(checkpointing))
+        del config["model"]["tokenizer"]
+        config["model"] |= {"language_model": str(language_model)}
+        config["model"]["overrides"] = {
+            **TINY_OVERRIDES, "vision_config": {"model_type": "swin", **swin}, "patch_grid": 8, "num_prefix_tokens": 0,
+        }  # fmt: skip
+        config["trained"].remove("language_model")
+        config["lora"] = {"r": 4, "alpha": 8, "dropout": 0.1, "target_modules": ["q_proj", "lm_head"]}
+        config["run"] |= {"gradient_checkpointing": checkpointing, "generate_studies": 0}
+        config["schedule"] = {"steps": 2}
+        assert run_script("finetune.py", config) == 0
+    assert_same_losses(tmp_path / "False", tmp_path / "True")
 
 
 def test_a_lora_run_goes_on_from_its_checkpoint(data, language_model, tmp_path):

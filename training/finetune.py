@@ -15,10 +15,11 @@ from modeling_trrg import TRRGForConditionalGeneration
 from training.build_model import build_config, build_model, build_processor, fit_vocabulary
 from training.collate import FinetuneCollator, count_targets
 from training.examples import Examples
-from training.freeze import add_lora, freeze, merge_into_full_precision, set_training_mode
+from training.freeze import add_lora, checkpoint_layers, freeze, set_training_mode, without_lora
 from training.generation import generation_metrics
 from training.loop import Stage, train
 from training.run_config import FinetuneConfig
+from training.sharding import fit_for_sharding, whole_state
 from training.start import load_sources, make_optimizer, make_plan, parse_arguments, save_model, start_accelerator
 from training.validation import report_loss
 
@@ -45,10 +46,12 @@ def main() -> int:
     model, origins = build_model(TRRGForConditionalGeneration, config.model, architecture, config.trained)
     for part, origin in origins.items():
         accelerator.print(f"{part:<24} {origin}")
-    lora = add_lora(model, config.lora) if config.lora else None
+    if config.lora:
+        add_lora(model, config.lora)
     freeze(model, config.trained)
     if config.run.gradient_checkpointing:
-        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        checkpoint_layers(model)
+    fit_for_sharding(accelerator, model, config)
     optimizer = make_optimizer(accelerator, model, config)
 
     training, validation = load_sources(accelerator, config, processor)
@@ -65,11 +68,11 @@ def main() -> int:
         return metrics
 
     def export(trained: torch.nn.Module, folder: Path) -> None:
-        if lora is not None and config.model.quantization is None:
-            lora.merge_and_unload()
-        elif lora is not None:
-            merge_into_full_precision(accelerator.unwrap_model(trained), config.model.language_model)
-        save_model(accelerator, trained, processor, folder)
+        state = whole_state(accelerator, trained)
+        if config.lora and accelerator.is_main_process:
+            quantized_from = config.model.language_model if config.model.quantization else None
+            state = without_lora(accelerator.unwrap_model(trained), state, quantized_from)
+        save_model(accelerator, trained, state, processor, folder)
 
     stage = Stage(
         loss=language_loss, count_targets=count_targets, validate=validate if validation else None, export=export

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from peft import LoraConfig, PeftModel, get_peft_model
+from peft import LoraConfig, inject_adapter_in_model
 from peft.tuners.lora import LoraLayer
 from torch import nn
 from transformers import AutoModelForCausalLM
@@ -37,9 +37,9 @@ def part_of(name: str) -> str:
     raise ValueError(f"{name} belongs to no part; parts: {', '.join(PARTS)}")
 
 
-def add_lora(model: nn.Module, lora: LoraSection) -> PeftModel:
-    """Put LoRA layers into the language model and its head, nowhere else. The model is changed in place; the returned
-    wrapper merges them at the end.
+def add_lora(model: nn.Module, lora: LoraSection) -> None:
+    """Put LoRA layers into the language model and its head, nowhere else. The model is changed in place; see
+    `without_lora`.
 
     Raises:
         ValueError: a target module does not exist in the language model.
@@ -54,27 +54,36 @@ def add_lora(model: nn.Module, lora: LoraSection) -> PeftModel:
     settings = LoraConfig(
         r=lora.r, lora_alpha=lora.alpha, lora_dropout=lora.dropout, target_modules="|".join(patterns), bias="none"
     )
-    wrapped = get_peft_model(model, settings)
-    assert isinstance(wrapped, PeftModel)
-    return wrapped
+    inject_adapter_in_model(settings, model)
 
 
-def merge_into_full_precision(model: Any, language_model: str) -> None:
-    """Replace a quantised language model by the one it was made from, with the LoRA weights added (QLoRA's export)."""
-    plain = AutoModelForCausalLM.from_pretrained(language_model, dtype=torch.bfloat16)
-    parts = (("model.language_model.", plain.get_decoder()), ("lm_head", plain.get_output_embeddings()))
-    with torch.no_grad():
-        for name, layer in model.named_modules():
-            if not isinstance(layer, LoraLayer):
-                continue
-            prefix, part = next((p, m) for p, m in parts if name.startswith(p))
-            weight = part.get_submodule(name.removeprefix(prefix)).weight
-            weight += layer.get_delta_weight("default").to(weight)  # type: ignore[attr-defined]
-    model.model.language_model, model.lm_head = plain.get_decoder(), plain.get_output_embeddings()
+def without_lora(
+    model: nn.Module, state: dict[str, torch.Tensor], language_model: str | None = None
+) -> dict[str, torch.Tensor]:
+    """The weights `state` of a model with LoRA layers, as those of the model without: low-rank updates are added.
+
+    Works on gathered weights alone, so that a sharded model can be exported. language_model: what a quantised language
+    model was made from; its weights take the place of the quantised ones (QLoRA's export).
+    """
+    state = dict(state)
+    if language_model is not None:
+        plain = AutoModelForCausalLM.from_pretrained(language_model, dtype=torch.bfloat16)
+        state = {k: v for k, v in state.items() if part_of(k) != "language_model" or ".lora_" in k}
+        state |= {f"model.language_model.{k}": v for k, v in plain.get_decoder().state_dict().items()}
+        state["lm_head.weight"] = plain.get_output_embeddings().weight.detach()
+    state = {name.replace(".base_layer.", "."): tensor for name, tensor in state.items()}
+    for name, layer in model.named_modules():
+        if isinstance(layer, LoraLayer):
+            a, b = (state.pop(f"{name}.lora_{side}.default.weight").float() for side in "AB")
+            weight = state[f"{name}.weight"]
+            state[f"{name}.weight"] = (weight.float() + layer.scaling["default"] * (b @ a)).to(weight.dtype)
+    return state
 
 
 def freeze(model: nn.Module, trained: Sequence[str]) -> None:
     """Give a gradient to the parts in `trained` and to LoRA weights, and to nothing else.
+
+    Trained weights become 32 bits wide: a pretrained language model comes in 16, in which AdamW's small steps are lost.
 
     Raises:
         ValueError: a part in `trained` does not exist in this model.
@@ -85,6 +94,18 @@ def freeze(model: nn.Module, trained: Sequence[str]) -> None:
         raise ValueError(f"trained: {', '.join(absent)} not in this model; its parts: {', '.join(sorted(present))}")
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(".lora_" in name or part_of(name) in trained)
+        if parameter.requires_grad and parameter.dtype in (torch.float16, torch.bfloat16):
+            parameter.data = parameter.data.float()
+
+
+def checkpoint_layers(model: Any) -> None:
+    """Keep only the inputs of the layers of every tower for the backward pass, and compute the rest again.
+
+    Transformers also makes the output of every tower's embeddings ask for a gradient, which reentrant checkpointing
+    needs. That breaks on Swin (its patch embeddings return a tuple) and would keep a graph through frozen towers.
+    """
+    model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    model.disable_input_require_grads()
 
 
 def set_training_mode(model: nn.Module) -> None:

@@ -13,6 +13,7 @@ from training.collate import FinetuneCollator
 from training.examples import Examples, SourceData
 from training.run_config import DataSection
 from training.sampler import Draw
+from training.sharding import is_sharded, shares
 
 
 def generation_metrics(
@@ -33,19 +34,20 @@ def generation_metrics(
     examples = Examples(sources, data, seed=0, training=False)
     metrics: dict[str, float] = {}
     for number, source in enumerate(sources):
-        chosen = range(accelerator.process_index, min(num_studies, len(source)), accelerator.num_processes)
         counts = torch.zeros(3, dtype=torch.long)  # true positives, false positives, false negatives
-        for start in range(0, len(chosen), batch_size):
-            rows = [examples[Draw(number, i, 0, i)] for i in chosen[start : start + batch_size]]
+        for indices, real in shares(accelerator, range(min(num_studies, len(source))), batch_size):
+            rows = [examples[Draw(number, i, 0, i)] for i in indices]
             batch = collate(rows)
             for name in ("study_ids", "num_text_tokens", "clue_labels"):
                 batch.pop(name)
             ids = unwrapped.generate(
-                **send_to_device(batch, accelerator.device), max_new_tokens=max_new_tokens, do_sample=False
+                **send_to_device(batch, accelerator.device),
+                max_new_tokens=max_new_tokens,
+                do_sample=False,
+                synced_gpus=is_sharded(accelerator),
             )
-            for report, row in zip(
-                processor.post_process_report(ids, prompt_length=batch["input_ids"].shape[1]), rows, strict=True
-            ):
+            reports = processor.post_process_report(ids, prompt_length=batch["input_ids"].shape[1])
+            for report, row in zip(reports[:real], rows[:real], strict=True):
                 reference = report_text(row.record.get("findings"), row.record.get("impression"))
                 counts += agreement(report.text, reference)
         hits, extra, missed = torch.stack(gather_object([counts])).sum(0).tolist()

@@ -23,6 +23,7 @@ from tqdm import tqdm
 
 from training.checkpoint import CheckpointFolder, Progress
 from training.sampler import MicroBatchSampler, StudyPlan, keyed_rng
+from training.sharding import in_one_piece, open_methods
 from training.tracking import plot_losses
 
 STOPPED = 143
@@ -65,6 +66,7 @@ def train(
     """Train to `total_steps` and return the exit status: 0 done, `STOPPED` ended early with a checkpoint."""
     out = Path(config.run.output_dir)
     model, optimizer = accelerator.prepare(model, optimizer)
+    open_methods(accelerator.unwrap_model(model))
     checkpoints = CheckpointFolder(out / "checkpoints", accelerator)
     progress = Progress()
     newest = checkpoints.newest()
@@ -213,7 +215,7 @@ def _optimizer_step(
             accelerator.backward(loss)
             norm = accelerator.clip_grad_norm_(model.parameters(), config.optimizer.max_grad_norm or math.inf)
             if norm is not None:
-                grad_norm = torch.as_tensor(norm).detach().float()
+                grad_norm = in_one_piece(torch.as_tensor(norm)).detach().float()
             if accelerator.scaler is None:  # under fp16 an infinite gradient is normal: the scaler skips the step
                 _check_finite(accelerator, grad_norm.reshape(1), batches, progress.step + 1, "gradient norm")
             optimizer.step()

@@ -19,6 +19,7 @@ from training.examples import Examples
 from training.freeze import freeze, set_training_mode
 from training.loop import Stage, train
 from training.run_config import PretrainConfig
+from training.sharding import fit_for_sharding, whole_state
 from training.start import load_sources, make_optimizer, make_plan, parse_arguments, save_model, start_accelerator
 from training.validation import zero_shot
 
@@ -51,6 +52,7 @@ def main() -> int:
     for part, origin in origins.items():
         accelerator.print(f"{part:<24} {origin}")
     freeze(model, config.trained)
+    fit_for_sharding(accelerator, model, config)
     optimizer = make_optimizer(accelerator, model, config)
 
     aligns = architecture.connector == "query_transformer"
@@ -64,7 +66,7 @@ def main() -> int:
         return zero_shot(accelerator, unwrapped, validation, config.data, collate, config.optimizer.micro_batch_size)
 
     def export(trained: torch.nn.Module, folder: Path) -> None:
-        save_model(accelerator, trained, processor, folder)
+        save_model(accelerator, trained, whole_state(accelerator, trained), processor, folder)
 
     stage = Stage(loss=contrastive_loss, count_targets=None, validate=validate if validation else None, export=export)
     return train(

@@ -123,8 +123,10 @@ class OptimizerSection:
     """AdamW. lr: for every trained part not named in lr_by_part. batch_size: studies an optimizer step, all processes.
 
     micro_batch_size: studies a forward pass and process; in stage 1 the contrast is over micro_batch_size * processes.
-    block_size: stage 2, studies in a row that come from one source; null means batch_size. A forward pass never mixes
-        sources, so micro_batch_size * processes must divide it.
+    block_size: studies in a row that come from one source; null means batch_size. It divides micro_batch_size *
+        processes or is a multiple of it. Stage 2 cannot mix studies with and without images in a forward pass, so there
+        it is a multiple. Stage 1 with a tower that has batch norm wants small blocks: statistics of batches that each
+        come from one source fit no source in the end.
     """
 
     lr: float = 1e-4

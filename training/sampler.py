@@ -81,10 +81,11 @@ class MicroBatchSampler(Sampler[list[Draw]]):
 
     def __init__(self, plan: StudyPlan, micro_batch_size: int, rank: int, world: int, first_step: int, last_step: int):
         together = micro_batch_size * world
-        if plan.block_size % together:
+        if plan.batch_size % together or (plan.block_size % together and together % plan.block_size):
             raise ValueError(
-                f"micro_batch_size {micro_batch_size} x {world} process(es) = {together} does not divide the block of "
-                f"{plan.block_size} studies that come from one source (optimizer.block_size, else batch_size)"
+                f"micro_batch_size {micro_batch_size} x {world} process(es) = {together} fits neither the batch of "
+                f"{plan.batch_size} studies nor, as divisor or multiple, the block of {plan.block_size} that come from "
+                "one source (optimizer.block_size, else batch_size)"
             )
         self.plan, self.micro_batch_size, self.rank, self.together = plan, micro_batch_size, rank, together
         self.first_step, self.last_step = first_step, last_step

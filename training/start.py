@@ -132,11 +132,11 @@ def load_sources(accelerator: Accelerator, config: Any, processor: Any) -> tuple
     return loaded[0], loaded[1]
 
 
-def save_model(accelerator: Accelerator, model: torch.nn.Module, processor: Any, folder: Path) -> None:
-    """Write weights, configuration and processor as a checkpoint that `from_pretrained` and stage 2 read."""
-    state = accelerator.get_state_dict(model)
+def save_model(
+    accelerator: Accelerator, model: torch.nn.Module, state: dict[str, torch.Tensor], processor: Any, folder: Path
+) -> None:
+    """Write the weights `state`, configuration and processor as a checkpoint for `from_pretrained` and stage 2."""
     if accelerator.is_main_process:
-        state = {name: tensor.contiguous() for name, tensor in state.items()}
         accelerator.unwrap_model(model).save_pretrained(folder, state_dict=state)
         processor.save_pretrained(folder)
     accelerator.wait_for_everyone()

@@ -18,6 +18,7 @@ from training.collate import UNKNOWN, count_targets
 from training.examples import Example, Examples, SourceData
 from training.run_config import DataSection
 from training.sampler import Draw
+from training.sharding import shares
 
 MIN_POSITIVES = 10
 """Labels with fewer studies of either value get no AUROC: its interval would be wider than what is compared."""
@@ -134,16 +135,14 @@ def _pointing(
         if any(b["label"] in names for b in record.get("boxes") or [])
     ]
     hits: list[bool] = []
-    mine = boxed[accelerator.process_index :: accelerator.num_processes]
-    for start in range(0, len(mine), batch_size):
-        rows = mine[start : start + batch_size]
+    for rows, real in shares(accelerator, boxed, batch_size):
         batch = collate([examples[Draw(number, i, 0, i)] for i in rows])
         inputs = {
             key: value for key, value in batch.items() if key.startswith(("clue_", "negative_clue_", "pixel", "image"))
         }
         inputs.pop("clue_labels")
         maps = accelerator.unwrap_model(model).predict_clues(**send_to_device(inputs, accelerator.device)).evidence_maps
-        for row, index in enumerate(rows):
+        for row, index in enumerate(rows[:real]):
             hits += _hits(maps[row, 0].float().cpu().numpy(), source, index)
     return hits
 
