@@ -71,13 +71,15 @@ def main() -> None:
     with torch.inference_mode():
         logits = model(**inputs).logits
         hidden = base(**inputs).last_hidden_state
-        clues = model.predict_clues(**inputs)
+        clues = None if model.config.clue_source == "none" else model.predict_clues(**inputs)
         generated = model.generate(**inputs, max_new_tokens=args.max_new_tokens, do_sample=False)
     prompt_length = inputs["input_ids"].shape[1]
     report = processor.post_process_report(generated, clues, prompt_length=prompt_length)[0]
 
     args.results.mkdir(parents=True)
-    outputs = {"logits": logits, "last_hidden_state": hidden, "clue_scores": clues.clue_scores, "generated": generated}
+    outputs = {"logits": logits, "last_hidden_state": hidden, "generated": generated}
+    if clues is not None:
+        outputs["clue_scores"] = clues.clue_scores
     save_file({name: tensor.contiguous() for name, tensor in outputs.items()}, args.results / "outputs.safetensors")
     classes = [
         f"{type(part).__module__.rsplit('.', 1)[-1]}.{type(part).__name__}" for part in (config, processor, base, model)

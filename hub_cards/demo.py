@@ -75,7 +75,7 @@ def main(arguments: list[str] | None = None) -> None:
     except ValueError as error:
         raise SystemExit(f"This study cannot be read: {error}") from error
     with torch.inference_mode():
-        clues = model.predict_clues(**inputs)
+        clues = None if model.config.clue_source == "none" else model.predict_clues(**inputs)
         generated = model.generate(**inputs, max_new_tokens=args.max_new_tokens, do_sample=False)
     report = processor.post_process_report(generated, clues, prompt_length=inputs["input_ids"].shape[1])[0]
     seconds = time.perf_counter() - start
@@ -95,15 +95,18 @@ def main(arguments: list[str] | None = None) -> None:
         written["planted"] = phantom.record["impression"]
     (args.out / "report.json").write_text(json.dumps(written, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     grey = inputs["pixel_values"][0].mean(dim=1).numpy()
-    draw_evidence(args.out / "evidence.png", grey, report.clues, sections, f"{kind}.  {HEAT_NOTE}  {NOTICE}")
+    if report.clues:
+        draw_evidence(args.out / "evidence.png", grey, report.clues, sections, f"{kind}.  {HEAT_NOTE}  {NOTICE}")
 
     print(f"Study: {kind}\n")
     for heading, words in sections:
         print_section(heading, words)
     if synthetic:
         print_section("What the generator planted, in its own words", phantom.record["impression"])
-    print(f"\nDisease clues ({model.config.clue_scoring} scores)\n{clue_table(report.clues)}\n")
-    print(f"{args.checkpoint.name} took {seconds:.1f} s and wrote {args.out}/report.json and {args.out}/evidence.png")
+    if report.clues:
+        print(f"\nDisease clues ({model.config.clue_scoring} scores)\n{clue_table(report.clues)}\n")
+    picture = f" and {args.out}/evidence.png" if report.clues else " (this model has no clues to draw)"
+    print(f"{args.checkpoint.name} took {seconds:.1f} s and wrote {args.out}/report.json{picture}")
     print(f"The complete Hub folder is {folder}")
     print(NOTICE)
 

@@ -9,7 +9,6 @@ import time
 from pathlib import Path
 
 import accelerate
-import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -18,8 +17,7 @@ from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 from configuration_trrg.configuration_trrg import PRESETS
 from evaluation.labeler import label_report
 from modeling_trrg import TRRGForConditionalGeneration
-from processing_trrg import TRRGImageProcessor, TRRGProcessor, report_text
-from processing_trrg.prompt_trrg import default_clues
+from processing_trrg import TRRGProcessor, report_text
 from tests.training_helpers import (
     ROOT,
     SIDE,
@@ -36,18 +34,11 @@ from tests.training_helpers import (
     write_config,
 )
 from training.build_tokenizers import texts_for_clues, texts_for_reports, train_clue_tokenizer, train_text_tokenizer
-from training.collate import normalise
-from training.examples import Examples, SourceData
 from training.freeze import freeze
 from training.loop import STOPPED, NotFiniteError
 from training.make_small_data import write_set
-from training.phantoms import generate_phantom
-from training.pretrain import sentence_labels
-from training.run_config import ConfigError, FinetuneConfig, PretrainConfig, load_config
-from training.sampler import Draw, MicroBatchSampler, StudyPlan, keyed_rng
-from training.sentences import draw_sentences, sentences_of_report, split_sentences, weighted
+from training.run_config import ConfigError
 from training.tracking import read_metrics
-from training.validation import auroc
 
 SCRIPTS = {"pretrain.py": stage_1, "finetune.py": stage_2}
 
@@ -117,16 +108,19 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 """
 
 
+def killing(killer: str, script: str) -> str:
+    """A program that runs a training script until `killer` strikes."""
+    return f"import sys; sys.argv[:] = [{str(ROOT / 'training' / script)!r}, *sys.argv[1:]]\n{killer}"
+
+
 @pytest.mark.parametrize(("script", "killer"), [("finetune.py", KILL_IN_BACKWARD), ("pretrain.py", KILL_IN_SAVE)])
 def test_a_killed_run_goes_on_as_if_nothing_happened(data, straight, tmp_path, script, killer):
     config = SCRIPTS[script](data, tmp_path / "run")
     file = write_config(config, tmp_path / "run.yaml")
-    program = killer.replace(
-        "import os,", f"import sys; sys.argv[:] = [{str(ROOT / 'training' / script)!r}, *sys.argv[1:]]\nimport os,"
-    )
     ended = subprocess.run(
-        [sys.executable, "-c", program, "--config", str(file)], env=environment(), cwd=ROOT, capture_output=True
-    )
+        [sys.executable, "-c", killing(killer, script), "--config", str(file)],
+        env=environment(), cwd=ROOT, capture_output=True,
+    )  # fmt: skip
     assert ended.returncode == -signal.SIGKILL, ended.stderr.decode()[-2000:]
     assert saved_state(tmp_path / "run")["step"] == 2
     assert run_script(script, config) == 0
@@ -160,17 +154,36 @@ def test_one_pass_of_8_equals_8_passes_of_1(data, tmp_path, in_double_precision)
 def test_two_processes_equal_one(data, straight, tmp_path, script):
     config = SCRIPTS[script](data, tmp_path / "run")
     config["optimizer"]["micro_batch_size"] = 4
-    file = write_config(config, tmp_path / "run.yaml")
-    ended = subprocess.run(
-        [
-            sys.executable, "-m", "accelerate.commands.launch", "--config_file", "training/accelerate/cpu_2.yaml",
-            f"training/{script}", "--config", str(file),
-        ],
-        env=environment(), cwd=ROOT, capture_output=True, text=True,
-    )  # fmt: skip
+    ended = launch_two(ROOT / "training" / script, write_config(config, tmp_path / "run.yaml"))
     assert ended.returncode == 0, ended.stderr[-3000:]
     assert "2 process(es)" in ended.stdout
     assert_same_losses(straight[script], tmp_path / "run")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("script", "killer"), [("finetune.py", KILL_IN_BACKWARD), ("pretrain.py", KILL_IN_SAVE)])
+def test_two_killed_processes_go_on_as_if_nothing_happened(data, straight, tmp_path, script, killer):
+    config = SCRIPTS[script](data, tmp_path / "run")
+    config["optimizer"]["micro_batch_size"] = 4
+    file = write_config(config, tmp_path / "run.yaml")
+    (tmp_path / "killer.py").write_text(killing(killer, script))
+    assert launch_two(tmp_path / "killer.py", file).returncode != 0
+    assert saved_state(tmp_path / "run")["step"] == 2
+    ended = launch_two(ROOT / "training" / script, file)
+    assert ended.returncode == 0, ended.stderr[-3000:]
+    assert "after step 2 of 6" in ended.stdout
+    assert_same_losses(straight[script], tmp_path / "run")
+
+
+def launch_two(program: Path, config: Path) -> subprocess.CompletedProcess[str]:
+    """Run a program as two processes, as a user does."""
+    return subprocess.run(
+        [
+            sys.executable, "-m", "accelerate.commands.launch", "--config_file", "training/accelerate/cpu_2.yaml",
+            str(program), "--config", str(config),
+        ],
+        env=environment(), cwd=ROOT, capture_output=True, text=True,
+    )  # fmt: skip
 
 
 def test_frozen_parts_stay_bit_equal_and_trained_parts_all_move(data, straight, tmp_path):
@@ -272,61 +285,6 @@ def test_the_run_leaves_what_it_should(straight):
         row = next(r for r in map(json.loads, (out / "metrics.jsonl").read_text().splitlines()) if "loss" in r)
         assert {"lr", "grad_norm", "tokens_per_s", "memory_gib"} <= row.keys()
         assert "auroc" not in row
-
-
-# --- configuration ---
-
-
-def test_all_problems_of_a_configuration_come_in_one_message(data, tmp_path):
-    config = stage_2(data, tmp_path / "run")
-    config["optimiser"] = {}
-    config["optimizer"]["learning_rate"] = 1
-    config["data"]["train"][0]["kind"] = "pairs"
-    file = write_config(config, tmp_path / "bad.yaml")
-    with pytest.raises(ConfigError) as error:
-        load_config(FinetuneConfig, file, ["run.seed=abc", "nonsense"])
-    for problem in (
-        "optimiser: unknown",
-        "optimizer.learning_rate: unknown",
-        "'pairs'",
-        "run.seed: expected int",
-        "'nonsense'",
-    ):
-        assert problem in str(error.value)
-
-
-@pytest.mark.parametrize("file", sorted((ROOT / "training" / "configs").rglob("*.yaml")), ids=lambda f: f.stem)
-def test_every_shipped_configuration_is_legal(file):
-    load_config(PretrainConfig if "stage1" in file.stem else FinetuneConfig, file, [])
-
-
-# --- order of the data ---
-
-
-def test_the_draws_of_a_step_depend_on_nothing_but_seed_and_step():
-    lengths, shares = [5, 11, 3], [1.0, 1.0, 0.5]
-    forward = StudyPlan(lengths, shares, 8, 4, seed=3)
-    steps = [forward.step(t) for t in range(20)]
-    backward = StudyPlan(lengths, shares, 8, 4, seed=3)
-    assert [backward.step(t) for t in reversed(range(20))] == steps[::-1]
-    assert StudyPlan(lengths, shares, 8, 4, seed=4).step(0) != steps[0]
-
-
-def test_micro_batches_and_processes_share_out_the_same_global_batch():
-    plan = StudyPlan([50, 20], [2.0, 1.0], 16, 8, seed=0)
-    whole = [draw for batch in MicroBatchSampler(plan, 8, 0, 1, 0, 5) for draw in batch]
-    assert whole == [draw for t in range(5) for draw in plan.step(t)]
-    ranks = [list(MicroBatchSampler(plan, 2, rank, 2, 0, 5)) for rank in range(2)]
-    assert whole == [draw for pair in zip(*ranks, strict=True) for batch in pair for draw in batch]
-    assert list(MicroBatchSampler(plan, 2, 1, 2, 3, 5)) == ranks[1][12:]
-
-
-def test_every_study_of_a_source_comes_once_an_epoch_and_shares_follow_the_weights():
-    plan = StudyPlan([6, 12], [1.0, 3.0], 8, 2, seed=0)
-    draws = [draw for t in range(30) for draw in plan.step(t)]
-    counts = [sum(draw.source == s for draw in draws) for s in range(2)]
-    assert counts[1] == pytest.approx(3 * counts[0], abs=6)
-    assert sorted(d.index for d in draws if d.source == 0 and d.epoch == 1) == list(range(6))
 
 
 # --- LoRA, other systems ---
@@ -473,49 +431,3 @@ def test_8_real_studies_are_learned_by_heart(data_dir, tmp_path):
         text = processor.post_process_report(ids, prompt_length=inputs["input_ids"].shape[1])[0].text
         assert text == report_text(record["findings"], record["impression"])
     assert time.perf_counter() - start < 300
-
-
-def test_paraphrases_replace_reports(data, tmp_path):
-    config = stage_2(data, tmp_path / "run")
-    (tmp_path / "rewritten.jsonl").write_text(
-        "".join(
-            json.dumps({"study_id": f"phantom-7-{i}", "findings": "Short.", "impression": None}) + "\n"
-            for i in range(24)
-        )
-    )
-    config["data"] |= {"paraphrases": str(tmp_path / "rewritten.jsonl"), "validation": []}
-    section = load_config(FinetuneConfig, write_config(config, tmp_path / "run.yaml"), []).data
-    source = SourceData(section.train[1], section, default_clues(), None)
-    examples = Examples([source], section, seed=0, training=True)
-    texts = {examples[Draw(0, 0, epoch, epoch)].record["findings"] for epoch in range(20)}
-    assert len(texts) == 2 and "Short." in texts
-
-
-def test_sentences_are_cut_and_rare_positive_ones_not_drowned():
-    report = {
-        "findings": "Dr. Lee saw a 1.5 cm nodule. No effusion; heart normal.\n2. Stable XXXX. Clear.",
-        "impression": None,
-    }
-    assert split_sentences(report["findings"]) == [
-        "Dr. Lee saw a 1.5 cm nodule.", "No effusion", "heart normal.", "Stable XXXX.", "Clear.",
-    ]  # fmt: skip
-    names = ["Lung Lesion", "Pleural Effusion"]
-    studies = [sentences_of_report(report, names, sentence_labels)]
-    studies += [sentences_of_report({"findings": "No effusion.", "impression": None}, names, sentence_labels)] * 99
-    rng = keyed_rng("test")
-    for balance, least, most in ((0.0, 0.15, 0.25), (0.5, 0.6, 0.85)):
-        first = weighted(studies, balance)[0]
-        share = sum("nodule" in draw_sentences(first, 1, rng)[0].text for _ in range(500)) / 500
-        assert least < share < most
-
-
-def test_squares_are_normalised_as_the_image_processor_does():
-    processor = TRRGImageProcessor(size=SIDE)
-    square = generate_phantom(1, 1, SIDE).image
-    expected = processor.preprocess([square.astype("float32") / 255])["pixel_values"]
-    found = normalise(torch.from_numpy(square)[None], processor.image_mean, processor.image_std)
-    torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
-
-
-def test_auroc_counts_ties_half():
-    assert auroc(np.array([0.1, 0.4, 0.4, 0.9]), np.array([False, True, False, True])) == pytest.approx(0.875)

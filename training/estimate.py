@@ -222,7 +222,7 @@ def report(
     if steps is None:
         lines.append(f"{config.schedule.epochs:g} epochs: give --studies for the time of the run")
     else:
-        lines.append(f"{steps:,} steps: {steps * seconds / 3600:.1f} h, {steps * seconds / 3600 * gpus:.0f} GPU hours")
+        lines.append(f"{steps:,} steps: {steps * seconds / 3600:.2f} h, {steps * seconds / 3600 * gpus:.1f} GPU hours")
     return "\n".join(lines)
 
 

@@ -16,7 +16,7 @@ from modeling_trrg import TRRGForContrastivePretraining
 from training.build_model import build_config, build_model, build_processor, fit_vocabulary
 from training.collate import PretrainCollator
 from training.examples import Examples
-from training.freeze import freeze, set_training_mode
+from training.freeze import checkpoint_layers, freeze, set_training_mode
 from training.loop import Stage, train
 from training.run_config import PretrainConfig
 from training.sharding import fit_for_sharding, whole_state
@@ -52,6 +52,8 @@ def main() -> int:
     for part, origin in origins.items():
         accelerator.print(f"{part:<24} {origin}")
     freeze(model, config.trained)
+    if config.run.gradient_checkpointing:
+        checkpoint_layers(model)
     fit_for_sharding(accelerator, model, config)
     optimizer = make_optimizer(accelerator, model, config)
 
