@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from evaluation.labeler_phrases import CHEXPERT_14
 from training.phantom_drawing import Anatomy
 from training.phantom_findings import draw_phantom, plan_findings
-from training.phantom_report import CHEXPERT_14, LABEL_OF, PAIRS, Pair, write_report
+from training.phantom_report import LABEL_OF, PAIRS, Pair, write_report
 from training.phantom_scoring import report_sides, score_sides
 from training.phantoms import Phantom, generate_phantom, phantoms
 

@@ -24,7 +24,7 @@ ROOT = Path(__file__).resolve().parent.parent
 ALIAS = ROOT / "modeling_trrg" / "configuration_trrg.py"
 SMALL = ROOT / "hub_cards" / "trrg-small"
 CARDS = sorted((ROOT / "hub_cards").glob("*/README.md"))
-THIRD_PARTY = {"torch", "transformers", "numpy", "PIL", "huggingface_hub", "safetensors"}
+THIRD_PARTY = {"torch", "transformers", "numpy", "PIL", "huggingface_hub"}
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 TRAVELLING = source_files()
 

@@ -8,22 +8,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-CHEXPERT_14 = (
-    "No Finding",
-    "Enlarged Cardiomediastinum",
-    "Cardiomegaly",
-    "Lung Opacity",
-    "Lung Lesion",
-    "Edema",
-    "Consolidation",
-    "Pneumonia",
-    "Atelectasis",
-    "Pneumothorax",
-    "Pleural Effusion",
-    "Pleural Other",
-    "Fracture",
-    "Support Devices",
-)
 LABEL_OF = {
     "effusion": "Pleural Effusion",
     "cardiomegaly": "Cardiomegaly",

@@ -19,10 +19,10 @@ import numpy as np
 from PIL import Image, ImageDraw, PngImagePlugin
 from tqdm import tqdm
 
+from evaluation.labeler_phrases import CHEXPERT_14
 from training.phantom_drawing import Anatomy, Array
 from training.phantom_findings import draw_phantom, plan_findings
 from training.phantom_report import (
-    CHEXPERT_14,
     LABEL_OF,
     PlantedFinding,
     write_report,
