@@ -1,0 +1,106 @@
+"""The baseline every generator has to beat: the report of the training study that looks most alike.
+
+    python -m evaluation.nearest_neighbour --checkpoint DIR --data DIR --split validation --out RUN [--train train]
+
+Alike is the cosine of the vision tower's pooled features, mean over the views. A neighbour without a report (NIH) lends
+its labels instead: the positive sentence of each finding it has, and its labels as clue scores. Writes
+`predictions.jsonl` in `generate.py`'s format, with the neighbour's `study_id` in `neighbour`; `score.py` and
+`score_labels.py` read it. No study is compared with one of the same patient. Never for clinical use.
+"""
+
+import argparse
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from tqdm import tqdm
+from transformers import AutoModelForImageTextToText, AutoProcessor
+
+import modeling_trrg  # noqa: F401  registers the model with the Auto classes
+import processing_trrg  # noqa: F401  and the processor
+from evaluation.comparisons import has_prior
+from evaluation.prediction_parts import PREDICTIONS, write_whole
+from evaluation.records import section_text
+from modeling_trrg.clue_trrg import mean_by_study
+from training.studies import Studies, target_text
+
+
+@torch.inference_mode()
+def image_features(model: Any, processor: Any, studies: Studies, batch_size: int) -> torch.Tensor:
+    """Unit vectors `[N, Dv]` of the studies.
+
+    Raises:
+        ValueError: a study without an image; names it.
+    """
+    blind = [record["study_id"] for record in studies.records if not record["images"]]
+    if blind:
+        raise ValueError(f"{studies.path}: {len(blind)} studies have no image, e.g. {blind[0]!r}")
+    rows = []
+    for start in tqdm(range(0, len(studies), batch_size), desc=f"see {studies.split}", unit="batch"):
+        indices = range(start, min(start + batch_size, len(studies)))
+        views = [[studies.open_image(i, view) for view in range(studies.num_views(i))] for i in indices]
+        batch = processor(images=views, study_ids=[studies.records[i]["study_id"] for i in indices])
+        seen = model.model.encode_images(
+            batch["pixel_values"].to(model.device, model.dtype), batch["image_mask"].to(model.device)
+        )
+        rows.append(mean_by_study(seen.pooled.float(), seen.study_index, len(seen.image_mask)).cpu())
+    return torch.nn.functional.normalize(torch.cat(rows), dim=-1)
+
+
+def neighbours(test: torch.Tensor, train: torch.Tensor, other_patient: torch.Tensor) -> list[int]:
+    """For each test row the train row with the highest cosine among those `other_patient` `[test, train]` allows."""
+    return (test @ train.T).masked_fill(~other_patient, -2.0).argmax(1).tolist()
+
+
+def borrowed(record: dict[str, Any], clues: Sequence[dict[str, str]]) -> str:
+    """A study's report, or its positive labels as sentences where it has none."""
+    if target_text(record):
+        return section_text(record, "report", f"study {record['study_id']!r}")
+    labels = record.get("labels") or {}
+    sentences = [clue["positive"] for clue in clues if labels.get(clue["name"]) == 1]
+    return "Findings: " + (" ".join(sentences) or "None that has a label.")
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--checkpoint", required=True, help="folder, or name on the Hub; its vision tower looks")
+    parser.add_argument("--data", type=Path, required=True, help="folder with studies.jsonl, or datasets shards")
+    parser.add_argument("--split", required=True, help="the studies that get a report")
+    parser.add_argument("--train", default="train", help="the split that lends reports")
+    parser.add_argument("--batch-size", type=int, default=16)
+    parser.add_argument("--out", type=Path, required=True, help="folder of the run")
+    options = parser.parse_args(arguments)
+    processor = AutoProcessor.from_pretrained(options.checkpoint)
+    model = AutoModelForImageTextToText.from_pretrained(options.checkpoint).eval()
+    train, test = Studies(options.data, options.train), Studies(options.data, options.split)
+    patients = [[record["patient_id"] for record in studies.records] for studies in (test, train)]
+    other = torch.tensor([[mine != theirs for theirs in patients[1]] for mine in patients[0]])
+    if not other.any(1).all():
+        parser.error(f"{options.data}: split {options.train!r} has one patient only, who is in {options.split!r} too")
+    features = [image_features(model, processor, studies, options.batch_size) for studies in (test, train)]
+    lines = []
+    for record, index in zip(test.records, neighbours(*features, other), strict=True):
+        found = train.records[index]
+        labels = found.get("labels") or {}
+        lines.append(
+            {
+                "study_id": record["study_id"],
+                "neighbour": found["study_id"],
+                "prediction": borrowed(found, processor.clues),
+                "reference": section_text(record, "report", record["study_id"]) if target_text(record) else None,
+                "complete": True,
+                "clue_scores": {clue["name"]: float(labels.get(clue["name"]) == 1) for clue in processor.clues},
+                "labels": record.get("labels"),
+                "has_prior": has_prior(record),
+                "synthetic": bool(record.get("synthetic")),
+            }
+        )
+    options.out.mkdir(parents=True, exist_ok=True)
+    write_whole(options.out / PREDICTIONS, "".join(json.dumps(line) + "\n" for line in lines))
+    print(f"{len(lines)} predictions in {options.out / PREDICTIONS}. Never for clinical use.")
+
+
+if __name__ == "__main__":
+    main()
