@@ -47,7 +47,10 @@ class TRRGConfig(PreTrainedConfig):
         image_size (`int`): Side of the square input image, in pixels.
         patch_grid (`int`): Patches along each side of the image; `P = patch_grid ** 2`.
         num_prefix_tokens (`int`): Tokens (class, registers) the vision tower returns before the patches.
-        vision_pooling (`"mean"` or `"cls"`): The pooled image vector: mean of the patches, or the first prefix token.
+        vision_pooling (`"mean"`, `"cls"` or `"lse"`):
+            How an image is compared with a sentence: by the mean of its patches, by the first prefix token, or patch
+            by patch, the logits pooled by log-mean-exp (a smooth maximum, Pinheiro and Collobert 2015). With `"lse"`
+            a small finding is not averaged away, and the evidence map is what the score is made of.
         projection_dim (`int`): Shared width `D` of image, clue and sentence vectors and of the clue interaction.
         num_query_tokens (`int`):
             Learned queries a view: half for clues and half for patches in the clue interaction, all of them in the
@@ -57,6 +60,7 @@ class TRRGConfig(PreTrainedConfig):
         clue_threshold (`float`): Clues that score this much or less are not injected, in [0, 1).
         num_classifier_labels (`int`): Outputs of the findings classifier.
         mlp_depth (`int`): Linear layers of the MLP connector.
+        clue_loss_weight (`float`): Stage 1, weight of the clues' binary cross entropy beside the sentence contrast.
         consistency_kl_weight (`float`): Weight of the KL between the clue posteriors of image and report text.
         consistency_bce_weight (`float`):
             Weight of each posterior's binary cross entropy to the labels. Both weights 0: no consistency loss. The
@@ -87,7 +91,7 @@ class TRRGConfig(PreTrainedConfig):
     connector: Literal["clue_interaction", "mlp", "query_transformer"] = "clue_interaction"
     clue_source: Literal["zero_shot", "classifier", "none"] = "zero_shot"
     clue_scoring: Literal["softmax", "pairwise"] = "softmax"
-    vision_pooling: Literal["mean", "cls"] = "mean"
+    vision_pooling: Literal["mean", "cls", "lse"] = "mean"
 
     vision_hidden_size: int = 1024
     image_size: int = 224
@@ -100,6 +104,7 @@ class TRRGConfig(PreTrainedConfig):
     clue_threshold: float | int = 0.0
     num_classifier_labels: int = 14
     mlp_depth: int = 4
+    clue_loss_weight: float | int = 1.0
     consistency_kl_weight: float | int = 1.0
     consistency_bce_weight: float | int = 0.1
     image_token_id: int = 32000
@@ -175,7 +180,13 @@ class TRRGConfig(PreTrainedConfig):
         ):  # fmt: skip
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; expected at least 1.")
-        for name in ("num_prefix_tokens", "image_token_id", "consistency_kl_weight", "consistency_bce_weight"):
+        for name in (
+            "num_prefix_tokens",
+            "image_token_id",
+            "clue_loss_weight",
+            "consistency_kl_weight",
+            "consistency_bce_weight",
+        ):
             if not getattr(self, name) >= 0:  # NaN too
                 raise ValueError(f"{name} is {getattr(self, name)}; expected 0 or more.")
         if not 0 <= self.clue_threshold < 1:
@@ -280,12 +291,13 @@ PRESETS: dict[str, dict[str, Any]] = {
     # The checkpoint in hub_cards/trrg-small: every part of TRRG at a size that trains on two CPU cores.
     "trrg-small": {
         "vision_config": {
-            "model_type": "timm_wrapper", "architecture": "mobilenetv3_small_100", "do_pooling": False,
+            "model_type": "timm_wrapper", "architecture": "resnet10t", "do_pooling": False,
+            "model_args": {"channels": [24, 48, 96, 192], "stem_width": 16, "output_stride": 16},
         },
         "clue_config": {
             "model_type": "bert", "vocab_size": 1024, "hidden_size": 128, "num_hidden_layers": 2,
             "num_attention_heads": 4, "intermediate_size": 256, "max_position_embeddings": 64,
-            "initializer_range": 0.05,
+            "initializer_range": 0.2, "hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0,
         },
         "text_config": {
             "model_type": "llama", "vocab_size": 2048, "hidden_size": 192, "intermediate_size": 512,
@@ -293,8 +305,8 @@ PRESETS: dict[str, dict[str, Any]] = {
             "max_position_embeddings": 512, "tie_word_embeddings": True, "initializer_range": 0.07,
             "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2,
         },
-        "clue_scoring": "pairwise", "vision_hidden_size": 576, "projection_dim": 256, "num_query_tokens": 32,
-        "num_interaction_heads": 8,
-        "num_selected_clues": 14, "clue_threshold": 0.25, "image_token_id": 3,
+        "clue_scoring": "pairwise", "vision_pooling": "lse", "clue_loss_weight": 5.0,
+        "vision_hidden_size": 192, "image_size": 192, "patch_grid": 12, "projection_dim": 256, "num_query_tokens": 32,
+        "num_interaction_heads": 8, "num_selected_clues": 24, "clue_threshold": 0.25, "image_token_id": 3,
     },
 }  # fmt: skip

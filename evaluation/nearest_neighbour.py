@@ -79,9 +79,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     other = torch.tensor([[mine != theirs for theirs in patients[1]] for mine in patients[0]])
     if not other.any(1).all():
         parser.error(f"{options.data}: split {options.train!r} has one patient only, who is in {options.split!r} too")
-    features = [image_features(model, processor, studies, options.batch_size) for studies in (test, train)]
+    looks, lends = (image_features(model, processor, studies, options.batch_size) for studies in (test, train))
     lines = []
-    for record, index in zip(test.records, neighbours(*features, other), strict=True):
+    for record, index in zip(test.records, neighbours(looks, lends, other), strict=True):
         found = train.records[index]
         labels = found.get("labels") or {}
         lines.append(

@@ -24,12 +24,14 @@ from tqdm import tqdm
 
 from evaluation.labeler import label_report
 from evaluation.records import read_lines, text_field
+from training.laterality import side_and_finding
 
 RESAMPLES = 1000
 
 
 def read(file: Path) -> tuple[list[str], np.ndarray, np.ndarray, np.ndarray]:
-    """Clue names, labels `[n, C]` (NaN where unknown or uncertain), clue scores `[n, C]` and claims `[n, C]` (0 or 1).
+    """Clue names (those with a side are no labels), labels `[n, C]` (NaN where unknown or uncertain), clue scores
+    `[n, C]` and claims `[n, C]` (0 or 1).
 
     Raises:
         ValueError: no prediction, one without labels or clue scores, or clues that are no CheXpert label.
@@ -40,7 +42,7 @@ def read(file: Path) -> tuple[list[str], np.ndarray, np.ndarray, np.ndarray]:
         where = f"{file}:{number}"
         if not record.get("labels") or not record.get("clue_scores"):
             raise ValueError(f"{where}: labels or clue_scores are missing; expected both, as generate.py writes them")
-        names = names or list(record["clue_scores"])
+        names = names or [name for name in record["clue_scores"] if side_and_finding(name) is None]
         claimed = label_report(text_field(record, "prediction", where))
         unknown = [name for name in names if name not in claimed or name not in record["labels"]]
         if unknown:

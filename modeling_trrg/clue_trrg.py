@@ -3,6 +3,7 @@
 Shapes: B studies, n views of all studies, P patches, C clues, L clue tokens, k injected clues, D shared width.
 """
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -54,6 +55,11 @@ def mean_by_study(values: torch.Tensor, study_index: torch.Tensor, num_studies: 
     total = values.new_zeros((num_studies, *values.shape[1:])).index_add(0, study_index, values)
     count = values.new_zeros(num_studies).index_add(0, study_index, values.new_ones(len(study_index)))
     return total / count.clamp(min=1).view(-1, *[1] * (values.dim() - 1))
+
+
+def log_mean_exp(logits: torch.Tensor) -> torch.Tensor:
+    """A smooth maximum over patches: `[n, P, K]` to `[n, K]`, in 32 bits."""
+    return logits.float().logsumexp(1) - math.log(logits.shape[1])
 
 
 def scores_from_logits(logits: torch.Tensor, scoring: str, valid: torch.Tensor) -> torch.Tensor:

@@ -22,7 +22,7 @@ class TRRGContrastiveOutput(ModelOutput):
     """Output of `TRRGForContrastivePretraining`.
 
     Attributes:
-        loss: the sum of the parts below that this model has.
+        loss: the sum of the parts below that this model has, the clue loss by `clue_loss_weight`.
         sentence_loss: image-sentence contrast, both directions averaged (ITC with the query transformer).
         clue_loss: binary cross entropy of each clue against its negated twin (or of the findings classifier).
         matching_loss, generation_loss: ITM and LM of the query transformer.
@@ -69,6 +69,7 @@ def sentence_matches(
     sentence_labels: torch.Tensor | None,
     clue_labels: torch.Tensor | None,
     num_studies: int,
+    study_source: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """Which sentence is true of which study.
 
@@ -77,10 +78,13 @@ def sentence_matches(
         sentence_keys: `[S]`, equal for equal sentences.
         sentence_labels: `[S, C]`, what a sentence asserts: 1 present, 0 absent, anything else nothing.
         clue_labels: `[B, C]`, what is known of a study, coded alike.
+        study_source: `[B]`, the dataset each study is from. What one dataset leaves unsaid (a label it does not have, a
+            wording) says nothing of the studies of another.
 
     Returns:
-        `[B, S]`: 1 where the sentence is in the study's report, -1 where the study's labels entail all that the
-        sentence asserts (it is no negative then), 0 where it is a negative.
+        `[B, S]`: 1 where the sentence is in the study's report; -1, no negative, where the study's labels entail all
+        that the sentence asserts, or where it is from another dataset and nothing contradicts it; 0, a negative,
+        elsewhere.
     """
     own = torch.arange(num_studies, device=sentence_study.device)[:, None] == sentence_study
     same = sentence_keys[:, None] == sentence_keys
@@ -91,6 +95,10 @@ def sentence_matches(
         agrees = (clue_labels[:, None] == sentence_labels[None]) | ~asserted
         entailed = agrees.all(-1) & asserted.any(-1)
         matches = torch.where(entailed & ~positive, -1, matches)
+        if study_source is not None:
+            foreign = study_source[:, None] != study_source[sentence_study]
+            contradicted = (clue_labels[:, None] + sentence_labels[None] == 1) & asserted & (clue_labels >= 0)[:, None]
+            matches = torch.where(foreign & ~contradicted.any(-1) & ~positive, -1, matches)
     return matches
 
 
@@ -146,6 +154,7 @@ class TRRGForContrastivePretraining(TRRGPreTrainedModel):
         negative_clue_input_ids: torch.Tensor | None = None,
         negative_clue_attention_mask: torch.Tensor | None = None,
         clue_labels: torch.Tensor | None = None,
+        study_source: torch.Tensor | None = None,
     ) -> TRRGContrastiveOutput:
         """
         Args:
@@ -154,7 +163,7 @@ class TRRGForContrastivePretraining(TRRGPreTrainedModel):
                 these are whole reports, one a study, in order.
             sentence_study: `[S]`, the row of each sentence's study in this batch.
             sentence_keys: `[S]`, equal for equal sentences.
-            sentence_labels: `[S, C]`, clue_labels: `[B, C]`; see `sentence_matches`.
+            sentence_labels: `[S, C]`, clue_labels: `[B, C]`, study_source: `[B]`; see `sentence_matches`.
             clue_input_ids ...: the clues behind `clue_labels`, for the negated twins; the same on every rank.
         """
         seen = self.model.encode_images(pixel_values, image_mask)
@@ -168,13 +177,14 @@ class TRRGForContrastivePretraining(TRRGPreTrainedModel):
                 None if sentence_labels is None else gather(sentence_labels),
                 None if clue_labels is None else gather(clue_labels),
                 num_studies * world_size(),
+                None if study_source is None else gather(study_source),
             )
             if self.model.query_transformer is not None:
                 self._align(out, seen, sentence_input_ids, sentence_attention_mask, sentence_study, matches)
             elif self.model.clue_encoder is not None:
                 out.image_embeds = self.model.embed_images(seen)
                 _, out.sentence_embeds = self.model.embed_sentences(sentence_input_ids, sentence_attention_mask)
-                logits = self.model.scale * gather(out.image_embeds) @ gather(out.sentence_embeds).T
+                logits = gather(self.model.sentence_logits(seen, gather(out.sentence_embeds)))
                 out.sentence_loss = (contrast(logits, matches) + contrast(logits.T, matches.T)) / 2
         if self.config.clue_source != "none":
             bank = None
@@ -186,7 +196,9 @@ class TRRGForContrastivePretraining(TRRGPreTrainedModel):
             trainable = self.config.clue_source == "classifier" or self.config.clue_scoring == "pairwise"
             if clue_labels is not None and trainable:
                 out.clue_loss = self._clue_loss(clue_logits, clue_labels)
-        parts = [out.sentence_loss, out.clue_loss, out.matching_loss, out.generation_loss]
+        parts = [out.sentence_loss, out.matching_loss, out.generation_loss]
+        if out.clue_loss is not None:
+            parts.append(self.config.clue_loss_weight * out.clue_loss)
         parts = [part for part in parts if part is not None]
         if parts:
             out.loss = torch.stack(parts).sum()

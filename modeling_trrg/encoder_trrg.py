@@ -10,7 +10,7 @@ from transformers import AutoModel, BitsAndBytesConfig, PreTrainedModel
 from transformers import initialization as init
 from transformers.utils import ModelOutput
 
-from .clue_trrg import ClueBank, ProjectionHead, mean_by_study, scores_from_logits
+from .clue_trrg import ClueBank, ProjectionHead, log_mean_exp, mean_by_study, scores_from_logits
 from .configuration_trrg import TRRGConfig
 from .connector_trrg import QueryTransformer, UnitLinear, init_connector
 
@@ -213,6 +213,13 @@ class TRRGEncoder(TRRGPreTrainedModel):
         vectors = mean_by_study(self.image_projection(seen.pooled), seen.study_index, len(seen.image_mask))
         return nn.functional.normalize(vectors, dim=-1)
 
+    def sentence_logits(self, seen: SeenImages, sentences: torch.Tensor) -> torch.Tensor:
+        """How well each study fits sentences with the unit vectors `[S, D]`: `[B, S]`."""
+        if self.config.vision_pooling == "lse":
+            logits = log_mean_exp(self.scale * self.image_projection(seen.patches) @ sentences.T)
+            return mean_by_study(logits, seen.study_index, len(seen.image_mask))
+        return self.scale * self.embed_images(seen) @ sentences.T
+
     # --- clues ---
 
     def embed_sentences(
@@ -329,15 +336,19 @@ class TRRGEncoder(TRRGPreTrainedModel):
             ValueError: a classifier with another number of labels than there are clues.
         """
         num_studies = len(seen.image_mask)
+        pools_logits = self.config.vision_pooling == "lse"
+        features = seen.patches if pools_logits else seen.pooled
         if self.config.clue_source == "classifier":
-            logits = mean_by_study(self.classifier(seen.pooled), seen.study_index, num_studies)
+            logits = self.classifier(features)
+        else:
+            logits = self.similarity(self.image_projection(features), bank)
+        logits = mean_by_study(log_mean_exp(logits) if pools_logits else logits, seen.study_index, num_studies)
+        if self.config.clue_source == "classifier":
             if bank is not None and len(bank.valid) != logits.shape[1]:
                 raise ValueError(
                     f"{len(bank.valid)} clues for a classifier of {logits.shape[1]} labels; expected one clue a label."
                 )
             return logits, logits.sigmoid()
-        logits = self.similarity(self.image_projection(seen.pooled), bank)
-        logits = mean_by_study(logits, seen.study_index, num_studies)
         return logits, scores_from_logits(logits, self.config.clue_scoring, bank.valid)
 
     def evidence_maps(self, seen: SeenImages, bank: ClueBank | None) -> torch.Tensor:

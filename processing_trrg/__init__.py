@@ -7,7 +7,14 @@ from processing_trrg.batch_trrg import StudyBatch, StudyError
 from processing_trrg.image_processing_trrg import TRRGImageProcessor
 from processing_trrg.image_trrg import RadiographError, list_views, read_radiograph
 from processing_trrg.processing_trrg import TRRGProcessor
-from processing_trrg.prompt_trrg import CHEXPERT_14, PromptError, check_clues, correction_request, follow_up
+from processing_trrg.prompt_trrg import (
+    CHEXPERT_14,
+    PromptError,
+    check_clues,
+    correction_request,
+    follow_up,
+    report_messages,
+)
 from processing_trrg.report_trrg import ClueScore, Report, report_text, split_report
 
 AutoImageProcessor.register(
@@ -30,6 +37,7 @@ __all__ = [
     "follow_up",
     "list_views",
     "read_radiograph",
+    "report_messages",
     "report_text",
     "split_report",
 ]

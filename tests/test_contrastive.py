@@ -27,6 +27,19 @@ def test_same_and_entailed_sentences_of_other_studies_are_no_negatives():
     assert matches.tolist() == [[1, 1, -1, 0], [1, 1, 0, -1], [0, 0, 1, 1]]
 
 
+def test_a_sentence_of_another_dataset_is_a_negative_only_where_it_is_contradicted():
+    matches = sentence_matches(
+        sentence_study=torch.tensor([0, 0, 0, 1]),
+        sentence_keys=torch.arange(4),
+        sentence_labels=torch.tensor([[1, 1], [0, -100], [-100, -100], [1, -100]]),
+        clue_labels=torch.tensor([[1, 1], [1, -100], [1, 0]]),
+        num_studies=3,
+        study_source=torch.tensor([0, 1, 1]),
+    )
+    # study 1 does not know the second label, so sentence 0 is neither true nor false of it; study 2 denies it
+    assert matches.tolist() == [[1, 1, 1, -1], [-1, 0, -1, 1], [0, 0, -1, -1]]
+
+
 def test_ignored_pairs_do_not_change_the_loss():
     matches = torch.tensor([[1, 0, -1], [0, 1, 0]])
     logits = torch.randn(2, 3)
@@ -66,6 +79,22 @@ def test_every_part_learns(tiny_config, system):
         optimizer.step()
     for part in parts:
         assert loss[part] < (0.95 if part == "matching_loss" else 0.7) * output[part], part
+
+
+def test_pooled_patch_by_patch_stage_1_learns_and_the_clue_loss_weighs_what_the_config_says(tiny_config):
+    torch.manual_seed(0)
+    config = tiny_config("trrg", vision_pooling="lse", clue_scoring="pairwise", clue_loss_weight=3.0)
+    model = TRRGForContrastivePretraining(config).train()
+    inputs = stage1_inputs("trrg")
+    first = model(**inputs)
+    torch.testing.assert_close(first.loss, first.sentence_loss + 3 * first.clue_loss)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
+    for _ in range(50):
+        optimizer.zero_grad()
+        loss = model(**inputs)
+        loss.loss.backward()
+        optimizer.step()
+    assert loss.sentence_loss < 0.7 * first.sentence_loss and loss.clue_loss < 0.7 * first.clue_loss
 
 
 def test_stage_two_inherits_every_weight_of_stage_one(tiny_config):

@@ -1,6 +1,7 @@
 """What must stay true of the model (architecture, section 4), on tiny configurations of all three systems."""
 
 import copy
+import math
 
 import pytest
 import torch
@@ -210,6 +211,19 @@ def test_gradient_checkpointing_keeps_loss_and_gradients(tiny_config, system):
 
 
 @torch.no_grad()
+def test_with_lse_pooling_a_score_is_the_log_mean_exp_of_its_evidence_map(tiny_config):
+    for source in ("zero_shot", "classifier"):
+        config = tiny_config(
+            "trrg", vision_pooling="lse", clue_scoring="pairwise", clue_source=source, num_classifier_labels=4
+        )
+        model = TRRGForConditionalGeneration(config).eval()
+        output = model.predict_clues(**studies(config, views=(1, 2)))
+        maps = output.evidence_maps.flatten(3)  # [B, V, C, P]
+        by_view = maps.logsumexp(-1) - math.log(maps.shape[-1])
+        torch.testing.assert_close(output.clue_logits[0], by_view[0, 0])
+        torch.testing.assert_close(output.clue_logits[1], by_view[1].mean(0))
+
+
 def test_evidence_maps_have_the_shape_of_the_grid_and_respect_the_mask(tiny_config):
     config = tiny_config("trrg")
     model, inputs = build(config), studies(config, views=(1, 2))

@@ -16,7 +16,7 @@ from tests.training_helpers import (
     write_config,
 )
 from training.collate import normalise
-from training.examples import Examples, SourceData
+from training.examples import Examples, SourceData, balanced_rows
 from training.phantoms import generate_phantom
 from training.pretrain import sentence_labels
 from training.run_config import ConfigError, FinetuneConfig, PretrainConfig, load_config
@@ -127,3 +127,10 @@ def test_squares_are_normalised_as_the_image_processor_does():
 
 def test_auroc_counts_ties_half():
     assert auroc(np.array([0.1, 0.4, 0.4, 0.9]), np.array([False, True, False, True])) == pytest.approx(0.875)
+
+
+def test_rare_findings_are_drawn_more_often():
+    labels = [(1, 0), (1, None), (1, 0), (1, 0), (0, 1), (0, -1)]
+    assert [i for i, _ in balanced_rows(labels, 0.0)] == [0, 1, 2, 3, 4, 5]
+    assert balanced_rows(labels, 0.5) == [(0, 0), (1, 0), (2, 0), (3, 0), (4, 0), (4, 1), (5, 0)]
+    assert [i for i, _ in balanced_rows(labels, 1.0, chosen=[0, 1, 4])] == [0, 1, 4, 4]

@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from processing_trrg import TRRGProcessor, report_text
+from processing_trrg import TRRGProcessor, follow_up, report_messages, report_text
+from processing_trrg.processing_trrg import CONTEXT_FIELDS
 from training.examples import Example
 
 UNKNOWN = -100
@@ -55,6 +56,7 @@ class PretrainCollator:
             "sentence_keys": torch.tensor([sentence.key for _, sentence in sentences]),
             "sentence_labels": torch.tensor([known(sentence.labels) for _, sentence in sentences]),
             "clue_labels": torch.tensor([known(example.labels) for example in examples]),
+            "study_source": torch.tensor([example.source for example in examples]),
             **self.clue_inputs,
         }
 
@@ -104,7 +106,12 @@ class FinetuneCollator:
             "study_ids": [example.study_id for example in examples],
         }
         if self.with_report:
-            inputs["report"] = [report_text(record.get("findings"), record.get("impression")) for record in records]
+            inputs["report"] = [
+                example.exchange.answer
+                if example.exchange
+                else report_text(example.record.get("findings"), example.record.get("impression"))
+                for example in examples
+            ]
         if without_image:
             inputs["clue_scores"] = [
                 dict(zip(names, map(float, example.scores), strict=True))
@@ -115,11 +122,25 @@ class FinetuneCollator:
             inputs["predicted_findings"] = [
                 [name for name, label in zip(names, example.labels, strict=True) if label == 1] for example in examples
             ]
+        if any(example.exchange for example in examples):
+            self._render_chats(examples, inputs)
         images = None if without_image else [list(example.squares) for example in examples]
         batch = dict(self.processor(images=images, **inputs))
         batch["study_ids"] = [example.study_id for example in examples]
         batch["num_text_tokens"] = int(batch["attention_mask"].sum())
         return batch
+
+    def _render_chats(self, examples: list[Example], inputs: dict[str, Any]) -> None:
+        """Put whole chats in place of what prompts are made from: request, and with an exchange report and question."""
+        made_from = [*CONTEXT_FIELDS, "predicted_findings"]
+        columns = {name: inputs.pop(name) for name in made_from if name in inputs}
+        inputs["text"] = []
+        for row, example in enumerate(examples):
+            fields = {name: column[row] for name, column in columns.items()}
+            chat = report_messages(self.processor.prompt_style, max(len(example.squares), 1), **fields)
+            if example.exchange:
+                chat = follow_up(chat, example.exchange.reply, example.exchange.question)
+            inputs["text"].append(self.processor.apply_chat_template(chat, add_generation_prompt=True))
 
 
 def count_targets(batch: dict[str, Any]) -> int:

@@ -1,8 +1,8 @@
 """From a draw of the sampler to what is learned: the example of one study, everything random in it keyed by
-(seed, epoch, study)."""
+(seed, epoch, study, repetition)."""
 
 import json
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,8 +11,11 @@ from typing import Any
 import numpy as np
 from torch.utils.data import Dataset
 
+from evaluation.labeler import label_report
 from training.augment import augment
+from training.dialogue import Exchange, make_exchange
 from training.images import ImageBank
+from training.laterality import add_report_sides, add_sentence_sides, side_and_finding
 from training.run_config import DataSection, Source
 from training.sampler import Draw, keyed_rng
 from training.sentences import (
@@ -33,15 +36,18 @@ OPACITIES = ("Lung Lesion", "Edema", "Consolidation", "Pneumonia", "Atelectasis"
 
 @dataclass
 class Example:
-    """One study of a step. squares: uint8 [S, S] a view, empty for a study known by its clues only; labels: in the
-    order of the clues; scores: oracle clue scores in [0, 1], of a study without image; boxes: radiologists' boxes."""
+    """One study of a step. source: its number in the configuration; squares: uint8 [S, S] a view, empty for a study
+    known by its clues only; labels: in the order of the clues; scores: oracle clue scores in [0, 1], of a study without
+    image; exchange: what is asked after the report, None where the report itself is learned."""
 
     study_id: str
+    source: int
     squares: list[np.ndarray]
     labels: Labels
     record: dict[str, Any]
     sentences: list[Sentence]
     scores: np.ndarray | None = None
+    exchange: Exchange | None = None
 
 
 class SourceData:
@@ -53,6 +59,10 @@ class SourceData:
         self.names = names
         self.studies = Studies(source.path, source.split, source.max_studies)
         self.labels: list[Labels] = [tuple(self.studies.labels(i, names)) for i in range(len(self.studies))]
+        if source.kind == "pair":
+            for i, record in enumerate(self.studies.records):
+                known = add_report_sides(target_text(record), dict(zip(names, self.labels[i], strict=True)), names)
+                self.labels[i] = tuple(known[name] for name in names)
         self.images: ImageBank | None = None
         if source.kind != "clue_report":
             blind = [r["study_id"] for r in self.studies.records if not r["images"]]
@@ -74,9 +84,10 @@ class SourceData:
         if source.kind == "matched":
             assert source.reports is not None
             self.matches = Matches(self.studies, Studies(source.reports, source.split), names)
+        self.rows = balanced_rows(self.labels, source.balance, self.matches.images if self.matches else None)
 
     def __len__(self) -> int:
-        return len(self.matches.images) if self.matches else len(self.studies)
+        return len(self.rows)
 
     def find_sentences(self, balance: float, labeler: Callable[[str], dict[str, int | None]], whole: bool) -> None:
         """Stage 1: cut and label the reports (or write sentences from the labels) and weigh them over the whole set.
@@ -93,11 +104,31 @@ class SourceData:
         if self.source.kind == "image":
             found = [sentences_of_labels(labels, self.clues) for labels in self.labels]
         else:
-            found = [sentences_of_report(record, self.names, labeler) for record in self.studies.records]
+
+            def with_sides(text: str) -> dict[str, int | None]:
+                return add_sentence_sides(text, labeler(text), self.names)
+
+            found = [sentences_of_report(record, self.names, with_sides) for record in self.studies.records]
         mute = [r["study_id"] for r, sentences in zip(self.studies.records, found, strict=True) if not sentences]
         if mute:
             raise ValueError(f"{self.source.path}: {len(mute)} studies give no sentence, e.g. {mute[0]}")
         self.sentences = weighted(found, balance)
+
+
+def balanced_rows(
+    labels: Sequence[Labels], balance: float, chosen: Sequence[int] | None = None
+) -> list[tuple[int, int]]:
+    """What an epoch draws, as (study, repetition): each of the `chosen` studies (None: all) as often as
+    `Source.balance` says, one without a positive label as often as one of the most frequent label."""
+    indices = list(range(len(labels)) if chosen is None else chosen)
+    counts = Counter(c for i in indices for c, label in enumerate(labels[i]) if label == 1)
+    most = max(counts.values(), default=1)
+
+    def times(i: int) -> int:
+        rarest = min((counts[c] for c, label in enumerate(labels[i]) if label == 1), default=most)
+        return round((most / rarest) ** balance)
+
+    return [(i, repetition) for i in indices for repetition in range(times(i))]
 
 
 class Matches:
@@ -117,7 +148,7 @@ class Matches:
                 by_labels[tuple(int(label == 1) for label in labels)].append(i)
         self.reports = reports
         self.images: list[int] = []
-        self.candidates: list[list[int]] = []
+        self.candidates: dict[int, list[int]] = {}
         for i, record in enumerate(images.records):
             labels = images.labels(i, names)
             if -1 in labels:
@@ -138,7 +169,7 @@ class Matches:
             ]
             if fits:
                 self.images.append(i)
-                self.candidates.append(fits)
+                self.candidates[i] = fits
         self.left_out = len(images) - len(self.images)
         if not self.images:
             raise ValueError(f"{reports.path}: no report has the labels of any image of {images.path}")
@@ -159,11 +190,12 @@ class Examples(Dataset[Example]):
 
     def __getitem__(self, draw: Draw) -> Example:
         source = self.sources[draw.source]
-        index = source.matches.images[draw.index] if source.matches else draw.index
+        index, repetition = source.rows[draw.index]
         record = source.studies.records[index]
-        key = (self.seed, draw.epoch, draw.source, record["study_id"])
+        key = (self.seed, draw.epoch, draw.source, record["study_id"] + "'" * repetition)
         example = Example(
             study_id=record["study_id"],
+            source=draw.source,
             squares=source.images.get(index) if source.images else [],
             labels=source.labels[index],
             record=record,
@@ -177,7 +209,7 @@ class Examples(Dataset[Example]):
                 source.sentences[index], self.data.sentences_per_study, keyed_rng("sentences", *key)
             )
         if source.matches:
-            fits = source.matches.candidates[draw.index]
+            fits = source.matches.candidates[index]
             report = source.matches.reports.records[fits[int(keyed_rng("match", *key).integers(len(fits)))]]
             example = replace(
                 example,
@@ -187,10 +219,22 @@ class Examples(Dataset[Example]):
         if rewritten := self.paraphrases.get(example.record["study_id"]):
             choice = int(keyed_rng("paraphrase", *key).integers(len(rewritten) + 1))
             example.record = {**example.record, **([{}, *rewritten][choice])}
+        if self.training and self.data.dialogue:
+            example.exchange = self._exchange(example, source.names, keyed_rng("dialogue", *key))
         if source.source.kind == "clue_report":
             noise = keyed_rng("scores", *key) if self.training else None
             example.scores = oracle_scores(example.labels, self.data, noise)
         return example
+
+    def _exchange(self, example: Example, names: Sequence[str], rng: np.random.Generator) -> Exchange | None:
+        drawn, reached = rng.random(), 0.0
+        for kind, share in self.data.dialogue.items():
+            reached += share
+            if drawn < reached:
+                labels = {n: v for n, v in zip(names, example.labels, strict=True) if side_and_finding(n) is None}
+                clues = self.sources[example.source].clues
+                return make_exchange(kind, example.record, labels, clues, label_report, rng)
+        return None
 
 
 def oracle_scores(labels: Labels, data: DataSection, rng: np.random.Generator | None) -> np.ndarray:

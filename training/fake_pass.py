@@ -163,7 +163,7 @@ def _contrastive_loss(model: Any, sizes: Sizes, seen: SeenImages, bank: ClueBank
         parts.append(F.cross_entropy(words.flatten(0, 1), ids.flatten()))
     elif encoder.clue_encoder is not None:
         vectors = encoder.embed_sentences(ids, None)[1]
-        parts.append((encoder.scale * encoder.embed_images(seen) @ vectors.T).logsumexp(1).mean())
+        parts.append(encoder.sentence_logits(seen, vectors).logsumexp(1).mean())
     if config.clue_source == "classifier" or (bank is not None and config.clue_scoring == "pairwise"):
         parts.append(F.softplus(encoder.score_clues(seen, bank)[0]).mean())
     return torch.stack([part.float() for part in parts]).sum()

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from training.dialogue import KINDS, DialogueKind
 from training.yaml_config import ConfigError, build, flatten, override, read_yaml
 
 PARTS = (
@@ -37,7 +38,8 @@ class ModelSection:
     overrides: fields of `TRRGConfig` set after the preset, sub-configurations by `vision_config: {...}`.
     vision_model, clue_model, language_model: Hub name or folder whose pretrained weights (and architecture) are used.
     tokenizer, clue_tokenizer: Hub name or folder; required with `preset` unless the model name above brings one.
-    clues: list of {name, positive, negative}; null means the 14 CheXpert clues.
+    clues: names, or {name, positive, negative}; null means the 14 CheXpert clues. "Left Pleural Effusion" and the like
+        are labelled by the side a report names (`training/laterality.py`).
     prompt_style: "trrg", "maira1" or "radialog"; null takes the preset's.
     quantization: 4- or 8-bit language model through bitsandbytes (QLoRA when `lora` is set).
     """
@@ -50,7 +52,7 @@ class ModelSection:
     language_model: str | None = None
     tokenizer: str | None = None
     clue_tokenizer: str | None = None
-    clues: list[dict[str, str]] | None = None
+    clues: list[Any] | None = None
     prompt_style: Literal["trrg", "maira1", "radialog"] | None = None
     max_length: int | None = None
     quantization: Literal["nf4", "int8"] | None = None
@@ -66,6 +68,8 @@ class Source:
         the report of another patient of `reports` who has the same labels (stage 2 only).
     reports: folder of the reports of a "matched" source.
     weight: share of the drawn studies, relative to the other sources.
+    balance: exponent b, so that rare findings are not drowned by normal studies: a study is drawn (m / n)^b times an
+        epoch (rounded), n the studies with its rarest positive label, m those with the most frequent one; 0 is once.
     split: value of the record's `split` field.
     """
 
@@ -73,6 +77,7 @@ class Source:
     kind: Literal["pair", "image", "clue_report", "matched"] = "pair"
     reports: str | None = None
     weight: float = 1.0
+    balance: float = 0.0
     split: str = "train"
     max_studies: int | None = None
 
@@ -90,6 +95,8 @@ class DataSection:
     augment: small rotation, shift, scale and gamma; never a flip, since sides matter.
     paraphrases: JSON Lines of rewritten reports, {"study_id", "findings", "impression"}; a study's report is drawn from
         its own and its paraphrases (text-based augmentation of MAIRA-1).
+    dialogue: stage 2, share of the draws that become a question after the report (`training/dialogue.py`): kind ->
+        probability, together at most 1; the rest are reports. A study without an answer of the drawn kind stays one.
     image_cache: folder for uint8 arrays at model size; null decodes the files at every epoch.
     """
 
@@ -102,6 +109,7 @@ class DataSection:
     score_flip: float = 0.0
     augment: bool = True
     paraphrases: str | None = None
+    dialogue: dict[DialogueKind, float] = field(default_factory=dict)
     image_cache: str | None = None
     num_workers: int = 0
 
@@ -275,6 +283,15 @@ def _impossible(config: Any) -> list[str]:
                 problems.append(f"data.{name}.{i}.reports: set it for kind 'matched' and for no other")
             if not source.weight > 0:
                 problems.append(f"data.{name}.{i}.weight: {source.weight} is not above 0")
+            if not source.balance >= 0:
+                problems.append(f"data.{name}.{i}.balance: {source.balance} is below 0")
+    for kind, share in data.dialogue.items():
+        if kind not in KINDS or not share >= 0:
+            problems.append(f"data.dialogue.{kind}: {share}; expected a share of 0 or more of {', '.join(KINDS)}")
+    if sum(data.dialogue.values()) > 1:
+        problems.append(f"data.dialogue: shares add up to {sum(data.dialogue.values()):g}; expected at most 1")
+    if data.dialogue and isinstance(config, PretrainConfig):
+        problems.append("data.dialogue: stage 1 has no dialogue")
     for key in ("trained", "optimizer.lr_by_part"):
         named = config.trained if key == "trained" else optimizer.lr_by_part
         problems.extend(
