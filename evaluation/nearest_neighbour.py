@@ -26,6 +26,9 @@ from evaluation.records import section_text
 from modeling_trrg.clue_trrg import mean_by_study
 from training.studies import Studies, target_text
 
+ROWS = 256
+"""Test studies compared at a time: one row of cosines is as long as the set that lends."""
+
 
 @torch.inference_mode()
 def image_features(model: Any, processor: Any, studies: Studies, batch_size: int) -> torch.Tensor:
@@ -49,9 +52,22 @@ def image_features(model: Any, processor: Any, studies: Studies, batch_size: int
     return torch.nn.functional.normalize(torch.cat(rows), dim=-1)
 
 
-def neighbours(test: torch.Tensor, train: torch.Tensor, other_patient: torch.Tensor) -> list[int]:
-    """For each test row the train row with the highest cosine among those `other_patient` `[test, train]` allows."""
-    return (test @ train.T).masked_fill(~other_patient, -2.0).argmax(1).tolist()
+def neighbours(test: torch.Tensor, train: torch.Tensor, patients: list[torch.Tensor]) -> list[int]:
+    """For each test row the train row of another patient with the highest cosine.
+
+    patients: a number for each row of `test` and of `train`.
+
+    Raises:
+        ValueError: a test study for which every train study is of the same patient.
+    """
+    found = []
+    for rows, mine in zip(test.split(ROWS), patients[0].split(ROWS), strict=True):
+        cosine = (rows @ train.T).masked_fill_(mine[:, None] == patients[1], -2.0)
+        best = cosine.max(1)
+        if (best.values < -1.5).any():
+            raise ValueError("a study has no neighbour: all studies that lend reports are of its own patient")
+        found += best.indices.tolist()
+    return found
 
 
 def borrowed(record: dict[str, Any], clues: Sequence[dict[str, str]]) -> str:
@@ -74,14 +90,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     processor = AutoProcessor.from_pretrained(options.checkpoint)
     model = AutoModelForImageTextToText.from_pretrained(options.checkpoint).eval()
+    model.to("cuda" if torch.cuda.is_available() else "cpu")
     train, test = Studies(options.data, options.train), Studies(options.data, options.split)
-    patients = [[record["patient_id"] for record in studies.records] for studies in (test, train)]
-    other = torch.tensor([[mine != theirs for theirs in patients[1]] for mine in patients[0]])
-    if not other.any(1).all():
-        parser.error(f"{options.data}: split {options.train!r} has one patient only, who is in {options.split!r} too")
+    numbers: dict[str, int] = {}
+    patients = [
+        torch.tensor([numbers.setdefault(record["patient_id"], len(numbers)) for record in studies.records])
+        for studies in (test, train)
+    ]
     looks, lends = (image_features(model, processor, studies, options.batch_size) for studies in (test, train))
     lines = []
-    for record, index in zip(test.records, neighbours(looks, lends, other), strict=True):
+    for record, index in zip(test.records, neighbours(looks, lends, patients), strict=True):
         found = train.records[index]
         labels = found.get("labels") or {}
         lines.append(

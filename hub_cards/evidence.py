@@ -19,7 +19,7 @@ from matplotlib.axes import Axes
 
 BACKGROUND, PANEL, TEXT, MUTED, ACCENT = "#0d1117", "#161b22", "#e6edf3", "#8b949e", "#f78166"
 NUM_HEAT_MAPS = 3
-MAX_BARS = 14
+MAX_BARS = 24
 MAX_VIEWS = 4
 WRAP = 80  # characters a line of the report panel
 WIDTH, VIEW_SIDE, BOTTOM = 13.0, 3.15, 3.9  # inches: the picture, a view with its gap, bars and words
@@ -71,12 +71,13 @@ def draw_views(rows: list[list[Axes]], views: NDArray, leading: list[Clue]) -> N
 def draw_bars(axis: Axes, clues: list[Clue]) -> None:
     scores = [clue.score for clue in clues]
     positions = range(len(clues))
+    size = 10 if len(clues) <= 14 else 7.5
     axis.barh(positions, np.ones(len(clues)), color="#21262d", height=0.62)
     axis.barh(positions, scores, color=[ACCENT if score >= 0.5 else "#6e7681" for score in scores], height=0.62)
     for position, score in zip(positions, scores, strict=True):
-        axis.text(1.02, position, f"{score:.2f}", va="center", color=TEXT if score >= 0.5 else MUTED, fontsize=10)
+        axis.text(1.02, position, f"{score:.2f}", va="center", color=TEXT if score >= 0.5 else MUTED, fontsize=size)
     axis.axvline(0.5, color=BACKGROUND, linewidth=1.2)
-    axis.set_yticks(positions, [short(clue.name) for clue in clues], color=TEXT, fontsize=10)
+    axis.set_yticks(positions, [short(clue.name) for clue in clues], color=TEXT, fontsize=size)
     axis.set_xlim(0, 1.12)
     axis.set_xticks([])
     axis.set_frame_on(False)
@@ -109,7 +110,7 @@ def draw_evidence(path: Path, views: NDArray, clues: list[Clue], sections: list[
     Args:
         path: PNG file to write.
         views: `[V, H, W]`, the radiographs as the model saw them, in any range of grey values; four views are drawn.
-        clues: scores and evidence; the leading ones get a heat map, the first fourteen by score a bar.
+        clues: scores and evidence; the leading ones get a heat map, the first MAX_BARS by score a bar.
         sections: (heading, words) of the report.
         caption: what the study is, and what this must not be used for.
     """

@@ -58,7 +58,7 @@ def mean_by_study(values: torch.Tensor, study_index: torch.Tensor, num_studies: 
 
 
 def log_mean_exp(logits: torch.Tensor) -> torch.Tensor:
-    """A smooth maximum over patches: `[n, P, K]` to `[n, K]`, in 32 bits."""
+    """A smooth maximum over patches: `[n, P, K]` to `[n, K]`, summed in 32 bits."""
     return logits.float().logsumexp(1) - math.log(logits.shape[1])
 
 

@@ -26,7 +26,7 @@ class TRRGContrastiveOutput(ModelOutput):
         sentence_loss: image-sentence contrast, both directions averaged (ITC with the query transformer).
         clue_loss: binary cross entropy of each clue against its negated twin (or of the findings classifier).
         matching_loss, generation_loss: ITM and LM of the query transformer.
-        image_embeds: `[B, D]`. sentence_embeds: `[S, D]`. clue_scores: `[B, C]`.
+        image_embeds: `[B, D]`, of the query transformer. sentence_embeds: `[S, D]`. clue_scores: `[B, C]`.
     """
 
     loss: torch.Tensor | None = None
@@ -77,14 +77,14 @@ def sentence_matches(
         sentence_study: `[S]`, the study each sentence is from.
         sentence_keys: `[S]`, equal for equal sentences.
         sentence_labels: `[S, C]`, what a sentence asserts: 1 present, 0 absent, anything else nothing.
-        clue_labels: `[B, C]`, what is known of a study, coded alike.
+        clue_labels: `[B, C]`, what is known of a study: 1 present, 0 absent, -1 uncertain, anything else unknown.
         study_source: `[B]`, the dataset each study is from. What one dataset leaves unsaid (a label it does not have, a
             wording) says nothing of the studies of another.
 
     Returns:
         `[B, S]`: 1 where the sentence is in the study's report; -1, no negative, where the study's labels entail all
-        that the sentence asserts, or where it is from another dataset and nothing contradicts it; 0, a negative,
-        elsewhere.
+        that the sentence asserts or are uncertain of it, or where it is from another dataset and nothing contradicts
+        it; 0, a negative, elsewhere.
     """
     own = torch.arange(num_studies, device=sentence_study.device)[:, None] == sentence_study
     same = sentence_keys[:, None] == sentence_keys
@@ -92,7 +92,7 @@ def sentence_matches(
     matches = positive.long()
     if sentence_labels is not None and clue_labels is not None:
         asserted = (sentence_labels == 0) | (sentence_labels == 1)
-        agrees = (clue_labels[:, None] == sentence_labels[None]) | ~asserted
+        agrees = (clue_labels[:, None] == sentence_labels[None]) | (clue_labels == -1)[:, None] | ~asserted
         entailed = agrees.all(-1) & asserted.any(-1)
         matches = torch.where(entailed & ~positive, -1, matches)
         if study_source is not None:
@@ -182,7 +182,6 @@ class TRRGForContrastivePretraining(TRRGPreTrainedModel):
             if self.model.query_transformer is not None:
                 self._align(out, seen, sentence_input_ids, sentence_attention_mask, sentence_study, matches)
             elif self.model.clue_encoder is not None:
-                out.image_embeds = self.model.embed_images(seen)
                 _, out.sentence_embeds = self.model.embed_sentences(sentence_input_ids, sentence_attention_mask)
                 logits = gather(self.model.sentence_logits(seen, gather(out.sentence_embeds)))
                 out.sentence_loss = (contrast(logits, matches) + contrast(logits.T, matches.T)) / 2

@@ -337,11 +337,7 @@ class TRRGEncoder(TRRGPreTrainedModel):
         """
         num_studies = len(seen.image_mask)
         pools_logits = self.config.vision_pooling == "lse"
-        features = seen.patches if pools_logits else seen.pooled
-        if self.config.clue_source == "classifier":
-            logits = self.classifier(features)
-        else:
-            logits = self.similarity(self.image_projection(features), bank)
+        logits = self.clue_logits(seen.patches if pools_logits else seen.pooled, bank)
         logits = mean_by_study(log_mean_exp(logits) if pools_logits else logits, seen.study_index, num_studies)
         if self.config.clue_source == "classifier":
             if bank is not None and len(bank.valid) != logits.shape[1]:
@@ -351,14 +347,16 @@ class TRRGEncoder(TRRGPreTrainedModel):
             return logits, logits.sigmoid()
         return logits, scores_from_logits(logits, self.config.clue_scoring, bank.valid)
 
+    def clue_logits(self, features: torch.Tensor, bank: ClueBank | None) -> torch.Tensor:
+        """Patches or pooled images `[..., Dv]` to `[..., C]`."""
+        if self.config.clue_source == "classifier":
+            return self.classifier(features)
+        return self.similarity(self.image_projection(features), bank)
+
     def evidence_maps(self, seen: SeenImages, bank: ClueBank | None) -> torch.Tensor:
         """Similarity of every patch to every clue, `[B, V, C, h, w]`; zero in masked views."""
-        if self.config.clue_source == "classifier":
-            similarity = self.classifier(seen.patches)
-        else:
-            similarity = self.similarity(self.image_projection(seen.patches), bank)
         grid = self.config.patch_grid
-        maps = similarity.transpose(1, 2).unflatten(-1, (grid, grid))
+        maps = self.clue_logits(seen.patches, bank).transpose(1, 2).unflatten(-1, (grid, grid))
         result = maps.new_zeros((*seen.image_mask.shape, *maps.shape[1:]))
         result[seen.image_mask] = maps
         return result

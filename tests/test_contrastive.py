@@ -27,6 +27,17 @@ def test_same_and_entailed_sentences_of_other_studies_are_no_negatives():
     assert matches.tolist() == [[1, 1, -1, 0], [1, 1, 0, -1], [0, 0, 1, 1]]
 
 
+def test_a_sentence_that_a_study_is_uncertain_of_is_no_negative():
+    matches = sentence_matches(
+        sentence_study=torch.tensor([0, 1]),
+        sentence_keys=torch.arange(2),
+        sentence_labels=torch.tensor([[1, 1], [0, -100]]),
+        clue_labels=torch.tensor([[1, 1], [-1, 1], [-1, 0]]),
+        num_studies=3,
+    )
+    assert matches.tolist() == [[1, 0], [-1, 1], [0, -1]]
+
+
 def test_a_sentence_of_another_dataset_is_a_negative_only_where_it_is_contradicted():
     matches = sentence_matches(
         sentence_study=torch.tensor([0, 0, 0, 1]),

@@ -224,6 +224,7 @@ def test_with_lse_pooling_a_score_is_the_log_mean_exp_of_its_evidence_map(tiny_c
         torch.testing.assert_close(output.clue_logits[1], by_view[1].mean(0))
 
 
+@torch.no_grad()
 def test_evidence_maps_have_the_shape_of_the_grid_and_respect_the_mask(tiny_config):
     config = tiny_config("trrg")
     model, inputs = build(config), studies(config, views=(1, 2))

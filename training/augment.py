@@ -7,11 +7,11 @@ processor stretches the image from its smallest to its largest value.
 import numpy as np
 from PIL import Image
 
-ROTATION_DEGREES = 7.0
-SHIFT = 0.04
+ROTATION_DEGREES = 10.0
+SHIFT = 0.06
 """Of the image's side."""
-SCALE = 0.08
-GAMMA = 0.3
+SCALE = 0.12
+GAMMA = 0.4
 """Of the exponent's logarithm."""
 
 

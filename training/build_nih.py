@@ -15,7 +15,7 @@ from typing import Any
 from processing_trrg import CHEXPERT_14
 from training.build_command import build, builder_arguments
 from training.builder import StudySet, TreeError, need, number_of, only_one, read_table, share_of, study_record
-from training.examples import OPACITIES
+from training.label_tree import OPACITIES
 
 VALIDATION_SHARE = 0.2
 """Of the patients."""

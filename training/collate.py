@@ -55,7 +55,9 @@ class PretrainCollator:
             "sentence_study": torch.tensor([row for row, _ in sentences]),
             "sentence_keys": torch.tensor([sentence.key for _, sentence in sentences]),
             "sentence_labels": torch.tensor([known(sentence.labels) for _, sentence in sentences]),
-            "clue_labels": torch.tensor([known(example.labels) for example in examples]),
+            "clue_labels": torch.tensor(
+                [[UNKNOWN if label is None else label for label in example.labels] for example in examples]
+            ),
             "study_source": torch.tensor([example.source for example in examples]),
             **self.clue_inputs,
         }

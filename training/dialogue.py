@@ -4,7 +4,7 @@
     finding_qa    does it have this finding?                      (binary CheXpert QA)
     impression    the impression of the findings just written
     view          frontal or lateral?
-    correction    a report with one finding left out, one made up, or both -> the true report
+    correction    a report with one finding left out or one made up -> the true report
 
 Each is a second turn: request for the report, report, question, answer; the loss is on the answer. RaDialog's errors
 are those of a first model and its corrected reports are a language model's; here errors are SYNTHETIC (sentences taken
@@ -19,6 +19,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 
 from processing_trrg import correction_request, report_text
+from training.label_tree import PARENT
 from training.sentences import split_sentences
 
 DialogueKind = Literal["findings_qa", "finding_qa", "impression", "view", "correction"]
@@ -32,9 +33,9 @@ ALL_FINDINGS = (
     "Name all findings that are present.",
 )
 ONE_FINDING = (
-    "Is there {} in this study?",
-    "Does this patient have {}?",
-    "Does the chest X-ray show {}?",
+    "Is this true of the study? {}",
+    "True or not: {}",
+    "Does the chest X-ray show this? {}",
 )
 IMPRESSION = (
     "Write the impression of this report.",
@@ -69,54 +70,62 @@ def make_exchange(
     def pick(options: Sequence[str]) -> str:
         return options[int(rng.integers(len(options)))]
 
-    findings, impression = record.get("findings"), record.get("impression")
+    findings, impression = (_said(record.get(part)) for part in ("findings", "impression"))
     report = report_text(findings, impression)
+    sentences = {clue["name"]: clue for clue in clues}
     named = {value: [n for n, v in labels.items() if v == value and n != "No Finding"] for value in (1, 0)}
     if kind == "findings_qa" and (named[1] or labels.get("No Finding") == 1):
         answer = f"{', '.join(named[1])}.".capitalize() if named[1] else "No common findings."
         return Exchange(report, pick(ALL_FINDINGS), answer)
     if kind == "finding_qa" and (named[1] or named[0]):
         value = int(rng.choice([value for value in (1, 0) if named[value]]))  # as many yes as no where both are known
-        name = pick(named[value]).lower()
-        return Exchange(report, pick(ONE_FINDING).format(name), f"Yes, {name}." if value else f"No {name}.")
+        clue = sentences[pick(named[value])]
+        answer = f"Yes. {clue['positive']}" if value else f"No. {clue['negative']}"
+        return Exchange(report, pick(ONE_FINDING).format(clue["positive"]), answer)
     if kind == "impression" and findings and impression:
-        return Exchange(report_text(findings, None), pick(IMPRESSION), impression.strip())
+        return Exchange(report_text(findings, None), pick(IMPRESSION), impression)
     if kind == "view" and (view := _view(record)):
         return Exchange(report, pick(VIEW), f"This is a {view} view.")
     if kind == "correction":
-        return _correction(record, named, clues, labeler, rng)
+        return _correction({"findings": findings, "impression": impression}, named, sentences, labeler, rng)
     return None
 
 
 def _correction(
-    record: dict[str, Any],
+    sections: Sections,
     named: dict[int, list[str]],
-    clues: Sequence[dict[str, str]],
+    sentences: dict[str, dict[str, str]],
     labeler: Callable[[str], Labels],
     rng: np.random.Generator,
 ) -> Exchange | None:
-    sections: Sections = {part: record.get(part) for part in ("findings", "impression")}
-    right = report_text(**sections)
-    read = labeler(right)
-    without = {name: _drop(sections, name, (1, -1), labeler) for name in named[1] if read.get(name) == 1}
-    present = [name for name, left in without.items() if any(left.values()) and labeler(report_text(**left))[name] != 1]
-    absent = [name for name in named[0] if name in read and read[name] != 1]
-    choices = [["missing"]] * bool(present) + [["wrong"]] * bool(absent)
-    choices += [["missing", "wrong"]] * bool(present and absent)
-    if not choices:
+    """A report with an error that the labeler can tell from the true one, and in nothing else that it reads."""
+    sections = _drop(sections, "", (), labeler)  # sentences joined as they are below, list numbers gone
+    read = labeler(report_text(**sections))
+
+    def spoiled(name: str, value: int) -> Sections | None:
+        left = _drop(sections, name, (1, -1) if value else (0,), labeler)
+        if value == 0:
+            place = "findings" if sections["findings"] else "impression"
+            left[place] = f"{left[place] or ''} {sentences[name]['positive']}".strip()
+        if not any(left.values()):
+            return None
+        found = labeler(report_text(**left))
+        changed = {label for label in read if found[label] != read[label]}
+        return left if name in changed and changed <= {name, PARENT.get(name), "No Finding"} else None
+
+    wrong_if = {
+        (name, value): left
+        for value in (1, 0)
+        for name in named[value]
+        if name in read and read[name] in ((1,) if value else (0, None))
+        if (left := spoiled(name, value))
+    }
+    if not wrong_if:
         return None
-    errors = choices[int(rng.integers(len(choices)))]
-    missing = [present[int(rng.integers(len(present)))]] if "missing" in errors else []
-    wrong = [absent[int(rng.integers(len(absent)))]] if "wrong" in errors else []
-    spoiled = without[missing[0]] if missing else sections
-    for name in wrong:
-        spoiled = _drop(spoiled, name, (0,), labeler)
-        claim = next(clue["positive"] for clue in clues if clue["name"] == name)
-        place = "findings" if record.get("findings") else "impression"
-        spoiled[place] = f"{spoiled[place] or ''} {claim}".strip()
-    question = correction_request(missing, wrong)
-    assert question is not None  # one of the two is there
-    return Exchange(report_text(**spoiled), question, right)
+    name, value = list(wrong_if)[int(rng.integers(len(wrong_if)))]
+    question = correction_request([name] if value else [], [] if value else [name])
+    assert question is not None
+    return Exchange(report_text(**wrong_if[name, value]), question, report_text(**sections))
 
 
 def _drop(sections: Sections, name: str, values: tuple[int, ...], labeler: Callable[[str], Labels]) -> Sections:
@@ -125,6 +134,10 @@ def _drop(sections: Sections, name: str, values: tuple[int, ...], labeler: Calla
         part: " ".join(s for s in split_sentences(text) if labeler(s).get(name) not in values) or None if text else None
         for part, text in sections.items()
     }
+
+
+def _said(text: str | None) -> str | None:
+    return (text or "").strip() or None
 
 
 def _view(record: dict[str, Any]) -> str | None:

@@ -15,7 +15,8 @@ from evaluation.labeler import label_report
 from training.augment import augment
 from training.dialogue import Exchange, make_exchange
 from training.images import ImageBank
-from training.laterality import add_report_sides, add_sentence_sides, side_and_finding
+from training.label_tree import OPACITIES
+from training.laterality import UNSURE, add_report_sides, add_sentence_sides, side_and_finding
 from training.run_config import DataSection, Source
 from training.sampler import Draw, keyed_rng
 from training.sentences import (
@@ -29,9 +30,6 @@ from training.sentences import (
 from training.studies import Studies, target_text
 
 Labels = tuple[int | None, ...]
-
-OPACITIES = ("Lung Lesion", "Edema", "Consolidation", "Pneumonia", "Atelectasis")
-"""Children of Lung Opacity in the CheXpert label tree."""
 
 
 @dataclass
@@ -59,10 +57,17 @@ class SourceData:
         self.names = names
         self.studies = Studies(source.path, source.split, source.max_studies)
         self.labels: list[Labels] = [tuple(self.studies.labels(i, names)) for i in range(len(self.studies))]
-        if source.kind == "pair":
-            for i, record in enumerate(self.studies.records):
-                known = add_report_sides(target_text(record), dict(zip(names, self.labels[i], strict=True)), names)
-                self.labels[i] = tuple(known[name] for name in names)
+        if source.kind in ("pair", "clue_report"):
+            self.labels = [
+                report_labels(record, labels, names)
+                for record, labels in zip(self.studies.records, self.labels, strict=True)
+            ]
+        if source.kind == "clue_report":  # a side that is not said is no clue
+            sided = [side_and_finding(name) is not None for name in names]
+            self.labels = [
+                tuple(None if side and label == UNSURE else label for side, label in zip(sided, labels, strict=True))
+                for labels in self.labels
+            ]
         self.images: ImageBank | None = None
         if source.kind != "clue_report":
             blind = [r["study_id"] for r in self.studies.records if not r["images"]]
@@ -87,7 +92,12 @@ class SourceData:
         self.rows = balanced_rows(self.labels, source.balance, self.matches.images if self.matches else None)
 
     def __len__(self) -> int:
+        """Draws an epoch."""
         return len(self.rows)
+
+    @property
+    def num_studies(self) -> int:
+        return len({study for study, _ in self.rows})
 
     def find_sentences(self, balance: float, labeler: Callable[[str], dict[str, int | None]], whole: bool) -> None:
         """Stage 1: cut and label the reports (or write sentences from the labels) and weigh them over the whole set.
@@ -131,10 +141,17 @@ def balanced_rows(
     return [(i, repetition) for i in indices for repetition in range(times(i))]
 
 
+def report_labels(record: dict[str, Any], labels: Labels, names: Sequence[str]) -> Labels:
+    """The labels of a study with a report, those of sided clues read from it."""
+    known = add_report_sides(target_text(record), dict(zip(names, labels, strict=True)), names, label_report)
+    return tuple(known[name] for name in names)
+
+
 class Matches:
     """Label-matched pairs: images of one set, each with the reports of OTHER patients that have the same labels.
 
-    A report fits an image when its positive labels are the image's and none is uncertain. Where the image's label is
+    A report fits an image when its positive labels are the image's and none is uncertain; one that places a finding on
+    a side (of a sided clue) fits none, since the image's labels know no sides. Where the image's label is
     unknown the report must not be positive, except that "Lung Opacity" is free beside a finding it includes. Images
     without a report that fits are left out; `left_out` counts them.
     """
@@ -144,7 +161,10 @@ class Matches:
         opacity = names.index("Lung Opacity") if "Lung Opacity" in names else None
         for i, record in enumerate(reports.records):
             labels = reports.labels(i, names)
-            if target_text(record) and -1 not in labels:
+            if not target_text(record) or -1 in labels:
+                continue
+            sides = report_labels(record, tuple(labels), names)
+            if all(value != 1 for value, unsided in zip(sides, labels, strict=True) if value != unsided):
                 by_labels[tuple(int(label == 1) for label in labels)].append(i)
         self.reports = reports
         self.images: list[int] = []
@@ -192,7 +212,7 @@ class Examples(Dataset[Example]):
         source = self.sources[draw.source]
         index, repetition = source.rows[draw.index]
         record = source.studies.records[index]
-        key = (self.seed, draw.epoch, draw.source, record["study_id"] + "'" * repetition)
+        key = (self.seed, draw.epoch, draw.source, record["study_id"], repetition)
         example = Example(
             study_id=record["study_id"],
             source=draw.source,
@@ -233,7 +253,8 @@ class Examples(Dataset[Example]):
             if drawn < reached:
                 labels = {n: v for n, v in zip(names, example.labels, strict=True) if side_and_finding(n) is None}
                 clues = self.sources[example.source].clues
-                return make_exchange(kind, example.record, labels, clues, label_report, rng)
+                shown = {**example.record, "images": example.record["images"][: len(example.squares)]}
+                return make_exchange(kind, shown, labels, clues, label_report, rng)
         return None
 
 
@@ -248,8 +269,3 @@ def oracle_scores(labels: Labels, data: DataSection, rng: np.random.Generator | 
     soft = np.where(exact == 0.5, 0.5 + rng.uniform(-0.5, 0.5, len(exact)) * data.score_jitter, soft)
     wrong = rng.random(len(exact)) < data.score_flip
     return np.where(wrong, rng.random(len(exact)), soft)
-
-
-def one_pass(source_number: int, length: int) -> list[Draw]:
-    """Every study of a source once, in order, for validation."""
-    return [Draw(source_number, i, 0, i) for i in range(length)]

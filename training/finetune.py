@@ -18,7 +18,7 @@ from training.examples import Examples
 from training.freeze import add_lora, checkpoint_layers, freeze, set_training_mode, without_lora
 from training.generation import generation_metrics
 from training.loop import Stage, train
-from training.run_config import FinetuneConfig
+from training.run_config import ConfigError, FinetuneConfig
 from training.sharding import fit_for_sharding, whole_state
 from training.start import load_sources, make_optimizer, make_plan, parse_arguments, save_model, start_accelerator
 from training.validation import report_loss
@@ -43,6 +43,11 @@ def main() -> int:
     architecture = build_config(config.model)
     processor = build_processor(config.model, architecture)
     fit_vocabulary(architecture, processor)
+    if config.data.dialogue and architecture.uses_consistency_loss:
+        raise ConfigError(
+            "data.dialogue: the consistency loss would hold each answer against all clues of the image; set "
+            "model.overrides.consistency_kl_weight and consistency_bce_weight to 0"
+        )
     model, origins = build_model(TRRGForConditionalGeneration, config.model, architecture, config.trained)
     for part, origin in origins.items():
         accelerator.print(f"{part:<24} {origin}")

@@ -283,12 +283,15 @@ def _impossible(config: Any) -> list[str]:
                 problems.append(f"data.{name}.{i}.reports: set it for kind 'matched' and for no other")
             if not source.weight > 0:
                 problems.append(f"data.{name}.{i}.weight: {source.weight} is not above 0")
-            if not source.balance >= 0:
-                problems.append(f"data.{name}.{i}.balance: {source.balance} is below 0")
+            if not source.balance >= 0 or (source.balance and name == "validation"):
+                problems.append(
+                    f"data.{name}.{i}.balance: {source.balance}; expected 0 or more, and 0 in validation, which sees "
+                    "each study once"
+                )
     for kind, share in data.dialogue.items():
         if kind not in KINDS or not share >= 0:
             problems.append(f"data.dialogue.{kind}: {share}; expected a share of 0 or more of {', '.join(KINDS)}")
-    if sum(data.dialogue.values()) > 1:
+    if sum(data.dialogue.values()) > 1 + 1e-9:
         problems.append(f"data.dialogue: shares add up to {sum(data.dialogue.values()):g}; expected at most 1")
     if data.dialogue and isinstance(config, PretrainConfig):
         problems.append("data.dialogue: stage 1 has no dialogue")

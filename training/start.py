@@ -90,7 +90,7 @@ def _open_folder(config: Any, out: Path, restart: bool) -> None:
 
 
 def make_plan(config: Any, sources: list[SourceData]) -> tuple[StudyPlan, int]:
-    """The draws of the run and its number of optimizer steps. An epoch is as many studies as all sources hold."""
+    """The draws of the run and its number of optimizer steps. An epoch is as many draws as all sources hold."""
     lengths = [len(source) for source in sources]
     plan = StudyPlan(
         lengths,
@@ -124,9 +124,9 @@ def load_sources(accelerator: Accelerator, config: Any, processor: Any) -> tuple
             if source.images and accelerator.is_main_process:
                 source.images.prepare()
             left = f", {source.matches.left_out} images without a matching report left out" if source.matches else ""
-            accelerator.print(
-                f"{name:<10} {source.source.kind:<11} {len(source):>7,} studies  {source.source.path}{left}"
-            )
+            drawn = f", {len(source):,} draws an epoch" if source.source.balance else ""
+            counted = f"{name:<10} {source.source.kind:<11} {source.num_studies:>7,} studies"
+            accelerator.print(f"{counted}  {source.source.path}{drawn}{left}")
         loaded.append(sources)
     accelerator.wait_for_everyone()
     return loaded[0], loaded[1]
