@@ -82,8 +82,8 @@ def paraphrase(
     refused = out.with_suffix(f".rejected{out.suffix}")
     tries: dict[str, int] = {}
     for file in (out, refused):
-        for row in _rows(file):
-            tries[row["study_id"]] = tries.get(row["study_id"], 0) + 1
+        for line in _rows(file):
+            tries[line["study_id"]] = tries.get(line["study_id"], 0) + 1
     left = [record for record in records for _ in range(count - tries.get(record["study_id"], 0))]
     out.parent.mkdir(parents=True, exist_ok=True)
     with out.open("a", encoding="utf-8") as kept, refused.open("a", encoding="utf-8") as rejected:
@@ -97,11 +97,13 @@ def paraphrase(
             for record, rewritten in zip(batch, new, strict=True):
                 line = {"study_id": record["study_id"], **rewritten}
                 reason = check(record, rewritten)
-                file, extra = (kept, {}) if reason is None else (rejected, {"reason": reason})
-                file.write(json.dumps({**line, **extra}) + "\n")
-            for file in (kept, rejected):
-                file.flush()
-                os.fsync(file.fileno())
+                if reason is None:
+                    kept.write(json.dumps(line) + "\n")
+                else:
+                    rejected.write(json.dumps({**line, "reason": reason}) + "\n")
+            for written in (kept, rejected):
+                written.flush()
+                os.fsync(written.fileno())
     return len(_rows(out)), len(_rows(refused))
 
 
