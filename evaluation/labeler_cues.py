@@ -39,7 +39,7 @@ CUES: dict[str, tuple[str, ...]] = {
         r"not" + _QUALIFIER,
         r"(?:free|clear) (?:of|from)" + _EVIDENCE + _QUALIFIER,
         r"(?:absence|lack) of" + _EVIDENCE + _QUALIFIER,
-        r"(?:absent|resolved|cleared)",
+        r"(?:absent(?! (?:lung|vascular|pulmonary|bronchovascular) markings)|resolved|cleared)",
         r"(?:resolution|clearing|clearance|disappearance|removal|absence) of",
         r"(?:has|have|had) been removed",
         r"denies",

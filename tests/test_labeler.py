@@ -56,6 +56,7 @@ NEGATION = [
     ("Absence of effusion.", expect(none=1, eff=0)),
     ("The lungs do not demonstrate consolidation or nodules.", expect(none=1, cons=0, lesion=0)),
     ("Effusion is not seen and pneumothorax is absent.", expect(none=1, eff=0, ptx=0)),
+    ("Absent lung markings at the left apex reflect a small pneumothorax.", expect(ptx=1)),
     ("Effusion or pneumothorax is not identified.", expect(none=1, eff=0, ptx=0)),
     ("Pneumothorax: none.", expect(none=1, ptx=0)),
     ("Effusion: No", expect(none=1, eff=0)),

@@ -6,11 +6,13 @@ import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from evaluation.labeler import label_report
 from tests.conftest import TINY_TEXT
 from tests.tiny_processors import tiny_processor
 from training import make_paraphrases
 from training.make_small_data import write_set
-from training.phantoms import generate_phantom
+from training.phantoms import generate_phantom, report_sides
+from training.sentences import split_sentences
 
 REPORT = {"findings": "There is a left pleural effusion. No pneumothorax.", "impression": "Left pleural effusion."}
 
@@ -23,13 +25,13 @@ def read(file):
     return [json.loads(line) for line in file.read_text().splitlines()]
 
 
-def swap(texts):
-    return [text.replace("There is a", "A").replace("effusion.", "effusion is present.") for text in texts]
+def reword(texts):
+    return [text.replace("There is a", "A").replace("effusion.", "effusion is present.") for _, text in texts]
 
 
 def test_what_says_the_same_is_kept_and_the_rest_goes_with_its_reason(tmp_path):
     out = tmp_path / "p.jsonl"
-    answers = iter([*swap(list(REPORT.values())), "Normal chest.", "No effusion.", *REPORT.values()])
+    answers = iter([*reword(list(REPORT.items())), "Normal chest.", "No effusion.", *REPORT.values()])
     kept, rejected = make_paraphrases.paraphrase(records(), lambda t: [next(answers) for _ in t], out, 1, 1)
     assert (kept, rejected) == (1, 2)
     assert read(out) == [
@@ -44,7 +46,7 @@ def test_what_says_the_same_is_kept_and_the_rest_goes_with_its_reason(tmp_path):
 
 
 def test_an_empty_section_is_no_paraphrase(tmp_path):
-    make_paraphrases.paraphrase(records(1), lambda texts: ["", *swap(texts[1:])], tmp_path / "p.jsonl", 1, 4)
+    make_paraphrases.paraphrase(records(1), lambda texts: ["", *reword(texts[1:])], tmp_path / "p.jsonl", 1, 4)
     assert read(tmp_path / "p.rejected.jsonl")[0]["reason"] == "a section is empty"
 
 
@@ -55,13 +57,13 @@ def test_a_run_goes_on_where_it_was_cut_short(tmp_path):
         if asked:
             raise KeyboardInterrupt
         asked.append(texts)
-        return swap(texts)
+        return reword(texts)
 
     with pytest.raises(KeyboardInterrupt):
         make_paraphrases.paraphrase(records(), dies_at_the_second_batch, out, 2, 2)
     with out.open("a") as file:
         file.write('{"study_id": "s1", "find')  # a kill amid writing
-    make_paraphrases.paraphrase(records(), swap, out, 2, 2)
+    make_paraphrases.paraphrase(records(), reword, out, 2, 2)
     assert sorted(row["study_id"] for row in read(out)) == ["s0", "s0", "s1", "s1", "s2", "s2"]
     assert make_paraphrases.paraphrase(records(), lambda texts: pytest.fail("asked again"), out, 2, 2) == (6, 0)
 
@@ -86,3 +88,19 @@ def test_a_model_without_a_chat_template_is_refused(tmp_path):
     tiny_processor("trrg").tokenizer.save_pretrained(tmp_path)
     with pytest.raises(ValueError, match="no chat template"):
         make_paraphrases.chat_rewriter(str(tmp_path), 4, 1.0)
+
+
+def test_swapped_sentences_say_the_same(tmp_path):
+    studies = [generate_phantom(3, index, 64).record for index in range(40)]
+    out = tmp_path / "p.jsonl"
+    make_paraphrases.paraphrase(studies, make_paraphrases.sentence_swapper(studies, seed=0), out, 2, 8)
+    rows, originals = read(out), {record["study_id"]: record for record in studies}
+    assert len(rows) > 40
+    sentences = {s for record in studies for part in make_paraphrases.PARTS for s in split_sentences(record[part])}
+    for row in rows:
+        original = originals[row["study_id"]]
+        assert any(row[part] != original[part] for part in make_paraphrases.PARTS)
+        texts = [f"{record['findings']} {record['impression']}" for record in (original, row)]
+        assert label_report(texts[0]) == label_report(texts[1])
+        assert report_sides(texts[0]) == report_sides(texts[1])
+        assert set(split_sentences(texts[1])) <= sentences

@@ -1,27 +1,33 @@
-"""Reports in other words, by any chat model: MAIRA-1's text-based augmentation.
+"""Reports in other words: text-based augmentation, as MAIRA-1 has it.
 
     python -m training.make_paraphrases --data data/mimic-cxr-findings --model NAME --out paraphrases.jsonl
+    python -m training.make_paraphrases --data runs/small-data/iu --swap-sentences --count 10 --out swapped.jsonl
 
-Findings and impression are rewritten one by one. A paraphrase is kept only where the labeler reads the same 14 labels
-from the new report as from the old one, and where it is not the old one; the others go to OUT with `.rejected` before
-the suffix, with the reason. The same command goes on where it was cut short. `data.paraphrases` of a stage-2
-configuration reads OUT. The original used GPT-3.5 with a prompt that is not public: prompt and model are ours and
-yours. Reports go to no machine but this one; mind the terms of your data when you choose a model.
+By a chat model, or by swapping: each sentence may give way to one of another report, of the same section, with the same
+labels and the same sides. Findings and impression are rewritten one by one. A paraphrase is kept only where the labeler
+reads the same 14 labels from the new report as from the old one, and where it is not the old one; the others go to OUT
+with `.rejected` before the suffix, with the reason. The same command goes on where it was cut short. `data.paraphrases`
+of a stage-2 configuration reads OUT. MAIRA-1 used GPT-3.5 with a prompt that is not public: prompt and model are ours
+and yours. Reports go to no machine but this one; mind the terms of your data when you choose a model.
 """
 
 import argparse
 import json
 import os
+import re
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from tqdm import tqdm
 from transformers import AutoModelForCausalLM, AutoTokenizer, set_seed
 
 from evaluation.labeler import label_report
 from processing_trrg import report_text
+from training.sentences import split_sentences
 from training.studies import Studies
 
 REQUEST = (
@@ -30,7 +36,10 @@ REQUEST = (
 )
 PARTS = ("findings", "impression")
 
-Rewrite = Callable[[list[str]], list[str]]
+Rewrite = Callable[[list[tuple[str, str]]], list[str]]
+"""(section, text) pairs to new texts."""
+SWAPPED = 0.7
+"""Share of the sentences that give way, where there is another one."""
 
 
 def chat_rewriter(name: str, max_new_tokens: int, temperature: float) -> Rewrite:
@@ -48,8 +57,8 @@ def chat_rewriter(name: str, max_new_tokens: int, temperature: float) -> Rewrite
     model = AutoModelForCausalLM.from_pretrained(name, dtype="auto").eval().to(device)
 
     @torch.inference_mode()
-    def rewrite(texts: list[str]) -> list[str]:
-        chats = [[{"role": "user", "content": REQUEST.format(text)}] for text in texts]
+    def rewrite(texts: list[tuple[str, str]]) -> list[str]:
+        chats = [[{"role": "user", "content": REQUEST.format(text)}] for _, text in texts]
         prompts = tokenizer.apply_chat_template(chats, tokenize=False, add_generation_prompt=True)
         inputs = tokenizer(prompts, padding=True, add_special_tokens=False, return_tensors="pt").to(device)
         inputs.pop("token_type_ids", None)
@@ -60,6 +69,27 @@ def chat_rewriter(name: str, max_new_tokens: int, temperature: float) -> Rewrite
         return tokenizer.batch_decode(ids[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
 
     return rewrite
+
+
+def sentence_swapper(records: Sequence[dict[str, Any]], seed: int) -> Rewrite:
+    """Sentences to others that say the same of the 14 observations and name the same sides, from the same section."""
+    rng = np.random.default_rng(seed)
+
+    def said(part: str, sentence: str) -> tuple[Any, ...]:
+        sides = frozenset(re.findall(r"\b(?:left|right|bilateral|both)\b", sentence.lower()))
+        return part, sides, *label_report(sentence).values()
+
+    pool: dict[tuple[Any, ...], list[str]] = defaultdict(list)
+    for record in records:
+        for part in PARTS:
+            for sentence in split_sentences(record.get(part) or ""):
+                pool[said(part, sentence)].append(sentence)
+
+    def swap(part: str, sentence: str) -> str:
+        others = pool[said(part, sentence)]
+        return others[int(rng.integers(len(others)))] if rng.random() < SWAPPED else sentence
+
+    return lambda texts: [" ".join(swap(part, s) for s in split_sentences(text)) for part, text in texts]
 
 
 def check(record: dict[str, Any], rewritten: dict[str, str | None]) -> str | None:
@@ -90,7 +120,7 @@ def paraphrase(
         for start in tqdm(range(0, len(left), batch_size), desc="rewrite", unit="batch"):
             batch = left[start : start + batch_size]
             places = [(row, part) for row, record in enumerate(batch) for part in PARTS if record.get(part)]
-            texts = iter(rewrite([batch[row][part].strip() for row, part in places]))
+            texts = iter(rewrite([(part, batch[row][part].strip()) for row, part in places]))
             new: list[dict[str, str | None]] = [dict.fromkeys(PARTS) for _ in batch]
             for row, part in places:
                 new[row][part] = next(texts).strip() or None
@@ -124,7 +154,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--data", type=Path, required=True, help="folder with studies.jsonl, or datasets shards")
     parser.add_argument("--split", default="train")
     parser.add_argument("--max-studies", type=int, help="the first so many")
-    parser.add_argument("--model", required=True, help="folder, or name on the Hub, of a chat model")
+    by = parser.add_mutually_exclusive_group(required=True)
+    by.add_argument("--model", help="folder, or name on the Hub, of a chat model")
+    by.add_argument("--swap-sentences", action="store_true", help="sentences of other reports that say the same")
     parser.add_argument("--out", type=Path, required=True, help="JSON Lines to append to")
     parser.add_argument("--count", type=int, default=1, help="tries a study")
     parser.add_argument("--batch-size", type=int, default=8)
@@ -139,7 +171,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if not records:
         parser.error(f"{options.data}: no study of split {options.split!r} has a report")
     set_seed(options.seed)
-    rewrite = chat_rewriter(options.model, options.max_new_tokens, options.temperature)
+    if options.swap_sentences:
+        rewrite = sentence_swapper(records, options.seed)
+    else:
+        rewrite = chat_rewriter(options.model, options.max_new_tokens, options.temperature)
     kept, rejected = paraphrase(records, rewrite, options.out, options.count, options.batch_size)
     print(f"{kept} paraphrases in {options.out}, {rejected} rejected (labels must stay the same)")
 
