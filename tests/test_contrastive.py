@@ -72,6 +72,16 @@ def stage1_inputs(system, batch=4):
     return {**inputs, **clues()} if system == "trrg" else inputs
 
 
+def after_50_steps(model, inputs):
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
+    for _ in range(50):
+        optimizer.zero_grad()
+        output = model(**inputs)
+        output.loss.backward()
+        optimizer.step()
+    return output
+
+
 @pytest.mark.parametrize("system", ["trrg", "radialog"])
 def test_every_part_learns(tiny_config, system):
     torch.manual_seed(0)
@@ -82,12 +92,7 @@ def test_every_part_learns(tiny_config, system):
     torch.testing.assert_close(output.loss, sum(output[part] for part in parts))
     output.loss.backward()
     assert [name for name, p in model.named_parameters() if p.grad is None] == []
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
-    for _ in range(50):
-        optimizer.zero_grad()
-        loss = model(**inputs)
-        loss.loss.backward()
-        optimizer.step()
+    loss = after_50_steps(model, inputs)
     for part in parts:
         assert loss[part] < (0.95 if part == "matching_loss" else 0.7) * output[part], part
 
@@ -99,12 +104,7 @@ def test_pooled_patch_by_patch_stage_1_learns_and_the_clue_loss_weighs_what_the_
     inputs = stage1_inputs("trrg")
     first = model(**inputs)
     torch.testing.assert_close(first.loss, first.sentence_loss + 3 * first.clue_loss)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
-    for _ in range(50):
-        optimizer.zero_grad()
-        loss = model(**inputs)
-        loss.loss.backward()
-        optimizer.step()
+    loss = after_50_steps(model, inputs)
     assert loss.sentence_loss < 0.7 * first.sentence_loss and loss.clue_loss < 0.7 * first.clue_loss
 
 
