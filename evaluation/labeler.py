@@ -126,6 +126,11 @@ def mentions(text: str | None) -> list[Mention]:
     return [mention for mention in _all_mentions(text) if mention.observation != OTHER]
 
 
+def asserts(text: str | None) -> bool:
+    """Whether anything is claimed or suspected: an observation, a device or another abnormality."""
+    return any(mention.polarity != ABSENT for mention in _all_mentions(text))
+
+
 def explain_report(text: str | None) -> Explanation:
     """Labels with their reasons: for each one the sentence, the phrase and the cue that decided."""
     decided_by: dict[str, Mention | None] = dict.fromkeys(CHEXPERT_14)

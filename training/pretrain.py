@@ -21,7 +21,7 @@ from training.loop import Stage, train
 from training.run_config import PretrainConfig
 from training.sharding import fit_for_sharding, whole_state
 from training.start import load_sources, make_optimizer, make_plan, parse_arguments, save_model, start_accelerator
-from training.validation import zero_shot
+from training.validation import perceive, zero_shot
 
 
 def sentence_labels(text: str) -> dict[str, int | None]:
@@ -65,7 +65,8 @@ def main() -> int:
     collate = PretrainCollator(processor, reports=aligns)
 
     def validate(unwrapped: torch.nn.Module) -> dict[str, float]:
-        return zero_shot(accelerator, unwrapped, validation, config.data, collate, config.optimizer.micro_batch_size)
+        size = config.optimizer.micro_batch_size
+        return zero_shot(perceive(accelerator, unwrapped, validation, config.data, collate, size), validation[0].names)
 
     def export(trained: torch.nn.Module, folder: Path) -> None:
         save_model(accelerator, trained, whole_state(accelerator, trained), processor, folder)

@@ -6,6 +6,7 @@ filled up from the start, so that all processes do the same number of forward pa
 
 import math
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -26,17 +27,33 @@ MIN_POSITIVES = 10
 Collate = Callable[[list[Example]], dict[str, Any]]
 
 
-def zero_shot(
+@dataclass
+class Perceived:
+    """What a model sees in N validation studies, on all processes.
+
+    loss: mean over the forward passes. scores, labels: `[N, C]`, None for a model that sees no clues; labels are 1
+    present, 0 absent, anything else unknown. hits: for each study with boxes, whether the strongest patch of each boxed
+    finding lies in one of its boxes.
+    """
+
+    loss: float
+    scores: np.ndarray | None
+    labels: np.ndarray | None
+    hits: list[list[bool]]
+
+
+def perceive(
     accelerator: Accelerator,
     model: torch.nn.Module,
     sources: Sequence[SourceData],
     data: DataSection,
     collate: Collate,
     batch_size: int,
-) -> dict[str, float]:
-    """Stage 1: `loss`, `auroc` (mean over the labels that can be judged), `auroc/<label>`, and where there are boxes
-    `pointing`: share of boxed findings whose strongest patch lies in a box."""
-    losses, scores, labels, hits = [], [], [], []
+) -> Perceived:
+    """Stage 1: loss, clue scores and pointing game over the validation sources."""
+    losses: list[float] = []
+    hits: list[list[bool]] = []
+    scores, labels = [], []
     for number, source in enumerate(sources):
         examples = Examples(sources, data, seed=0, training=False)
         for batch, real in _batches(accelerator, examples, number, len(source), collate, batch_size):
@@ -49,22 +66,32 @@ def zero_shot(
                 scores.append(out.clue_scores[:real].float().cpu().numpy())
                 labels.append(batch["clue_labels"][:real].cpu().numpy())
         hits += _pointing(accelerator, model, source, collate, batch_size, number, examples)
-    metrics = {"loss": float(np.mean(gather_object(losses)))}
-    if scores:
-        all_scores = np.concatenate(gather_object([np.concatenate(scores)]))
-        all_labels = np.concatenate(gather_object([np.concatenate(labels)]))
+    return Perceived(
+        loss=float(np.mean(gather_object(losses))),
+        scores=np.concatenate(gather_object([np.concatenate(scores)])) if scores else None,
+        labels=np.concatenate(gather_object([np.concatenate(labels)])) if labels else None,
+        hits=gather_object(hits),
+    )
+
+
+def judged_clues(labels: np.ndarray) -> list[int]:
+    """The clues with `MIN_POSITIVES` studies of either value."""
+    fewer = np.minimum((labels == 1).sum(0), (labels == 0).sum(0))
+    return np.flatnonzero(fewer >= MIN_POSITIVES).tolist()
+
+
+def zero_shot(seen: Perceived, names: Sequence[str]) -> dict[str, float]:
+    """`loss`, `auroc` (mean over the labels that can be judged), `auroc/<label>`, and where there are boxes `pointing`:
+    share of boxed findings whose strongest patch lies in a box."""
+    metrics = {"loss": seen.loss}
+    if seen.scores is not None and seen.labels is not None:
         by_label = {
-            name: auroc(all_scores[known, c], all_labels[known, c] == 1)
-            for c, name in enumerate(sources[0].names)
-            for known in [np.isin(all_labels[:, c], (0, 1))]
-            if min((all_labels[:, c] == 1).sum(), (all_labels[:, c] == 0).sum()) >= MIN_POSITIVES
+            f"auroc/{names[c]}": auroc_of_known(seen.scores[:, c], seen.labels[:, c]) for c in judged_clues(seen.labels)
         }
         if by_label:
-            metrics["auroc"] = float(np.mean(list(by_label.values())))
-            metrics.update({f"auroc/{name}": value for name, value in by_label.items()})
-    hits = gather_object(hits)
-    if hits:
-        metrics["pointing"] = float(np.mean(hits))
+            metrics |= {"auroc": float(np.mean(list(by_label.values()))), **by_label}
+    if seen.hits:
+        metrics["pointing"] = float(np.mean([hit for study in seen.hits for hit in study]))
     return metrics
 
 
@@ -106,6 +133,12 @@ def auroc(scores: np.ndarray, positive: np.ndarray) -> float:
     return float(wins / (positive.sum() * (~positive).sum()))
 
 
+def auroc_of_known(scores: np.ndarray, labels: np.ndarray) -> float:
+    """`auroc` over the studies whose label is 1 or 0."""
+    known = np.isin(labels, (0, 1))
+    return auroc(scores[known], labels[known] == 1)
+
+
 def _batches(
     accelerator: Accelerator, examples: Examples, source: int, length: int, collate: Collate, batch_size: int
 ) -> Iterator[tuple[dict[str, Any], int]]:
@@ -126,15 +159,15 @@ def _pointing(
     batch_size: int,
     number: int,
     examples: Examples,
-) -> list[bool]:
-    """For each boxed finding of this process's share: does its strongest patch lie in one of its boxes?"""
+) -> list[list[bool]]:
+    """For each boxed finding of each study of this process's share: is its strongest patch in one of its boxes?"""
     names = source.names
     boxed = [
         i
         for i, record in enumerate(source.studies.records)
         if any(b["label"] in names for b in record.get("boxes") or [])
     ]
-    hits: list[bool] = []
+    hits: list[list[bool]] = []
     for rows, real in shares(accelerator, boxed, batch_size):
         batch = collate([examples[Draw(number, i, 0, i)] for i in rows])
         inputs = {
@@ -143,7 +176,7 @@ def _pointing(
         inputs.pop("clue_labels")
         maps = accelerator.unwrap_model(model).predict_clues(**send_to_device(inputs, accelerator.device)).evidence_maps
         for row, index in enumerate(rows[:real]):
-            hits += _hits(maps[row, 0].float().cpu().numpy(), source, index)
+            hits.append(_hits(maps[row, 0].float().cpu().numpy(), source, index))
     return hits
 
 
