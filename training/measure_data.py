@@ -5,18 +5,18 @@
 
 - `decode_once`: stored images -> squares of the model's size, what the image cache is filled with, once a set;
 - `feed`: what every step needs: draw, read the squares, augment, draw sentences, tokenize, collate, by the
-  configuration's own loader and workers;
+  configuration's own loader and workers, sustained: from the arrival of the first batch to that of the last;
 - `train`: forward pass, backward pass and optimizer step on batches that are already there.
 
-`feed_over_train` says how many such models the data path could feed. With `num_workers: 0` it runs between the steps on
-the training's own cores, so a ratio of 10 costs the run a tenth of its time. Rates are of the median batch.
+`feed_over_train` says how many such models the data path could feed. With `num_workers: 0` one core reads between the
+steps, so a ratio of 10 costs the run a tenth of its time. `data.num_workers=N` measures what N processes read; without
+a GPU they share the cores with the training. The rate of training is that of the median step.
 """
 
 import argparse
 import json
 import statistics
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -36,9 +36,13 @@ from training.run_config import FinetuneConfig, PretrainConfig, load_config
 from training.sampler import MicroBatchSampler
 from training.start import load_sources, make_optimizer, make_plan
 
+READ_PER_STEP = 5
+"""Batches read for each one that is trained on: so many that those of workers that are ahead do not matter."""
+
 
 def measure(config: Any, steps: int, decoded: int) -> dict[str, Any]:
-    """Measure `steps` micro-batches and `decoded` studies of the configuration's training sources, one process."""
+    """Measure `steps` micro-batches, the reading of `READ_PER_STEP` times as many, and the decoding of `decoded`
+    studies of the configuration's training sources, in one process."""
     accelerator = Accelerator(cpu=not torch.cuda.is_available(), mixed_precision=config.run.mixed_precision)
     pretrains = isinstance(config, PretrainConfig)
     architecture = build_config(config.model)
@@ -60,14 +64,21 @@ def measure(config: Any, steps: int, decoded: int) -> dict[str, Any]:
     set_training_mode(accelerator.unwrap_model(model))
 
     batch_size, workers = config.optimizer.micro_batch_size, config.data.num_workers
+    number = READ_PER_STEP * steps
     loader = DataLoader(
         Examples(sources, config.data, config.run.seed, training=True),
-        batch_sampler=MicroBatchSampler(plan, batch_size, 0, 1, 0, steps + 1),
+        batch_sampler=MicroBatchSampler(plan, batch_size, 0, 1, 0, number + 1),
         collate_fn=collate,
         num_workers=workers,
     )
     batches: list[dict[str, Any]] = []
-    feed = list(_seconds(iter(loader), steps + 1, batches))[1:]  # the first opens files and starts workers
+    start = 0.0
+    for position, batch in enumerate(loader):
+        if position == 0:  # files are open and workers started
+            start = time.perf_counter()
+        if position <= steps:
+            batches.append(batch)
+    feed = (time.perf_counter() - start) / number
     train = []
     for batch in batches:
         batch = {key: value for key, value in batch.items() if key not in ("study_ids", "num_text_tokens")}
@@ -80,7 +91,7 @@ def measure(config: Any, steps: int, decoded: int) -> dict[str, Any]:
         optimizer.zero_grad()
         loss.item()  # waits for the device
         train.append(time.perf_counter() - start)
-    rates = {"feed": batch_size / statistics.median(feed), "train": batch_size / statistics.median(train[1:])}
+    rates = {"feed": batch_size / feed, "train": batch_size / statistics.median(train[1:])}
     return {
         "decode_once_studies_per_s": _decode_rate(sources, decoded),
         "feed_studies_per_s": round(rates["feed"], 1),
@@ -89,13 +100,6 @@ def measure(config: Any, steps: int, decoded: int) -> dict[str, Any]:
         "batches": steps, "micro_batch_size": batch_size, "workers": workers, "threads": torch.get_num_threads(),
         "device": str(accelerator.device),
     }  # fmt: skip
-
-
-def _seconds(loader: Iterator[dict[str, Any]], number: int, batches: list[dict[str, Any]]) -> Iterator[float]:
-    for _ in range(number):
-        start = time.perf_counter()
-        batches.append(next(loader))
-        yield time.perf_counter() - start
 
 
 def _decode_rate(sources: list[SourceData], decoded: int) -> float | None:
@@ -115,7 +119,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--config", required=True, type=Path)
     parser.add_argument("--stage", choices=("pretrain", "finetune"), default="pretrain")
-    parser.add_argument("--steps", type=int, default=10, help="micro-batches measured, after one to warm up")
+    parser.add_argument("--steps", type=int, default=10, help="micro-batches trained on, after one to warm up")
     parser.add_argument("--decoded", type=int, default=50, help="studies decoded for the rate of the first pass")
     parser.add_argument("overrides", nargs="*", metavar="key.path=value")
     arguments = parser.parse_args()
