@@ -1,17 +1,20 @@
 """Training, without a model: configurations, the order of the data, sentences, pixels."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
+from evaluation.labeler import asserts, label_report
 from processing_trrg import TRRGImageProcessor
 from processing_trrg.prompt_trrg import default_clues
 from tests.training_helpers import (
     ROOT,
     SIDE,
     make_data,
+    stage_1,
     stage_2,
     write_config,
 )
@@ -21,7 +24,7 @@ from training.phantoms import generate_phantom
 from training.pretrain import sentence_labels
 from training.run_config import ConfigError, FinetuneConfig, PretrainConfig, load_config
 from training.sampler import Draw, MicroBatchSampler, StudyPlan, keyed_rng
-from training.sentences import draw_sentences, sentences_of_report, split_sentences, weighted
+from training.sentences import draw_sentences, positive_first, sentences_of_report, split_sentences, weighted
 from training.validation import auroc
 
 # --- configuration ---
@@ -97,6 +100,56 @@ def test_paraphrases_replace_reports(tmp_path):
     examples = Examples([source], section, seed=0, training=True)
     texts = {examples[Draw(0, 0, epoch, epoch)].record["findings"] for epoch in range(20)}
     assert len(texts) == 2 and "Short." in texts
+
+
+def test_what_is_there_comes_before_what_is_not_and_labels_stay(tmp_path):
+    report = "1. Heart size normal. No effusion. Left basal opacity. PICC in place. Possible edema. Mild scoliosis."
+    ordered = positive_first(report)
+    assert ordered == (
+        "Left basal opacity. PICC in place. Possible edema. Mild scoliosis. Heart size normal. No effusion."
+    )
+    assert label_report(ordered) == label_report(report)
+    assert positive_first("") == "" and positive_first("1.") == "1."
+
+    data = make_data(tmp_path / "data")
+    config = stage_2(data, tmp_path / "run")
+    config["data"] |= {"positive_first": True, "image_cache": None}
+    section = load_config(FinetuneConfig, write_config(config, tmp_path / "run.yaml"), []).data
+    moved = 0
+    for source in section.train:
+        loaded = SourceData(source, section, default_clues(), TRRGImageProcessor(size=SIDE))
+        examples = Examples([loaded], section, seed=0, training=True)
+        plain = Examples([loaded], replace(section, positive_first=False), seed=0, training=True)
+        for index in range(len(loaded)):
+            draw = Draw(0, index, 0, index)
+            findings, before = examples[draw].record["findings"], plain[draw].record["findings"]
+            claims = [asserts(sentence) for sentence in split_sentences(findings)]
+            assert claims == sorted(claims, reverse=True)
+            assert sorted(split_sentences(findings)) == sorted(split_sentences(before))
+            moved += findings != before
+    assert moved > 10
+    first = stage_1(data, tmp_path / "run")
+    first["data"] |= {"positive_first": True}
+    with pytest.raises(ConfigError, match=r"data.positive_first: only stage 2"):
+        load_config(PretrainConfig, write_config(first, tmp_path / "first.yaml"), [])
+
+
+def test_reports_without_image_come_with_and_without_their_sides(tmp_path):
+    data = make_data(tmp_path / "data")
+    section = load_config(FinetuneConfig, write_config(stage_2(data, tmp_path / "run"), tmp_path / "run.yaml"), []).data
+    sided = [{"name": name, "positive": name, "negative": f"no {name}"} for name in ("Left Pleural Effusion",)]
+    clues = [*default_clues(), *sided]
+    source = SourceData(section.train[1], section, clues, None)
+    examples = Examples([source], section, seed=0, training=True)
+    left = next(i for i, labels in enumerate(source.labels) if labels[-1] == 1)
+    drawn = [examples[Draw(0, left, epoch, epoch)] for epoch in range(40)]
+    given = [example.scores[-1] > 0.5 for example in drawn]
+    assert 8 < sum(given) < 32
+    assert all((example.labels[-1] == 1) == said for example, said in zip(drawn, given, strict=True))
+    effusion = [clue["name"] for clue in clues].index("Pleural Effusion")
+    assert all(example.scores[effusion] > 0.5 and example.labels[effusion] == 1 for example in drawn)
+    exact = Examples([source], section, seed=0, training=False)
+    assert exact[Draw(0, left, 0, 0)].scores[-1] == 1
 
 
 def test_sentences_are_cut_and_rare_positive_ones_not_drowned():

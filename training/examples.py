@@ -22,6 +22,7 @@ from training.sampler import Draw, keyed_rng
 from training.sentences import (
     Sentence,
     draw_sentences,
+    positive_first,
     sentence_key,
     sentences_of_labels,
     sentences_of_report,
@@ -30,6 +31,10 @@ from training.sentences import (
 from training.studies import Studies, target_text
 
 Labels = tuple[int | None, ...]
+
+REPORT_PARTS = ("findings", "impression")
+SIDES_GIVEN = 0.5
+"""Share of the draws of a clue_report that give its sided clues: the language model must also do with the 14 labels."""
 
 
 @dataclass
@@ -204,9 +209,7 @@ class Examples(Dataset[Example]):
         if training and data.paraphrases:
             with Path(data.paraphrases).open(encoding="utf-8") as lines:
                 for row in map(json.loads, lines):
-                    self.paraphrases[row["study_id"]].append(
-                        {part: row.get(part) for part in ("findings", "impression")}
-                    )
+                    self.paraphrases[row["study_id"]].append({part: row.get(part) for part in REPORT_PARTS})
 
     def __getitem__(self, draw: Draw) -> Example:
         source = self.sources[draw.source]
@@ -239,10 +242,18 @@ class Examples(Dataset[Example]):
         if rewritten := self.paraphrases.get(example.record["study_id"]):
             choice = int(keyed_rng("paraphrase", *key).integers(len(rewritten) + 1))
             example.record = {**example.record, **([{}, *rewritten][choice])}
+        if self.data.positive_first:
+            parts = {part: positive_first(example.record.get(part) or "") or None for part in REPORT_PARTS}
+            example.record = {**example.record, **parts}
         if self.training and self.data.dialogue:
             example.exchange = self._exchange(example, source.names, keyed_rng("dialogue", *key))
         if source.source.kind == "clue_report":
             noise = keyed_rng("scores", *key) if self.training else None
+            if noise is not None and noise.random() >= SIDES_GIVEN:
+                example.labels = tuple(
+                    None if side_and_finding(name) else label
+                    for name, label in zip(source.names, example.labels, strict=True)
+                )
             example.scores = oracle_scores(example.labels, self.data, noise)
         return example
 

@@ -95,6 +95,8 @@ class DataSection:
     augment: small rotation, shift, scale and gamma; never a flip, since sides matter.
     paraphrases: JSON Lines of rewritten reports, {"study_id", "findings", "impression"}; a study's report is drawn from
         its own and its paraphrases (text-based augmentation of MAIRA-1).
+    positive_first: stage 2, within findings and impression the sentences that claim or suspect something come before
+        those that deny. A report that may name a finding anywhere lets a small model put it off until the report ends.
     dialogue: stage 2, share of the draws that become a question after the report (`training/dialogue.py`): kind ->
         probability, together at most 1; the rest are reports. A study without an answer of the drawn kind stays one.
     image_cache: folder for uint8 arrays at model size; null decodes the files at every epoch.
@@ -109,6 +111,7 @@ class DataSection:
     score_flip: float = 0.0
     augment: bool = True
     paraphrases: str | None = None
+    positive_first: bool = False
     dialogue: dict[DialogueKind, float] = field(default_factory=dict)
     image_cache: str | None = None
     num_workers: int = 0
@@ -293,8 +296,10 @@ def _impossible(config: Any) -> list[str]:
             problems.append(f"data.dialogue.{kind}: {share}; expected a share of 0 or more of {', '.join(KINDS)}")
     if sum(data.dialogue.values()) > 1 + 1e-9:
         problems.append(f"data.dialogue: shares add up to {sum(data.dialogue.values()):g}; expected at most 1")
-    if data.dialogue and isinstance(config, PretrainConfig):
-        problems.append("data.dialogue: stage 1 has no dialogue")
+    if isinstance(config, PretrainConfig):
+        for key in ("dialogue", "positive_first"):
+            if getattr(data, key):
+                problems.append(f"data.{key}: only stage 2 learns to write")
     for key in ("trained", "optimizer.lr_by_part"):
         named = config.trained if key == "trained" else optimizer.lr_by_part
         problems.extend(

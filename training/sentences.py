@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from evaluation.labeler import asserts
 from training.studies import target_text
 
 Labels = dict[str, int | None]
@@ -49,6 +50,13 @@ def split_sentences(report: str) -> list[str]:
         elif re.search(r"[A-Za-z]{2}", piece):
             sentences.append(piece)
     return sentences
+
+
+def positive_first(report: str) -> str:
+    """The sentences that claim or suspect something, a device too, before those that deny or state nothing; else in
+    their order. The 14 labels of a report stay: they do not depend on the order of its sentences."""
+    sentences = split_sentences(report)
+    return " ".join(sorted(sentences, key=lambda text: not asserts(text))) or report
 
 
 def sentence_key(text: str) -> int:
