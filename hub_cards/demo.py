@@ -62,7 +62,9 @@ def main(arguments: list[str] | None = None) -> None:
     if synthetic:
         phantom = generate_phantom(PHANTOM_SEED, PHANTOM_INDEX, size=512)
         Image.fromarray(phantom.image).save(study)
-    indication = phantom.record["indication"] if synthetic and args.indication is None else args.indication
+    context = {"indication": args.indication, "technique": None}
+    if synthetic:
+        context = {name: context[name] or phantom.record[name] for name in context}
 
     folder = args.out / args.checkpoint.name
     assemble(args.checkpoint, folder)
@@ -71,7 +73,7 @@ def main(arguments: list[str] | None = None) -> None:
 
     start = time.perf_counter()
     try:
-        inputs = processor(images=study, indication=indication, return_tensors="pt")
+        inputs = processor(images=study, **context, return_tensors="pt")
     except ValueError as error:
         raise SystemExit(f"This study cannot be read: {error}") from error
     with torch.inference_mode():
@@ -86,7 +88,7 @@ def main(arguments: list[str] | None = None) -> None:
         "notice": NOTICE,
         "synthetic": synthetic,
         "study": str(study),
-        "indication": indication,
+        **context,
         "checkpoint": args.checkpoint.name,
         "seconds": round(seconds, 2),
         **report.to_dict(),

@@ -130,6 +130,7 @@ def test_demo_reports_on_a_phantom_and_on_a_folder_of_views(checkpoint: Path, tm
     for name, synthetic in (("phantom", True), ("study", False)):
         report = json.loads((tmp_path / name / "report.json").read_text(encoding="utf-8"))
         assert report["synthetic"] is synthetic
+        assert (report["technique"] is not None) is synthetic  # what the phantom's record says of it goes in
         assert len(report["clues"]) == 14
         assert all(0 <= clue["score"] <= 1 for clue in report["clues"])
     heights = [Image.open(tmp_path / name / "evidence.png").height for name in ("phantom", "study")]
