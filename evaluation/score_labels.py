@@ -5,7 +5,8 @@
 
 Prints and writes label_scores.json:
 - AUROC of each clue score against the label, for labels with at least --min-positives positives and negatives, and
-  their mean (sklearn's `roc_auc_score`; 0 and 1 count, uncertain and unknown labels are left out);
+  their mean (sklearn's `roc_auc_score`; 0 and 1 count, uncertain and unknown labels are left out); not of a system that
+  has no clues (clue_scores null in every line);
 - F1 of the findings the report claims (rule labeler, uncertain = 0) against the same labels, micro and macro over the
   same label names, beside a report that is always normal.
 95 % percentile intervals by bootstrap over studies, drawn again in full for each resample. Mined labels are noisy: part
@@ -23,37 +24,45 @@ from sklearn.metrics import roc_auc_score
 from tqdm import tqdm
 
 from evaluation.labeler import label_report
+from evaluation.labeler_phrases import CHEXPERT_14
 from evaluation.records import read_lines, text_field
 from training.laterality import side_and_finding
 
 RESAMPLES = 1000
 
 
-def read(file: Path) -> tuple[list[str], np.ndarray, np.ndarray, np.ndarray]:
-    """Clue names (those with a side are no labels), labels `[n, C]` (NaN where unknown or uncertain), clue scores
-    `[n, C]` and claims `[n, C]` (0 or 1).
+def read(file: Path) -> tuple[list[str], np.ndarray, np.ndarray | None, np.ndarray]:
+    """Clue names (those with a side are no labels; the 14 observations for a system without clues), labels `[n, C]`
+    (NaN where unknown or uncertain), clue scores `[n, C]` (None without clues) and claims `[n, C]` (0 or 1).
 
     Raises:
-        ValueError: no prediction, one without labels or clue scores, or clues that are no CheXpert label.
+        ValueError: no prediction, one without labels, clue scores in some lines and not in others, or clues that are
+            no CheXpert label.
     """
     names: list[str] = []
-    labels, scores, claims = [], [], []
+    labels: list[list[float]] = []
+    scores: list[list[float]] = []
+    claims: list[list[bool]] = []
     for number, _, record in read_lines(file):
         where = f"{file}:{number}"
-        if not record.get("labels") or not record.get("clue_scores"):
+        if not record.get("labels") or "clue_scores" not in record:
             raise ValueError(f"{where}: labels or clue_scores are missing; expected both, as generate.py writes them")
-        names = names or [name for name in record["clue_scores"] if side_and_finding(name) is None]
+        clues = record["clue_scores"]
+        names = names or [name for name in clues or CHEXPERT_14 if side_and_finding(name) is None]
+        if labels and bool(clues) != bool(scores):
+            raise ValueError(f"{where}: some lines have clue_scores and others null; expected one system's reports")
         claimed = label_report(text_field(record, "prediction", where))
         unknown = [name for name in names if name not in claimed or name not in record["labels"]]
         if unknown:
             raise ValueError(f"{where}: clues {unknown} are no CheXpert labels of this study")
         truth = [record["labels"][name] for name in names]
         labels.append([value if value in (0, 1) else np.nan for value in truth])
-        scores.append([record["clue_scores"][name] for name in names])
+        if clues:
+            scores.append([clues[name] for name in names])
         claims.append([claimed[name] == 1 for name in names])
     if not labels:
         raise ValueError(f"{file}: no prediction")
-    return names, np.array(labels, dtype=float), np.array(scores), np.array(claims, dtype=float)
+    return names, np.array(labels, dtype=float), np.array(scores) if scores else None, np.array(claims, dtype=float)
 
 
 def auroc(labels: np.ndarray, scores: np.ndarray) -> float:
@@ -72,11 +81,15 @@ def f1_scores(labels: np.ndarray, claims: np.ndarray) -> tuple[np.ndarray, float
     return f1, float(2 * both.sum() / max(said.sum(), 1))
 
 
-def measure(labels: np.ndarray, scores: np.ndarray, claims: np.ndarray) -> np.ndarray:
-    """All figures of one (resampled) set: AUROC of each column, their mean, F1 of each column, macro and micro F1."""
-    areas = [auroc(labels[:, c], scores[:, c]) for c in range(labels.shape[1])]
+def measure(labels: np.ndarray, scores: np.ndarray | None, claims: np.ndarray) -> np.ndarray:
+    """All figures of one (resampled) set: AUROC of each column and their mean (with clue scores), F1 of each column,
+    macro and micro F1."""
     f1, micro = f1_scores(labels, claims)
-    return np.array([*areas, np.nanmean(areas), *f1, f1.mean(), micro])
+    figures = [*f1, f1.mean(), micro]
+    if scores is None:
+        return np.array(figures)
+    areas = [auroc(labels[:, c], scores[:, c]) for c in range(labels.shape[1])]
+    return np.array([*areas, np.nanmean(areas), *figures])
 
 
 def score(file: Path, min_positives: int, resamples: int = RESAMPLES, seed: int = 0) -> dict[str, Any]:
@@ -87,7 +100,8 @@ def score(file: Path, min_positives: int, resamples: int = RESAMPLES, seed: int 
     if not enough:
         raise ValueError(f"{file}: no label has {min_positives} positives and negatives")
     names = [names[c] for c in enough]
-    labels, scores, claims = labels[:, enough], scores[:, enough], claims[:, enough]
+    labels, claims = labels[:, enough], claims[:, enough]
+    scores = None if scores is None else scores[:, enough]
     normal = np.zeros_like(claims)
     if "No Finding" in names:
         normal[:, names.index("No Finding")] = 1
@@ -95,14 +109,16 @@ def score(file: Path, min_positives: int, resamples: int = RESAMPLES, seed: int 
     generator = np.random.default_rng(seed)
     draws = np.array(
         [
-            measure(labels[rows], scores[rows], claims[rows])
+            measure(labels[rows], None if scores is None else scores[rows], claims[rows])
             for rows in (
                 generator.integers(len(labels), size=len(labels)) for _ in tqdm(range(resamples), desc="bootstrap")
             )
         ]
     )
     low, high = np.nanpercentile(draws, [2.5, 97.5], axis=0)
-    keys = [*(f"auroc/{n}" for n in names), "auroc/mean", *(f"f1/{n}" for n in names), "f1/macro", "f1/micro"]
+    keys = [*(f"f1/{n}" for n in names), "f1/macro", "f1/micro"]
+    if scores is not None:
+        keys = [*(f"auroc/{n}" for n in names), "auroc/mean", *keys]
     per_label, micro = f1_scores(labels, normal)
     return {
         "studies": len(labels),
@@ -119,7 +135,9 @@ def score(file: Path, min_positives: int, resamples: int = RESAMPLES, seed: int 
 
 def table(result: dict[str, Any]) -> str:
     def cell(key: str) -> str:
-        row = result["scores"][key]
+        row = result["scores"].get(key)
+        if row is None:
+            return "no clues"
         return f"{row['value']:.3f} [{row['low']:.3f}, {row['high']:.3f}]"
 
     lines = [f"{'label':<28}{'positives':>10}  {'AUROC of the clue':<24}{'F1 of the report'}"]

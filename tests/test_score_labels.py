@@ -58,10 +58,27 @@ def test_uncertain_and_unknown_labels_are_left_out(tmp_path):
     assert with_unknown["scores"]["auroc/Pleural Effusion"]["value"] == 1
 
 
+def test_a_system_without_clues_is_judged_by_its_reports(tmp_path, capsys):
+    file = write(tmp_path, [(1, 0.9, 1)] * 10 + [(0, 0.1, 0)] * 30)
+    with_clues = score(file, min_positives=10, resamples=20)["scores"]
+    lines = [json.loads(line) | {"clue_scores": None} for line in file.read_text().splitlines()]
+    file.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    without = score(file, min_positives=10, resamples=20)["scores"]
+    assert without == {key: value for key, value in with_clues.items() if key.startswith("f1/")}
+    main([str(file), "--out", str(tmp_path / "out")])
+    assert "no clues" in capsys.readouterr().out
+    lines[3]["clue_scores"] = {"Pleural Effusion": 0.5, "No Finding": 0.5}
+    file.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    with pytest.raises(ValueError, match=r"predictions.jsonl:4: some lines have clue_scores"):
+        score(file, min_positives=10)
+
+
 def test_bad_files_are_named(tmp_path):
     with pytest.raises(ValueError, match="no label has 10 positives"):
         score(write(tmp_path, [(1, 0.9, 1)] * 3), min_positives=10)
     file = tmp_path / "p.jsonl"
-    file.write_text(json.dumps({"study_id": "a", "prediction": "x", "labels": None, "clue_scores": {"Edema": 0.1}}))
-    with pytest.raises(ValueError, match=r"p.jsonl:1: labels or clue_scores are missing"):
-        score(file, min_positives=1)
+    good = {"study_id": "a", "prediction": "x", "labels": {"Edema": 1}, "clue_scores": {"Edema": 0.1}}
+    for name in ("labels", "clue_scores"):
+        file.write_text(json.dumps({key: value for key, value in good.items() if key != name}))
+        with pytest.raises(ValueError, match=r"p.jsonl:1: labels or clue_scores are missing"):
+            score(file, min_positives=1)
