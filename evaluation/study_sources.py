@@ -61,8 +61,8 @@ def record_fault(record: dict[str, Any]) -> str | None:
 
 def oracle_scores(records: Sequence[dict[str, Any]], names: Sequence[str]) -> list[dict[str, float]]:
     """The clue scores of a perfect eye, from the labels of each study: 1 present, 0.5 uncertain, 0 absent or not
-    mentioned; what stage 2 learns from where a report has no image. Sided clues score 0 unless a study is labelled by
-    side: the 14 labels know no sides.
+    mentioned; what stage 2 learns from where a report has no image (there with the sides that a report names, in a
+    share of the draws). Sided clues score 0 unless a study is labelled by side: the 14 labels know no sides.
 
     Raises:
         ValueError: a study without labels, a clue that no study has a label for, or a label that is none.

@@ -53,3 +53,17 @@ def test_a_run_without_a_model_is_named(tmp_path, monkeypatch, capsys):
     with pytest.raises(SystemExit):
         measure_clues.main()
     assert "holds no model" in capsys.readouterr().err
+
+
+def test_nothing_to_judge_is_said(tmp_path, monkeypatch, capsys):
+    data = make_data(tmp_path / "data")
+    config = stage_1(data, tmp_path / "run")
+    config["schedule"] = {"steps": 1}
+    assert run_script("pretrain.py", config) == 0
+    file = data / "pairs" / "studies.jsonl"
+    lines = [json.loads(line) | {"boxes": []} for line in file.read_text().splitlines()]
+    file.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    monkeypatch.setattr(sys, "argv", ["measure_clues", "--config", str(write_config(config, tmp_path / "c.yaml"))])
+    with pytest.raises(SystemExit):
+        measure_clues.main()
+    assert "no clue with 10 studies of either value" in capsys.readouterr().err

@@ -110,6 +110,12 @@ def test_what_is_there_comes_before_what_is_not_and_labels_stay(tmp_path):
     )
     assert label_report(ordered) == label_report(report)
     assert positive_first("") == "" and positive_first("1.") == "1."
+    assert positive_first("No edema\nSmall nodule") == "Small nodule. No edema."
+    for together in (
+        "No focal consolidation; pneumothorax; or effusion.",
+        "There is no\npleural effusion. Clear lungs.",
+    ):
+        assert label_report(positive_first(together)) == label_report(together)
 
     data = make_data(tmp_path / "data")
     config = stage_2(data, tmp_path / "run")
@@ -140,7 +146,7 @@ def test_reports_without_image_come_with_and_without_their_sides(tmp_path):
     sided = [{"name": name, "positive": name, "negative": f"no {name}"} for name in ("Left Pleural Effusion",)]
     clues = [*default_clues(), *sided]
     source = SourceData(section.train[1], section, clues, None)
-    examples = Examples([source], section, seed=0, training=True)
+    examples = Examples([source], replace(section, sides_given=0.5), seed=0, training=True)
     left = next(i for i, labels in enumerate(source.labels) if labels[-1] == 1)
     drawn = [examples[Draw(0, left, epoch, epoch)] for epoch in range(40)]
     given = [example.scores[-1] > 0.5 for example in drawn]
@@ -148,8 +154,12 @@ def test_reports_without_image_come_with_and_without_their_sides(tmp_path):
     assert all((example.labels[-1] == 1) == said for example, said in zip(drawn, given, strict=True))
     effusion = [clue["name"] for clue in clues].index("Pleural Effusion")
     assert all(example.scores[effusion] > 0.5 and example.labels[effusion] == 1 for example in drawn)
-    exact = Examples([source], section, seed=0, training=False)
+    always = Examples([source], section, seed=0, training=True)
+    assert all(always[Draw(0, left, epoch, epoch)].scores[-1] > 0.5 for epoch in range(40))
+    exact = Examples([source], replace(section, sides_given=0.0), seed=0, training=False)
     assert exact[Draw(0, left, 0, 0)].scores[-1] == 1
+    with pytest.raises(ConfigError, match=r"data.sides_given: 2.0; expected a probability"):
+        load_config(FinetuneConfig, tmp_path / "run.yaml", ["data.sides_given=2.0"])
 
 
 def test_sentences_are_cut_and_rare_positive_ones_not_drowned():

@@ -28,13 +28,9 @@ from training.sentences import (
     sentences_of_report,
     weighted,
 )
-from training.studies import Studies, target_text
+from training.studies import REPORT_PARTS, Studies, target_text
 
 Labels = tuple[int | None, ...]
-
-REPORT_PARTS = ("findings", "impression")
-SIDES_GIVEN = 0.5
-"""Share of the draws of a clue_report that give its sided clues: the language model must also do with the 14 labels."""
 
 
 @dataclass
@@ -249,7 +245,7 @@ class Examples(Dataset[Example]):
             example.exchange = self._exchange(example, source.names, keyed_rng("dialogue", *key))
         if source.source.kind == "clue_report":
             noise = keyed_rng("scores", *key) if self.training else None
-            if noise is not None and noise.random() >= SIDES_GIVEN:
+            if noise is not None and noise.random() >= self.data.sides_given:
                 example.labels = tuple(
                     None if side_and_finding(name) else label
                     for name, label in zip(source.names, example.labels, strict=True)

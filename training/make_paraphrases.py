@@ -28,14 +28,12 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, set_seed
 from evaluation.labeler import label_report
 from processing_trrg import report_text
 from training.sentences import split_sentences
-from training.studies import Studies
+from training.studies import REPORT_PARTS, Studies
 
 REQUEST = (
     "Rewrite this part of a chest X-ray report in other words. Keep every finding, negation, side, size and "
     "uncertainty. Add nothing, explain nothing, answer with the rewritten text alone.\n\n{}"
 )
-PARTS = ("findings", "impression")
-
 Rewrite = Callable[[list[tuple[str, str]]], list[str]]
 """(section, text) pairs to new texts."""
 SWAPPED = 0.7
@@ -81,7 +79,7 @@ def sentence_swapper(records: Sequence[dict[str, Any]], seed: int) -> Rewrite:
 
     pool: dict[tuple[Any, ...], list[str]] = defaultdict(list)
     for record in records:
-        for part in PARTS:
+        for part in REPORT_PARTS:
             for sentence in split_sentences(record.get(part) or ""):
                 pool[said(part, sentence)].append(sentence)
 
@@ -94,9 +92,9 @@ def sentence_swapper(records: Sequence[dict[str, Any]], seed: int) -> Rewrite:
 
 def check(record: dict[str, Any], rewritten: dict[str, str | None]) -> str | None:
     """Why a paraphrase is not kept, or None."""
-    if any(record.get(part) and not rewritten[part] for part in PARTS):
+    if any(record.get(part) and not rewritten[part] for part in REPORT_PARTS):
         return "a section is empty"
-    if all(rewritten[part] == (record.get(part) or "").strip() for part in PARTS if record.get(part)):
+    if all(rewritten[part] == (record.get(part) or "").strip() for part in REPORT_PARTS if record.get(part)):
         return "nothing was rewritten"
     before, after = (
         label_report(report_text(text.get("findings"), text.get("impression"))) for text in (record, rewritten)
@@ -119,9 +117,9 @@ def paraphrase(
     with out.open("a", encoding="utf-8") as kept, refused.open("a", encoding="utf-8") as rejected:
         for start in tqdm(range(0, len(left), batch_size), desc="rewrite", unit="batch"):
             batch = left[start : start + batch_size]
-            places = [(row, part) for row, record in enumerate(batch) for part in PARTS if record.get(part)]
+            places = [(row, part) for row, record in enumerate(batch) for part in REPORT_PARTS if record.get(part)]
             texts = iter(rewrite([(part, batch[row][part].strip()) for row, part in places]))
-            new: list[dict[str, str | None]] = [dict.fromkeys(PARTS) for _ in batch]
+            new: list[dict[str, str | None]] = [dict.fromkeys(REPORT_PARTS) for _ in batch]
             for row, part in places:
                 new[row][part] = next(texts).strip() or None
             for record, rewritten in zip(batch, new, strict=True):
@@ -167,7 +165,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if min(options.count, options.batch_size, options.max_new_tokens) < 1 or options.temperature <= 0:
         parser.error("--count, --batch-size and --max-new-tokens must be at least 1, --temperature above 0")
     studies = Studies(options.data, options.split, options.max_studies)
-    records = [record for record in studies.records if any(record.get(part) for part in PARTS)]
+    records = [record for record in studies.records if any(record.get(part) for part in REPORT_PARTS)]
     if not records:
         parser.error(f"{options.data}: no study of split {options.split!r} has a report")
     set_seed(options.seed)

@@ -2,9 +2,10 @@
 
     python -m training.measure_clues --config training/configs/trrg-small-stage1.yaml [key.path=value ...]
 
-The model is the run's `model/`, the studies are the configuration's validation sources. The values are those that
-training prints (`training/validation.py`); the intervals are 95 % percentiles of 1,000 bootstrap samples of studies
-(for the pointing game of studies with boxes). Never for clinical use.
+The model is the run's `model/` whatever `model` says, the studies are the configuration's validation sources. The
+values are those that training prints (`training/validation.py`); the intervals are 95 % percentiles of 1,000 bootstrap
+samples of studies (for the pointing game of studies with boxes), so where patients have several studies they are too
+narrow. One process. Never for clinical use.
 """
 
 import argparse
@@ -23,7 +24,7 @@ from training.collate import PretrainCollator
 from training.examples import SourceData
 from training.pretrain import sentence_labels
 from training.run_config import ConfigError, PretrainConfig, load_config
-from training.validation import Perceived, auroc_of_known, judged_clues, perceive
+from training.validation import MIN_POSITIVES, Perceived, auroc_of_known, judged_clues, perceive
 
 RESAMPLES = 1000
 
@@ -60,7 +61,8 @@ def intervals(seen: Perceived, names: list[str], seed: int) -> dict[str, Any]:
 def measure(config: PretrainConfig) -> dict[str, Any]:
     """
     Raises:
-        ConfigError: no validation source, or the run has no `model/` yet.
+        ConfigError: no validation source, the run has no `model/` yet, or nothing can be judged.
+        ValueError: `model/` holds other weights than those of stage 1.
     """
     checkpoint = Path(config.run.output_dir) / "model"
     if not config.data.validation:
@@ -69,8 +71,10 @@ def measure(config: PretrainConfig) -> dict[str, Any]:
         raise ConfigError(f"run.output_dir: {checkpoint} holds no model; run training/pretrain.py first")
     processor = TRRGProcessor.from_pretrained(checkpoint)
     model = TRRGForContrastivePretraining.from_pretrained(checkpoint)
-    accelerator = Accelerator(cpu=not torch.cuda.is_available())
-    model.to(accelerator.device)
+    accelerator = Accelerator(cpu=not torch.cuda.is_available(), mixed_precision=config.run.mixed_precision)
+    if accelerator.num_processes > 1:
+        raise ConfigError(f"{accelerator.num_processes} processes; measure_clues runs in one")
+    model = accelerator.prepare(model).eval()
     sources = [SourceData(s, config.data, processor.clues, processor.image_processor) for s in config.data.validation]
     aligns = model.config.connector == "query_transformer"
     for source in sources:
@@ -80,7 +84,12 @@ def measure(config: PretrainConfig) -> dict[str, Any]:
     collate = PretrainCollator(processor, reports=aligns)
     with torch.inference_mode():
         seen = perceive(accelerator, model, sources, config.data, collate, config.optimizer.micro_batch_size)
-    return {"checkpoint": str(checkpoint), **intervals(seen, sources[0].names, config.run.seed)}
+    found = intervals(seen, sources[0].names, config.run.seed)
+    if not found:
+        raise ConfigError(
+            f"data.validation: no clue with {MIN_POSITIVES} studies of either value, and no boxes; nothing to judge"
+        )
+    return {"checkpoint": str(checkpoint), **found}
 
 
 def main() -> None:
@@ -91,7 +100,7 @@ def main() -> None:
     try:
         config = load_config(PretrainConfig, arguments.config, arguments.overrides)
         print(json.dumps(measure(config), indent=1))
-    except (ConfigError, FileNotFoundError) as error:
+    except (ValueError, FileNotFoundError) as error:
         parser.error(str(error))
 
 

@@ -5,7 +5,7 @@
 
 - `decode_once`: stored images -> squares of the model's size, what the image cache is filled with, once a set;
 - `feed`: what every step needs: draw, read the squares, augment, draw sentences, tokenize, collate, by the
-  configuration's own loader and workers, sustained: from the arrival of the first batch to that of the last;
+  configuration's own loader and workers, sustained: once files are open and workers at work;
 - `train`: forward pass, backward pass and optimizer step on batches that are already there.
 
 `feed_over_train` says how many such models the data path could feed. With `num_workers: 0` one core reads between the
@@ -36,12 +36,12 @@ from training.run_config import FinetuneConfig, PretrainConfig, load_config
 from training.sampler import MicroBatchSampler
 from training.start import load_sources, make_optimizer, make_plan
 
-READ_PER_STEP = 5
-"""Batches read for each one that is trained on: so many that those of workers that are ahead do not matter."""
+READ_PER_STEP, READ_PER_WORKER = 5, 20
+"""Batches read for each one that is trained on, and at least for each worker."""
 
 
 def measure(config: Any, steps: int, decoded: int) -> dict[str, Any]:
-    """Measure `steps` micro-batches, the reading of `READ_PER_STEP` times as many, and the decoding of `decoded`
+    """Measure `steps` micro-batches, the reading of several times as many, and the decoding of `decoded`
     studies of the configuration's training sources, in one process."""
     accelerator = Accelerator(cpu=not torch.cuda.is_available(), mixed_precision=config.run.mixed_precision)
     pretrains = isinstance(config, PretrainConfig)
@@ -64,17 +64,19 @@ def measure(config: Any, steps: int, decoded: int) -> dict[str, Any]:
     set_training_mode(accelerator.unwrap_model(model))
 
     batch_size, workers = config.optimizer.micro_batch_size, config.data.num_workers
-    number = READ_PER_STEP * steps
+    # workers are ahead by what they have prepared (2 batches each), which is no rate: it is let pass first
+    ahead = 2 * workers + 1
+    number = max(READ_PER_STEP * steps, READ_PER_WORKER * workers)
     loader = DataLoader(
         Examples(sources, config.data, config.run.seed, training=True),
-        batch_sampler=MicroBatchSampler(plan, batch_size, 0, 1, 0, number + 1),
+        batch_sampler=MicroBatchSampler(plan, batch_size, 0, 1, 0, ahead + number),
         collate_fn=collate,
         num_workers=workers,
     )
     batches: list[dict[str, Any]] = []
     start = 0.0
     for position, batch in enumerate(loader):
-        if position == 0:  # files are open and workers started
+        if position == ahead - 1:
             start = time.perf_counter()
         if position <= steps:
             batches.append(batch)
@@ -124,6 +126,8 @@ def main() -> None:
     parser.add_argument("overrides", nargs="*", metavar="key.path=value")
     arguments = parser.parse_args()
     cls = PretrainConfig if arguments.stage == "pretrain" else FinetuneConfig
+    if arguments.steps < 1:
+        parser.error(f"--steps {arguments.steps}: expected at least 1")
     config = load_config(cls, arguments.config, arguments.overrides)
     print(json.dumps(measure(config, arguments.steps, arguments.decoded), indent=1))
 

@@ -84,13 +84,15 @@ class Source:
 
 @dataclass
 class DataSection:
-    """What is learned from. Sentences and augmentation are keyed by (seed, epoch, study).
+    """What is learned from. All that is drawn at random for a study is keyed by (seed, epoch, study).
 
     views: most views of a study that enter; the first ones of the record are taken.
     sentences_per_study: stage 1, sentences drawn from each study and step (1 as published).
     sentence_balance: stage 1, exponent b of the weight (count of the sentence's rarest statement)^-b; 0 draws uniformly
         (as published), 0.5 keeps rare positive sentences from being drowned by "no ..." ones.
     score_jitter: clue_report, half-width of the noise that softens oracle clue scores (0 keeps them 0 and 1).
+    sides_given: clue_report, probability that a draw gives the sided clues; else the language model has the others
+        alone, as in a study that is labelled without sides.
     score_flip: clue_report, probability that a clue's score is replaced by a uniform one (robustness to wrong clues).
     augment: small rotation, shift, scale and gamma; never a flip, since sides matter.
     paraphrases: JSON Lines of rewritten reports, {"study_id", "findings", "impression"}; a study's report is drawn from
@@ -108,6 +110,7 @@ class DataSection:
     sentences_per_study: int = 1
     sentence_balance: float = 0.5
     score_jitter: float = 0.1
+    sides_given: float = 1.0
     score_flip: float = 0.0
     augment: bool = True
     paraphrases: str | None = None
@@ -305,6 +308,9 @@ def _impossible(config: Any) -> list[str]:
         problems.extend(
             f"{key}: {part!r} is not a part; parts: {', '.join(PARTS)}" for part in named if part not in PARTS
         )
+    for key in ("sides_given", "score_flip"):
+        if not 0 <= getattr(data, key) <= 1:
+            problems.append(f"data.{key}: {getattr(data, key)}; expected a probability")
     positive = {
         "optimizer.lr": optimizer.lr,
         "optimizer.batch_size": optimizer.batch_size,

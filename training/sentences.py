@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from evaluation.labeler import asserts
+from evaluation.labeler import asserts, label_report
 from training.studies import target_text
 
 Labels = dict[str, int | None]
@@ -54,9 +54,11 @@ def split_sentences(report: str) -> list[str]:
 
 def positive_first(report: str) -> str:
     """The sentences that claim or suspect something, a device too, before those that deny or state nothing; else in
-    their order. The 14 labels of a report stay: they do not depend on the order of its sentences."""
-    sentences = split_sentences(report)
-    return " ".join(sorted(sentences, key=lambda text: not asserts(text))) or report
+    their order, each closed by a full stop, without list numbers. A report whose 14 labels would change, because what
+    was cut apart belonged together, stays as it is."""
+    sentences = [text if text[-1] in ".!?" else f"{text}." for text in split_sentences(report)]
+    ordered = " ".join(sorted(sentences, key=lambda text: not asserts(text)))
+    return ordered if sentences and label_report(ordered) == label_report(report) else report
 
 
 def sentence_key(text: str) -> int:

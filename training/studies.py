@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+REPORT_PARTS = ("findings", "impression")
+
 
 class Studies:
     """The studies of one split of one set, in the order of the file.
@@ -61,9 +63,7 @@ class Studies:
 
 def target_text(record: dict[str, Any]) -> str:
     """The report of a study as one text, for counting and splitting: findings, then impression."""
-    return " ".join(
-        part.strip() for part in (record.get("findings"), record.get("impression")) if part and part.strip()
-    )
+    return " ".join(part.strip() for part in map(record.get, REPORT_PARTS) if part and part.strip())
 
 
 def _read_jsonl(file: Path, split: str) -> list[dict[str, Any]]:
