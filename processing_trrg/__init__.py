@@ -2,7 +2,7 @@
 
 from transformers import AutoImageProcessor, AutoProcessor
 
-from configuration_trrg import TRRGConfig
+from configuration_trrg import TRRGConfig, __version__
 from processing_trrg.batch_trrg import StudyBatch, StudyError
 from processing_trrg.image_processing_trrg import TRRGImageProcessor
 from processing_trrg.image_trrg import RadiographError, list_views, read_radiograph
@@ -32,6 +32,7 @@ __all__ = [
     "StudyError",
     "TRRGImageProcessor",
     "TRRGProcessor",
+    "__version__",
     "check_clues",
     "correction_request",
     "follow_up",
