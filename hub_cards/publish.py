@@ -21,7 +21,7 @@ from PIL import Image
 from safetensors.torch import load_file
 from tqdm import tqdm
 
-from training.phantoms import generate_phantom
+from training.phantoms.generate import generate_phantom
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 SOURCE_PACKAGES = ("configuration_trrg", "modeling_trrg", "processing_trrg")

@@ -16,7 +16,7 @@ import yaml
 from huggingface_hub import ModelCard
 from packaging.requirements import Requirement
 
-from evaluation.signature import VERSION
+from evaluation.metrics.signature import VERSION
 from hub_cards import demo
 from hub_cards.publish import AUTO_CLASSES, SOURCE_PACKAGES, source_files
 
@@ -182,7 +182,7 @@ def test_the_endpoint_and_the_space_ask_for_the_floors_of_the_package() -> None:
 
 def test_version_and_citation_agree() -> None:
     citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
-    assert citation["version"] == PROJECT["version"] == VERSION, "evaluation/signature.py writes it into every score"
+    assert citation["version"] == PROJECT["version"] == VERSION, "signature.py writes it into every score"
     assert citation["license"] == PROJECT["license"]
     assert len(citation["preferred-citation"]["authors"]) == 7
 
