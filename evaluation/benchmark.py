@@ -27,7 +27,8 @@ from typing import Any
 
 import numpy as np
 
-from evaluation.clinical import (
+from evaluation.benchmark_labeler import DATA, print_label_table
+from evaluation.metrics.clinical import (
     CHEXPERT_14,
     CONVENTIONS,
     VALUES,
@@ -38,17 +39,16 @@ from evaluation.clinical import (
     label_scores_of_sums,
     score_of_sums,
 )
-from evaluation.comparisons import has_prior
-from evaluation.label_table import DATA, print_label_table
-from evaluation.labeler import forget_sentences, label_reports
-from evaluation.language import bleu, language_rows, scores_of_sums
-from evaluation.meteor import find_meteor, load_tables, meteor_counts, meteor_score, pairwise_counts
-from evaluation.radgraph_reward import COMPONENTS, radcliq
-from evaluation.records import Pair, section_text
-from evaluation.resampling import interval_text, number_text
+from evaluation.metrics.language import bleu, language_rows, scores_of_sums
+from evaluation.metrics.meteor import find_meteor, load_tables, meteor_counts, meteor_score, pairwise_counts
+from evaluation.metrics.radgraph_reward import COMPONENTS, radcliq
+from evaluation.metrics.resampling import interval_text, number_text
+from evaluation.metrics.text_normalisation import TREATMENTS
+from evaluation.metrics.truthfulness import TruthCounts, study_truth, truth_scores
+from evaluation.predictions.records import Pair, section_text
+from evaluation.reading.labeler import forget_sentences, label_reports
+from evaluation.reading.prior_comparisons import has_prior
 from evaluation.score import score_stream
-from evaluation.treatments import TREATMENTS
-from evaluation.truthfulness import TruthCounts, study_truth, truth_scores
 
 PAIRS = 3858  # reports in the test split of MIMIC-CXR
 GOLDEN_TREATMENTS = {

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from evaluation.clinical import (
+from evaluation.metrics.clinical import (
     CONVENTIONS,
     convention_scores,
     encode_labels,
@@ -25,10 +25,10 @@ from evaluation.clinical import (
     score_of_sums,
     unpack,
 )
-from evaluation.language import LanguageRows, scores_of_sums, sum_rows
-from evaluation.records import digest, read_lines
-from evaluation.resampling import bootstrap, bootstrap_sums, interval, paired_p_value, sign_test
-from evaluation.truthfulness import StudyTruth, shares
+from evaluation.metrics.language import LanguageRows, scores_of_sums, sum_rows
+from evaluation.metrics.resampling import bootstrap, bootstrap_sums, interval, paired_p_value, sign_test
+from evaluation.metrics.truthfulness import StudyTruth, shares
+from evaluation.predictions.records import digest, read_lines
 
 
 class Run(NamedTuple):

@@ -31,8 +31,7 @@ from transformers import AutoModelForImageTextToText, AutoProcessor
 
 import modeling_trrg  # noqa: F401  registers the model with the Auto classes
 import processing_trrg  # noqa: F401  and the processor
-from evaluation.comparisons import has_prior
-from evaluation.prediction_parts import (
+from evaluation.predictions.prediction_parts import (
     PREDICTIONS,
     SKIPPED,
     PartFile,
@@ -41,8 +40,8 @@ from evaluation.prediction_parts import (
     merge_parts,
     open_run,
 )
-from evaluation.records import SECTIONS, section_text
-from evaluation.study_sources import (
+from evaluation.predictions.records import SECTIONS, section_text
+from evaluation.predictions.study_sources import (
     CONTEXT_FIELDS,
     TEST_PHANTOM_SEED,
     PhantomStudies,
@@ -52,7 +51,8 @@ from evaluation.study_sources import (
     records_digest,
     shuffled,
 )
-from training.studies import Studies
+from evaluation.reading.prior_comparisons import has_prior
+from training.data.study import Studies
 
 Scores = dict[str, float]
 CLUES_IN_PROMPT = 0.5

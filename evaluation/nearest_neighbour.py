@@ -20,11 +20,11 @@ from transformers import AutoModelForImageTextToText, AutoProcessor
 
 import modeling_trrg  # noqa: F401  registers the model with the Auto classes
 import processing_trrg  # noqa: F401  and the processor
-from evaluation.comparisons import has_prior
-from evaluation.prediction_parts import PREDICTIONS, write_whole
-from evaluation.records import section_text
+from evaluation.predictions.prediction_parts import PREDICTIONS, write_whole
+from evaluation.predictions.records import section_text
+from evaluation.reading.prior_comparisons import has_prior
 from modeling_trrg.clue_trrg import mean_by_study
-from training.studies import Studies, target_text
+from training.data.study import Studies, target_text
 
 ROWS = 256
 """Test studies compared at a time: one row of cosines is as long as the set that lends."""

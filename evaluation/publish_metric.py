@@ -4,8 +4,8 @@
     cd build && python -c 'import evaluate; print(evaluate.load("trrg/radiology-ce").description)'
 
 The loader of `evaluate` copies the script and its *direct* relative imports, one level deep and nothing else. So every
-module that is reached is put beside the script, `from evaluation.x import` becomes `from .x import`, and the script
-names each module itself.
+module that is reached is put beside the script, `from evaluation.room.x import` becomes `from .x import`, and the
+script names each module itself. So no two of these modules may have the same base name.
 """
 
 import argparse
@@ -18,11 +18,11 @@ from pathlib import Path
 ROOM = Path(__file__).resolve().parent
 SPACE = ROOM / "radiology-ce"
 NAME = "trrg/radiology-ce"
-OWN_IMPORT = re.compile(r"^from evaluation\.(\w+) import", re.MULTILINE)
+OWN_IMPORT = re.compile(r"^from evaluation\.(?:\w+\.)*(\w+) import", re.MULTILINE)
 
 
 def own_imports(source: str) -> set[str]:
-    """Modules of this package that a source imports, wherever the import stands."""
+    """Modules of this package that a source imports, wherever the import stands: `reading.labeler`."""
     found = set()
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "evaluation":
@@ -37,15 +37,33 @@ def reached_modules(script: str) -> list[str]:
     while waiting:
         module = waiting.pop()
         reached.add(module)
-        waiting |= own_imports((ROOM / f"{module}.py").read_text(encoding="utf-8")) - reached
+        waiting |= own_imports(source_of(module).read_text(encoding="utf-8")) - reached
     return sorted(reached)
+
+
+def source_of(module: str) -> Path:
+    """The file of `reading.labeler`."""
+    return ROOM.joinpath(*module.split(".")).with_suffix(".py")
+
+
+def base_names(modules: Sequence[str]) -> dict[str, str]:
+    """Module -> the name of its file in the flat folder.
+
+    Raises:
+        ValueError: two modules have the same base name, so one file would overwrite the other.
+    """
+    names = {module: module.rpartition(".")[2] for module in modules}
+    if doubled := sorted(module for module, name in names.items() if list(names.values()).count(name) > 1):
+        raise ValueError(f"{', '.join(doubled)} would be the same file in the flat folder: rename one")
+    return names
 
 
 def assemble(out: Path) -> Path:
     """Write `out/trrg/radiology-ce` and return it.
 
     Raises:
-        ValueError: an import stands inside a function, where the loader would miss it.
+        ValueError: an import stands inside a function, where the loader would miss it, or two modules that are reached
+            have the same base name.
     """
     folder = out / NAME
     folder.mkdir(parents=True, exist_ok=True)
@@ -53,10 +71,10 @@ def assemble(out: Path) -> Path:
         if file.is_file():
             shutil.copyfile(file, folder / file.name)
     script = (SPACE / "radiology-ce.py").read_text(encoding="utf-8")
-    modules = reached_modules(script)
-    for module in modules:
-        (folder / f"{module}.py").write_text(relative((ROOM / f"{module}.py").read_text(encoding="utf-8"), module))
-    indirect = [module for module in modules if module not in own_imports(script)]
+    names = base_names(reached_modules(script))
+    for module, name in names.items():
+        (folder / f"{name}.py").write_text(relative(source_of(module).read_text(encoding="utf-8"), name))
+    indirect = [name for module, name in names.items() if module not in own_imports(script)]
     named = "".join(f"from .{module} import __name__ as _{module}\n" for module in indirect)
     first = OWN_IMPORT.search(script)
     assert first is not None

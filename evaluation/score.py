@@ -21,9 +21,9 @@ from typing import NamedTuple
 import numpy as np
 from tqdm import tqdm
 
-from evaluation.calibration import ClueReliability
-from evaluation.chexbert import CheXbertLabeler
-from evaluation.clinical import (
+from evaluation.metrics.calibration import ClueReliability
+from evaluation.metrics.chexbert import CheXbertLabeler
+from evaluation.metrics.clinical import (
     CONVENTIONS,
     LabelPatterns,
     Labels,
@@ -31,8 +31,7 @@ from evaluation.clinical import (
     decode_labels,
     encode_labels,
 )
-from evaluation.labeler import label_report
-from evaluation.language import (
+from evaluation.metrics.language import (
     DocumentFrequencies,
     LanguageRows,
     LanguageSums,
@@ -41,14 +40,15 @@ from evaluation.language import (
     language_scores,
     sum_rows,
 )
-from evaluation.meteor import MeteorTables, find_meteor, load_tables
-from evaluation.plots import plot_label_f1, plot_reliability
-from evaluation.records import SECTIONS, Pair, digest, open_studies, read_pairs
-from evaluation.resampling import interval_text, number_text
-from evaluation.signature import VERSION
-from evaluation.streaming import in_chunks, ordered_map
-from evaluation.treatments import TREATMENTS
-from evaluation.truthfulness import TruthCounts, study_truth, truth_scores
+from evaluation.metrics.meteor import MeteorTables, find_meteor, load_tables
+from evaluation.metrics.resampling import interval_text, number_text
+from evaluation.metrics.signature import VERSION
+from evaluation.metrics.text_normalisation import TREATMENTS
+from evaluation.metrics.truthfulness import TruthCounts, study_truth, truth_scores
+from evaluation.predictions.plots import plot_label_f1, plot_reliability
+from evaluation.predictions.records import SECTIONS, Pair, digest, open_studies, read_pairs
+from evaluation.reading.labeler import label_report
+from evaluation.reading.streaming import in_chunks, ordered_map
 
 CHUNK = 1024
 MERGE_EVERY = 16  # chunks; bounds the memory of tables that wait to be merged

@@ -23,10 +23,10 @@ import numpy as np
 from sklearn.metrics import roc_auc_score
 from tqdm import tqdm
 
-from evaluation.labeler import label_report
-from evaluation.labeler_phrases import CHEXPERT_14
-from evaluation.records import read_lines, text_field
-from training.laterality import side_and_finding
+from evaluation.predictions.records import read_lines, text_field
+from evaluation.reading.labeler import label_report
+from evaluation.reading.labeler_phrases import CHEXPERT_14
+from evaluation.reading.sides import side_and_finding
 
 RESAMPLES = 1000
 

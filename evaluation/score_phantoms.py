@@ -4,7 +4,7 @@
     python -m evaluation.score_phantoms --predictions RUN/predictions.jsonl --out RUN
 
 Writes phantom_scores.json: precision, recall and F1 of each finding and side (`report_sides` of
-`training/phantom_scoring.py` reads the prediction; the truth is what the generator planted, not its text), their
+`training/phantoms/scoring.py` reads the prediction; the truth is what the generator planted, not its text), their
 macro F1 over findings and sides, and its 95 % bootstrap interval over phantoms. Phantoms come from a seed of their own
 (12141; training draws from 2408), so none was ever trained on. No number here says anything about patients.
 """
@@ -19,12 +19,12 @@ from typing import Any
 import numpy as np
 
 from evaluation import generate
-from evaluation.prediction_parts import PREDICTIONS
-from evaluation.records import read_lines, text_field
-from evaluation.resampling import bootstrap, with_interval
-from evaluation.study_sources import TEST_PHANTOM_SEED
-from training.phantom_report import PAIRS, Pair
-from training.phantoms import MIN_SIZE, generate_phantom, report_sides, score_sides
+from evaluation.metrics.resampling import bootstrap, with_interval
+from evaluation.predictions.prediction_parts import PREDICTIONS
+from evaluation.predictions.records import read_lines, text_field
+from evaluation.predictions.study_sources import TEST_PHANTOM_SEED
+from training.phantoms.generate import MIN_SIZE, generate_phantom, report_sides, score_sides
+from training.phantoms.report import PAIRS, Pair
 
 STUDY_ID = re.compile(r"phantom-(\d+)-(\d+)")
 

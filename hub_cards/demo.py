@@ -21,7 +21,7 @@ from transformers.utils import logging
 
 from hub_cards.evidence import draw_evidence
 from hub_cards.publish import REPOSITORY, assemble
-from training.phantoms import generate_phantom
+from training.phantoms.generate import generate_phantom
 
 CHECKPOINT = REPOSITORY / "hub_cards" / "trrg-small"
 NOTICE = "Research only, never for clinical use."

@@ -25,7 +25,7 @@ from PIL import Image
 from safetensors.torch import load_file
 from tqdm import tqdm
 
-from training.phantoms import generate_phantom
+from training.phantoms.generate import generate_phantom
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 CARD_TEMPLATE = REPOSITORY / "hub_cards" / "card_template.md"

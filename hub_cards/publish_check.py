@@ -18,7 +18,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from hub_cards.publish import REPOSITORY, assemble, assemble_space
-from training.phantoms import generate_phantom
+from training.phantoms.generate import generate_phantom
 
 CHECKPOINT = REPOSITORY / "hub_cards" / "trrg-small"
 FROM_THE_WHEEL = """

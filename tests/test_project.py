@@ -19,7 +19,7 @@ from packaging.requirements import Requirement
 import modeling_trrg
 import processing_trrg
 from configuration_trrg import __version__
-from evaluation.signature import VERSION
+from evaluation.metrics.signature import VERSION
 from hub_cards import demo
 from hub_cards.publish import AUTO_CLASSES, SOURCE_PACKAGES, source_files
 
@@ -177,7 +177,7 @@ def test_the_lock_pins_every_dependency_above_its_floor_and_names_no_address() -
 
 def test_version_and_citation_agree() -> None:
     citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
-    assert citation["version"] == __version__ == VERSION, "evaluation/signature.py writes it into every score"
+    assert citation["version"] == __version__ == VERSION, "signature.py writes it into every score"
     assert modeling_trrg.__version__ == processing_trrg.__version__ == __version__
     assert citation["license"] == PROJECT["license"]
     assert len(citation["preferred-citation"]["authors"]) == 7

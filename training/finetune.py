@@ -12,16 +12,16 @@ from typing import Any
 import torch
 
 from modeling_trrg import TRRGForConditionalGeneration
-from training.build_model import build_config, build_model, build_processor, fit_vocabulary
-from training.collate import FinetuneCollator, count_targets
-from training.examples import Examples
-from training.freeze import add_lora, checkpoint_layers, freeze, set_training_mode, without_lora
-from training.generation import generation_metrics
-from training.loop import Stage, train
-from training.run_config import ConfigError, FinetuneConfig
-from training.sharding import fit_for_sharding, whole_state
-from training.start import load_sources, make_optimizer, make_plan, parse_arguments, save_model, start_accelerator
-from training.validation import report_loss
+from training.config.run_config import ConfigError, FinetuneConfig
+from training.data.collate import FinetuneCollator, count_targets
+from training.data.examples import Examples
+from training.run.generation import generation_metrics
+from training.run.initial_model import build_config, build_model, build_processor, fit_vocabulary
+from training.run.loop import Stage, train
+from training.run.sharded_weights import fit_for_sharding, whole_state
+from training.run.start import load_sources, make_optimizer, make_plan, parse_arguments, save_model, start_accelerator
+from training.run.trained_parts import add_lora, checkpoint_layers, freeze, set_training_mode, without_lora
+from training.run.validation import report_loss
 
 
 def language_loss(

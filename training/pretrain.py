@@ -11,17 +11,17 @@ from typing import Any
 
 import torch
 
-from evaluation.labeler import label_report
+from evaluation.reading.labeler import label_report
 from modeling_trrg import TRRGForContrastivePretraining
-from training.build_model import build_config, build_model, build_processor, fit_vocabulary
-from training.collate import PretrainCollator
-from training.examples import Examples
-from training.freeze import checkpoint_layers, freeze, set_training_mode
-from training.loop import Stage, train
-from training.run_config import PretrainConfig
-from training.sharding import fit_for_sharding, whole_state
-from training.start import load_sources, make_optimizer, make_plan, parse_arguments, save_model, start_accelerator
-from training.validation import perceive, zero_shot
+from training.config.run_config import PretrainConfig
+from training.data.collate import PretrainCollator
+from training.data.examples import Examples
+from training.run.initial_model import build_config, build_model, build_processor, fit_vocabulary
+from training.run.loop import Stage, train
+from training.run.sharded_weights import fit_for_sharding, whole_state
+from training.run.start import load_sources, make_optimizer, make_plan, parse_arguments, save_model, start_accelerator
+from training.run.trained_parts import checkpoint_layers, freeze, set_training_mode
+from training.run.validation import perceive, zero_shot
 
 
 def sentence_labels(text: str) -> dict[str, int | None]:

@@ -3,11 +3,18 @@
 import datasets
 import evaluate
 
-from evaluation.chexbert import CheXbertLabeler
-from evaluation.clinical import CONVENTIONS, LabelPatterns, clinical_scores, decode_labels, encode_labels, example_f1
-from evaluation.labeler import label_reports
-from evaluation.labeler_phrases import CHEXPERT_14
-from evaluation.signature import VERSION
+from evaluation.metrics.chexbert import CheXbertLabeler
+from evaluation.metrics.clinical import (
+    CONVENTIONS,
+    LabelPatterns,
+    clinical_scores,
+    decode_labels,
+    encode_labels,
+    example_f1,
+)
+from evaluation.metrics.signature import VERSION
+from evaluation.reading.labeler import label_reports
+from evaluation.reading.labeler_phrases import CHEXPERT_14
 
 _DESCRIPTION = """\
 Clinical efficacy of generated chest X-ray reports. Both reports are labelled with the 14 CheXpert observations and the

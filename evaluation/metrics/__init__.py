@@ -1,0 +1,1 @@
+"""Numbers from labels and texts, with their intervals and signatures."""

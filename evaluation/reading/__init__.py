@@ -1,0 +1,1 @@
+"""What a report says: labels, sentences, sections, sides, contradictions, comparisons with priors."""

@@ -1,0 +1,32 @@
+"""Tiny untrained checkpoints on disk, and the files that a generation run leaves."""
+
+import json
+from pathlib import Path
+
+import torch
+
+from configuration_trrg import TRRGConfig
+from modeling_trrg import TRRGForConditionalGeneration
+from tests.helpers.models import TINY, TINY_BERT, TINY_TEXT
+from tests.helpers.tiny_processors import tiny_processor
+
+
+def save_checkpoint(folder: Path, system: str) -> Path:
+    overrides = {"text_config": {**TINY_TEXT, "max_position_embeddings": 4096}, "clue_config": TINY_BERT}
+    if system == "radialog":
+        overrides["num_classifier_labels"] = 14
+    if system != "trrg":
+        del overrides["clue_config"]
+    config = TRRGConfig(**{**TINY[system], **overrides})
+    torch.manual_seed(0)
+    model = TRRGForConditionalGeneration(config)
+    for parameter in model.parameters():  # far from zero, so that studies differ
+        if parameter.dim() > 1:
+            torch.nn.init.normal_(parameter, std=0.3)
+    model.save_pretrained(folder)
+    tiny_processor(system, num_image_tokens=config.num_image_tokens).save_pretrained(folder)
+    return folder
+
+
+def read(file: Path) -> list[dict]:
+    return [json.loads(line) for line in file.read_text().splitlines()]

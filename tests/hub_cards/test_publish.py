@@ -1,0 +1,241 @@
+"""The publishing room: a Hub folder, its proof in clean processes, the demo, the endpoint handler."""
+
+import base64
+import importlib.util
+import io
+import json
+import shutil
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from configuration_trrg import TRRGConfig
+from hub_cards import demo, publish
+from hub_cards.evidence import draw_evidence, heat
+from modeling_trrg import TRRGForConditionalGeneration
+from processing_trrg import ClueScore
+from tests.helpers.tiny_processors import tiny_processor
+from training.phantoms.generate import generate_phantom
+
+CARD = "---\nlicense: apache-2.0\n---\n# A random checkpoint of the tests\n"
+
+
+@pytest.fixture
+def checkpoint(tiny_config: Callable[..., TRRGConfig], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A random TRRG of 32 px, saved as a training saves it, with a card."""
+    torch.manual_seed(0)
+    config = tiny_config("trrg")
+    folder = tmp_path_factory.mktemp("checkpoints") / "trrg-random"
+    TRRGForConditionalGeneration(config).save_pretrained(folder)
+    tiny_processor(size=config.image_size, num_image_tokens=config.num_image_tokens).save_pretrained(folder)
+    (folder / "README.md").write_text(CARD, encoding="utf-8")
+    return folder
+
+
+@pytest.fixture
+def published(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("published") / "trrg-random"
+    publish.assemble(checkpoint, out)
+    return out
+
+
+def test_a_published_folder_holds_the_checkpoint_the_source_and_the_handler(published: Path) -> None:
+    names = {path.name for path in published.iterdir()}
+    sources = {
+        path.name for package in publish.SOURCE_PACKAGES for path in (publish.REPOSITORY / package).glob("*_trrg.py")
+    }
+    assert sources <= names
+    assert {"config.json", "model.safetensors", "README.md", "handler.py", "requirements.txt", "LICENSE-CODE"} <= names
+    real = (publish.REPOSITORY / "configuration_trrg" / "configuration_trrg.py").read_text(encoding="utf-8")
+    assert (published / "configuration_trrg.py").read_text(encoding="utf-8") == real, "the alias was published"
+
+
+def test_publishing_again_replaces_the_folder_and_leaves_nothing_behind(published: Path, checkpoint: Path) -> None:
+    before = {path.relative_to(published) for path in published.rglob("*")}
+    (published / "stale_trrg.py").write_text("", encoding="utf-8")
+    publish.assemble(checkpoint, published)
+    assert {path.relative_to(published) for path in published.rglob("*")} == before
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda folder: (folder / "model.safetensors").unlink(), r"missing \*\.safetensors"),
+        (lambda folder: (folder / "processor_config.json").unlink(), r"missing processor_config\.json"),
+        (lambda folder: (folder / "optimizer.pt").write_bytes(b"x"), r"optimizer\.pt: a checkpoint holds only"),
+        (lambda folder: (folder / "config.json").write_text("{}"), r"config\.json: auto_map lacks AutoConfig"),
+    ],
+)
+def test_an_incomplete_checkpoint_is_refused(checkpoint: Path, tmp_path: Path, spoil, message: str) -> None:
+    folder = shutil.copytree(checkpoint, tmp_path / "spoiled")
+    spoil(folder)
+    with pytest.raises(ValueError, match=message):
+        publish.assemble(folder, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_training_writes_is_published_as_it_is_with_a_card_to_fill_in(
+    checkpoint: Path, tmp_path: Path, capsys
+) -> None:
+    (checkpoint / "README.md").unlink()
+    assert (checkpoint / "modeling_trrg.py").is_file(), "save_pretrained writes the source beside the weights"
+    files = publish.assemble(checkpoint, tmp_path / "out")
+    card = (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
+    assert tmp_path / "out" / "README.md" in files
+    assert "never for clinical use" in card and "dinov2, 32 px" in card and "{" not in card
+    with pytest.raises(SystemExit, match=r"^Not published: .*nothing is no complete checkpoint: missing"):
+        publish.main([str(tmp_path / "nothing"), "--out", str(tmp_path / "none")])
+
+
+def test_endpoint_and_space_ask_for_what_the_package_asks_for(published: Path, tmp_path: Path) -> None:
+    project = tomllib.loads((publish.REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert (published / "requirements.txt").read_text(encoding="utf-8").splitlines() == project["dependencies"]
+    publish.assemble_space(tmp_path / "space")
+    wanted = [*project["dependencies"], *project["optional-dependencies"]["space"]]
+    assert (tmp_path / "space" / "requirements.txt").read_text(encoding="utf-8").splitlines() == wanted
+    assert (tmp_path / "space" / "app.py").is_file() and (tmp_path / "space" / "README.md").is_file()
+    (tmp_path / "thesis.tex").write_text("years of work", encoding="utf-8")
+    with pytest.raises(ValueError, match="is no Space: not replaced"):
+        publish.assemble_space(tmp_path)
+
+
+def test_a_folder_with_other_things_is_not_replaced(checkpoint: Path, tmp_path: Path) -> None:
+    (tmp_path / "thesis.tex").write_text("years of work", encoding="utf-8")
+    with pytest.raises(ValueError, match="is no published checkpoint: not replaced"):
+        publish.assemble(checkpoint, tmp_path)
+    assert (tmp_path / "thesis.tex").exists()
+
+
+@pytest.mark.parametrize("place", [".", "inside", ".."])
+def test_a_checkpoint_is_not_published_over_itself(checkpoint: Path, place: str) -> None:
+    before = (checkpoint / "model.safetensors").read_bytes()
+    with pytest.raises(ValueError, match="lie in each other"):
+        publish.assemble(checkpoint, checkpoint / place)
+    assert (checkpoint / "model.safetensors").read_bytes() == before
+
+
+def test_the_folder_the_hub_cache_and_the_saved_copy_compute_the_same_in_clean_processes(published: Path) -> None:
+    proof = publish.prove(published, max_new_tokens=4)
+    assert proof.classes == [
+        "configuration_trrg.TRRGConfig",
+        "processing_trrg.TRRGProcessor",
+        "modeling_trrg.TRRGModel",
+        "modeling_trrg.TRRGForConditionalGeneration",
+    ]
+    assert proof.largest_difference <= publish.TOLERANCE
+    assert proof.logits_shape[0] == 1
+
+
+def test_a_folder_without_a_source_file_fails_its_proof(published: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(published, tmp_path / "trrg-broken")
+    (folder / "clue_trrg.py").unlink()
+    with pytest.raises(RuntimeError, match=r"clue_trrg\.py"):
+        publish.prove(folder, max_new_tokens=4)
+
+
+def test_demo_reports_on_a_phantom_and_on_a_folder_of_views(checkpoint: Path, tmp_path: Path, capsys) -> None:
+    common = ["--checkpoint", str(checkpoint), "--max-new-tokens", "8"]
+    demo.main(["--out", str(tmp_path / "phantom"), *common])
+    printed = capsys.readouterr().out
+    assert "SYNTHETIC" in printed
+    assert "never for clinical use" in printed
+    assert "Pleural Effusion" in printed
+
+    views = tmp_path / "views"
+    views.mkdir()
+    for index in range(2):
+        Image.fromarray(generate_phantom(1, index, 64).image).save(views / f"{index}.png")
+    demo.main([str(views), "--out", str(tmp_path / "study"), *common])
+    assert "SYNTHETIC" not in capsys.readouterr().out
+    for name, synthetic in (("phantom", True), ("study", False)):
+        report = json.loads((tmp_path / name / "report.json").read_text(encoding="utf-8"))
+        assert report["synthetic"] is synthetic
+        assert (report["technique"] is not None) is synthetic  # what the phantom's record says of it goes in
+        assert len(report["clues"]) == 14
+        assert all(0 <= clue["score"] <= 1 for clue in report["clues"])
+    heights = [Image.open(tmp_path / name / "evidence.png").height for name in ("phantom", "study")]
+    assert heights[1] > heights[0], "the second view got no row"
+
+
+def test_demo_says_why_a_study_cannot_be_read(checkpoint: Path, tmp_path: Path) -> None:
+    (tmp_path / "notes.png").write_text("no picture", encoding="utf-8")
+    with pytest.raises(SystemExit, match=r"This study cannot be read: .*notes\.png"):
+        demo.main([str(tmp_path / "notes.png"), "--out", str(tmp_path / "out"), "--checkpoint", str(checkpoint)])
+
+
+def test_heat_is_clear_below_the_median_and_strongest_at_the_largest_value() -> None:
+    evidence = np.zeros((2, 4, 4))
+    evidence[1, 0, 0] = 3.0
+    colours = heat(evidence, height=32, width=32)
+    opacity = colours[..., 3]
+    assert opacity[0].max() == 0
+    assert np.unravel_index(opacity[1].argmax(), opacity[1].shape) <= (8, 8)
+    assert opacity[1].max() > 0.5
+
+
+def test_evidence_is_drawn_for_many_views_clues_and_words(tmp_path: Path) -> None:
+    clues = [ClueScore(f"finding number {index}", index / 40, np.ones((5, 2, 2))) for index in range(40)]
+    draw_evidence(tmp_path / "many.png", np.random.rand(5, 32, 32), clues, [("Findings", "word " * 900)], "SYNTHETIC")
+    draw_evidence(tmp_path / "none.png", np.random.rand(1, 32, 32), [], [("Findings", "-")], "SYNTHETIC")
+    assert Image.open(tmp_path / "many.png").height > Image.open(tmp_path / "none.png").height
+
+
+@pytest.fixture
+def handler(published: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location("published_handler", published / "handler.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def encoded_phantom() -> str:
+    buffer = io.BytesIO()
+    Image.fromarray(generate_phantom(2, 0, 64).image).save(buffer, "PNG")
+    return base64.b64encode(buffer.getvalue()).decode()
+
+
+def test_the_endpoint_answers_a_request_with_two_views(handler: ModuleType, published: Path) -> None:
+    endpoint = handler.EndpointHandler(str(published))
+    study = {"images": [encoded_phantom()] * 2, "indication": "Cough."}
+    answer = endpoint({"inputs": study, "parameters": {"max_new_tokens": 4}})
+    assert json.loads(json.dumps(answer)) == answer
+    assert len(answer["clues"]) == 14
+    assert "never for clinical use" in answer["notice"]
+
+
+@pytest.mark.parametrize(
+    ("inputs", "message"),
+    [
+        ("text", "inputs is str"),
+        ({"images": []}, "expected a list of 1 to 4"),
+        ({"images": ["AAAA"] * 5}, "expected a list of 1 to 4"),
+        ({"images": [7]}, r"images\[0\] is int"),
+        ({"images": ["no base64!"]}, r"images\[0\] is no valid base64"),
+        ({"images": ["AAAA"], "indication": "x" * 4001}, "at most 4000 characters"),
+        ({"images": ["AAAA"], "patient": "name"}, r"unknown fields \['patient'\]"),
+    ],
+)
+def test_the_endpoint_refuses_what_it_cannot_bound(handler: ModuleType, inputs: object, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        handler.read_inputs(inputs)
+
+
+def test_the_endpoint_checks_an_images_size_before_it_decodes_it(handler: ModuleType, monkeypatch) -> None:
+    monkeypatch.setattr(handler, "MAX_IMAGE_BYTES", 30)
+    with pytest.raises(ValueError, match="at most 30 bytes"):
+        handler.decode_image("!" * 100, 0)
+
+
+@pytest.mark.parametrize(
+    "parameters", [{"max_new_tokens": 0}, {"max_new_tokens": 10**6}, {"max_new_tokens": True}, {"top_p": 1}]
+)
+def test_the_endpoint_refuses_parameters_out_of_range(handler: ModuleType, parameters: dict) -> None:
+    with pytest.raises(ValueError, match="parameters"):
+        handler.read_parameters(parameters)

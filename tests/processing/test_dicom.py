@@ -1,0 +1,238 @@
+"""DICOM: polarity, LUTs and windows, bits and signs, compressed syntaxes, refusals, and nothing said of the patient."""
+
+import logging
+import struct
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pydicom
+import pytest
+from pydicom.data import get_testdata_file
+from pydicom.dataset import Dataset
+from pydicom.uid import JPEG2000, DeflatedExplicitVRLittleEndian, JPEG2000Lossless, RLELossless
+
+from processing_trrg import RadiographError, read_radiograph
+from tests.helpers.tiny_dicom import PATIENT, dicom_bytes, dicom_dataset, jpeg_baseline, jpeg_lossless, with_stream
+from tests.helpers.tiny_processors import picture_bytes, radiograph
+
+EIGHT, TWELVE = radiograph(), radiograph(top=4095)
+
+
+def read(dataset: pydicom.Dataset) -> np.ndarray:
+    return read_radiograph(dicom_bytes(dataset), name="view.dcm")
+
+
+def refusal(dataset: pydicom.Dataset) -> str:
+    with pytest.raises(RadiographError, match=r"^view\.dcm: ") as caught:
+        read(dataset)
+    assert PATIENT not in str(caught.value) and caught.value.__cause__ is None
+    return str(caught.value)
+
+
+# ------------------------------------------------------------------------------------------------------------ polarity
+
+
+def test_both_polarities_of_one_radiograph_give_the_same_pixels():
+    ordinary = read(dicom_dataset(TWELVE, bits=12))
+    inverted = read(dicom_dataset((4095 - TWELVE).astype(np.uint16), bits=12, PhotometricInterpretation="MONOCHROME1"))
+    assert np.array_equal(ordinary, inverted)
+
+
+def test_a_real_radiograph_in_both_polarities_gives_the_same_pixels(data_dir: Path):
+    source = pydicom.dcmread(data_dir / "dicom" / "monochrome2.dcm")
+    stored = source.pixel_array
+    inverted = dicom_dataset(255 - stored, PhotometricInterpretation="MONOCHROME1")
+    assert np.array_equal(read_radiograph(data_dir / "dicom" / "monochrome2.dcm"), read(inverted))
+
+
+def test_the_shipped_pair_differs_in_its_polarity_tag_only_so_it_reads_as_negatives(data_dir: Path):
+    """monochrome1.dcm is monochrome2.dcm byte for byte, but for one digit of its header: the same *stored* values,
+    which the standard shows as negatives of each other. Ignoring the tag would make these two equal, and every true
+    MONOCHROME1 file wrong."""
+    one, two = (data_dir / "dicom" / f"monochrome{digit}.dcm" for digit in (1, 2))
+    different = [pair for pair in zip(one.read_bytes(), two.read_bytes(), strict=True) if pair[0] != pair[1]]
+    assert different == [(ord("1"), ord("2"))]
+    np.testing.assert_allclose(read_radiograph(one), 1 - read_radiograph(two), atol=1e-6)
+
+
+# ------------------------------------------------------------------------------------------------- grey values and bits
+
+
+def test_the_same_radiograph_as_png_array_and_dicom_gives_the_same_pixels():
+    expected = (TWELVE / 4095).astype(np.float32)
+    for source in (TWELVE, TWELVE * 7.5 - 3, picture_bytes(TWELVE), dicom_bytes(dicom_dataset(TWELVE, bits=12))):
+        np.testing.assert_allclose(read_radiograph(source), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("bits", range(8, 17))
+def test_every_depth_from_8_to_16_bits_reads(bits: int):
+    pixels = radiograph(top=2**bits - 1)
+    np.testing.assert_allclose(read(dicom_dataset(pixels, bits)), pixels / (2**bits - 1), atol=1e-6)
+
+
+def test_signed_values_and_dirt_in_the_unused_bits():
+    signed = TWELVE.astype(np.int16) - 2048
+    np.testing.assert_allclose(read(dicom_dataset(signed, bits=12)), TWELVE / 4095, atol=1e-6)
+    dirty = (signed.view(np.uint16) & 0x0FFF) | 0xA000
+    np.testing.assert_allclose(read(dicom_dataset(dirty.view(np.int16), bits=12)), TWELVE / 4095, atol=1e-6)
+    np.testing.assert_allclose(read(dicom_dataset(TWELVE | 0xF000, bits=12)), TWELVE / 4095, atol=1e-6)
+
+
+def test_the_modality_lut_comes_before_the_window():
+    rescaled = dicom_dataset(TWELVE, bits=12, RescaleSlope=2, RescaleIntercept=-1000)
+    rescaled.WindowCenter, rescaled.WindowWidth = 1000.5, 2001  # 0 to 2000 after rescaling: 500 to 1500 stored
+    expected = np.clip((TWELVE.astype(float) - 500) / 1000, 0, 1)
+    np.testing.assert_allclose(read(rescaled), expected, atol=1e-3)
+
+
+def test_the_first_of_several_windows_is_used_and_clips():
+    dataset = dicom_dataset(TWELVE, bits=12, WindowCenter=[1000.5, 3000], WindowWidth=[1001, 10])
+    expected = np.clip((TWELVE.astype(float) - 500) / 1000, 0, 1)
+    np.testing.assert_allclose(read(dataset), expected, atol=1e-3)
+
+
+def test_a_voi_lut_is_applied_and_goes_before_a_window():
+    lut = Dataset()
+    lut.LUTDescriptor = [256, 0, 16]
+    lut.add_new("LUTData", "US", [round(65535 * (value / 255) ** 2) for value in range(256)])
+    dataset = dicom_dataset(EIGHT, WindowCenter=10, WindowWidth=2)
+    dataset.VOILUTSequence = [lut]
+    np.testing.assert_allclose(read(dataset), (EIGHT / 255) ** 2, atol=1e-3)
+
+
+def test_padding_is_air_in_both_polarities_and_does_not_set_the_scale():
+    padded = radiograph(top=4000)
+    inside = (padded[10:].astype(float) - padded[10:].min()) / (padded[10:].max() - padded[10:].min())
+    padded[:10] = 4095
+    for polarity in ("MONOCHROME2", "MONOCHROME1"):
+        grey = read(dicom_dataset(padded, 12, PhotometricInterpretation=polarity, PixelPaddingValue=4095))
+        assert (grey[:10] == 0).all()
+        np.testing.assert_allclose(grey[10:], inside if polarity == "MONOCHROME2" else 1 - inside, atol=1e-6)
+
+
+def test_a_padding_range_is_padding():
+    padded = TWELVE.copy()
+    padded[:10] = np.arange(4000, 4010)[:, None]
+    padded[10:] = np.minimum(padded[10:], 3000)
+    grey = read(dicom_dataset(padded, 12, PixelPaddingValue=4000, PixelPaddingRangeLimit=4095))
+    assert (grey[:10] == 0).all() and grey[10:].max() == 1
+
+
+# -------------------------------------------------------------------------------------------------- compressed syntaxes
+
+
+def test_lossless_syntaxes_give_the_uncompressed_pixels():
+    expected = read(dicom_dataset(TWELVE, bits=12))
+    for syntax in (JPEG2000Lossless, RLELossless):
+        dataset = dicom_dataset(TWELVE, bits=12)
+        dataset.compress(syntax, generate_instance_uid=False)
+        assert np.array_equal(read(dataset), expected), syntax.name
+    assert np.array_equal(read(jpeg_lossless(TWELVE, bits=12)), expected)
+
+
+def test_lossy_jpeg_and_jpeg_2000_read():
+    lossy = dicom_dataset(TWELVE, bits=12)
+    lossy.compress(JPEG2000, j2k_cr=[8], generate_instance_uid=False)
+    assert np.abs(read(lossy) - TWELVE / 4095).max() < 0.05
+    assert np.abs(read(jpeg_baseline(EIGHT)) - EIGHT / 255).max() < 0.05
+
+
+@pytest.mark.parametrize("name", ["MR_small_jpeg_ls_lossless.dcm", "MR_small_RLE.dcm", "MR_small_bigendian.dcm"])
+def test_jpeg_ls_and_big_endian_files_of_pydicom_give_the_uncompressed_pixels(name: str):
+    datasets = [pydicom.dcmread(get_testdata_file(file, download=False)) for file in ("MR_small.dcm", name)]
+    for dataset in datasets:
+        dataset.Modality = "CR"  # they are MR images: only the decoding is of interest here
+    assert np.array_equal(read(datasets[0]), read(datasets[1]))
+
+
+# ------------------------------------------------------------------------------------------------------------- refusals
+
+
+@pytest.mark.parametrize("modality", ["CR", "DX", "DR", "RG"])
+def test_projection_radiographs_are_read(modality: str):
+    assert read(dicom_dataset(EIGHT, Modality=modality)).shape == EIGHT.shape
+
+
+@pytest.mark.parametrize("modality", ["CT", "MR", "US", "OT", "MG"])
+def test_another_modality_is_refused_by_name(modality: str):
+    assert f"its modality is {modality}, expected one of CR, DX" in refusal(dicom_dataset(EIGHT, Modality=modality))
+
+
+@pytest.mark.parametrize(
+    ("tags", "reason"),
+    [
+        ({"Modality": None}, "modality is missing"),
+        ({"Modality": PATIENT}, "modality is missing or not legal"),
+        ({"PixelData": None}, "holds no pixels"),
+        ({"PixelData": b""}, "holds no pixels"),
+        ({"PixelData": EIGHT.tobytes()[:-500]}, "cut short: 2,572 bytes of 3,072"),
+        ({"NumberOfFrames": 3}, "multi-frame DICOM (3 frames)"),
+        ({"SamplesPerPixel": 3, "PhotometricInterpretation": "RGB"}, "a colour DICOM"),
+        ({"PhotometricInterpretation": "PALETTE COLOR"}, "a colour DICOM"),
+        ({"BitsAllocated": 32}, "expected 8 to 16 bits"),
+        ({"BitsStored": 7}, "expected 8 to 16 bits"),
+        ({"HighBit": 6}, "highest bit of 8 is 6, expected 7"),
+        ({"Rows": 1, "Columns": 1}, "1 x 1 pixels, at least 32"),
+        ({"Rows": 60_000, "Columns": 60_000}, "60000 x 60000 pixels, at most"),
+        ({"Rows": None}, "damaged"),
+        ({"WindowCenter": 100, "WindowWidth": 0}, "damaged"),
+        ({"WindowCenter": 30_000, "WindowWidth": 2}, "same value"),
+        ({"PixelPaddingValue": 7, "PixelData": bytes([7]) * EIGHT.size}, "every pixel is padding"),
+        ({"PixelData": bytes([7]) * EIGHT.size}, "same value"),
+    ],
+)
+def test_what_is_no_radiograph_is_refused_with_its_reason(tags: dict, reason: str):
+    assert reason in refusal(dicom_dataset(EIGHT, **tags))
+
+
+def test_a_deflated_file_is_refused_before_it_inflates():
+    dataset = dicom_dataset(EIGHT)
+    dataset.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
+    assert "deflated" in refusal(dataset)
+
+
+@pytest.mark.filterwarnings("ignore:End of file reached")
+def test_a_file_cut_anywhere_is_refused():
+    compressed = dicom_dataset(TWELVE, bits=12)
+    compressed.compress(JPEG2000Lossless, generate_instance_uid=False)
+    for dataset in (dicom_dataset(TWELVE, bits=12), jpeg_baseline(EIGHT), jpeg_lossless(TWELVE, 12), compressed):
+        data = dicom_bytes(dataset)
+        for share in (0.01, 0.05, 0.2, 0.5, 0.8, 0.95, 0.99):
+            with pytest.raises(RadiographError):
+                read_radiograph(data[: int(share * len(data))])
+
+
+@pytest.mark.parametrize("kind", ["jpeg", "jpeg 2000"])
+def test_a_stream_larger_than_its_header_is_refused_before_it_is_decoded(kind: str):
+    if kind == "jpeg":
+        dataset = jpeg_baseline(EIGHT)
+        stream = next(pydicom.encaps.generate_frames(dataset.PixelData, number_of_frames=1))
+        stream = stream.replace(struct.pack(">HH", *EIGHT.shape), struct.pack(">HH", 60_000, 60_000), 1)
+    else:
+        dataset = dicom_dataset(EIGHT)
+        dataset.compress(JPEG2000Lossless, generate_instance_uid=False)
+        stream = next(pydicom.encaps.generate_frames(dataset.PixelData, number_of_frames=1))
+        stream = stream.replace(struct.pack(">II", *EIGHT.shape[::-1]), struct.pack(">II", 60_000, 60_000), 1)
+    bomb = with_stream(dataset, stream, dataset.file_meta.TransferSyntaxUID)
+    assert "60000 x 60000 of 1 components, the header says 48 x 64" in refusal(bomb)
+
+
+def test_random_damage_is_read_or_refused_and_never_names_the_patient(caplog: pytest.LogCaptureFixture):
+    compressed = dicom_dataset(TWELVE, bits=12)
+    compressed.compress(JPEG2000Lossless, generate_instance_uid=False)
+    files = [dicom_bytes(dataset) for dataset in (dicom_dataset(EIGHT), jpeg_baseline(EIGHT), compressed)]
+    rng = np.random.default_rng(0)
+    with warnings.catch_warnings(record=True) as caught, caplog.at_level(logging.DEBUG):
+        warnings.simplefilter("always")
+        for trial in range(300):
+            damaged = bytearray(files[trial % len(files)])
+            for position in rng.integers(0, min(len(damaged), 900), 4):
+                damaged[position] = rng.integers(256)
+            try:
+                grey = read_radiograph(bytes(damaged))
+            except RadiographError as error:
+                assert PATIENT not in str(error)
+            else:
+                assert np.isfinite(grey).all() and grey.min() >= 0 and grey.max() <= 1
+    assert not [text for text in [*caplog.messages, *(str(warning.message) for warning in caught)] if PATIENT in text]

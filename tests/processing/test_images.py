@@ -1,0 +1,198 @@
+"""Images that are no DICOM: every source, every refusal, the square, and evidence back on the radiograph."""
+
+import io
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from processing_trrg import RadiographError, TRRGImageProcessor, list_views, read_radiograph
+from processing_trrg.image_processing_trrg import content_box
+from tests.helpers.tiny_processors import picture_bytes, radiograph
+
+GREY = radiograph()
+EXPECTED = (GREY / 255).astype(np.float32)
+RGB = np.repeat(GREY[..., None], 3, axis=2)
+
+
+def refusal(source) -> str:
+    with pytest.raises(RadiographError) as caught:
+        read_radiograph(source)
+    return str(caught.value)
+
+
+# -------------------------------------------------------------------------------------------------------------- sources
+
+
+def test_every_source_of_one_radiograph_gives_the_same_pixels(tmp_path: Path):
+    path = tmp_path / "view.png"
+    path.write_bytes(picture_bytes(GREY))
+    alpha = np.concatenate([RGB, np.full_like(GREY, 255)[..., None]], axis=2)
+    sources = [
+        path, str(path), path.read_bytes(), bytearray(path.read_bytes()),
+        Image.fromarray(GREY), Image.fromarray(RGB), Image.fromarray(alpha), Image.fromarray(GREY).convert("P"),
+        Image.fromarray(GREY).convert("LA"), Image.fromarray(GREY.astype(np.int32)), Image.fromarray(EXPECTED * 9),
+        GREY, RGB, RGB.transpose(2, 0, 1), GREY[None], GREY[..., None], GREY.astype(np.int64) - 100, GREY / 255,
+        GREY.astype(np.float16), torch.from_numpy(GREY), torch.from_numpy(RGB / 9).permute(2, 0, 1).requires_grad_(),
+        picture_bytes(GREY.astype(np.uint16) * 257), picture_bytes(GREY.astype(np.uint16)),
+    ]  # fmt: skip
+    for source in sources:
+        grey = read_radiograph(source)
+        assert grey.dtype == np.float32 and grey.shape == GREY.shape
+        np.testing.assert_allclose(grey, EXPECTED, atol=2e-3, err_msg=str(type(source)))
+
+
+def test_jpeg_and_bfloat16_read_nearly_the_same():
+    assert np.abs(read_radiograph(picture_bytes(GREY, "JPEG", quality=95)) - EXPECTED).max() < 0.05
+    assert np.abs(read_radiograph(torch.from_numpy(EXPECTED).bfloat16()) - EXPECTED).max() < 0.01
+
+
+def test_a_rotated_jpeg_is_shown_upright():
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turn by 90 degrees clockwise
+    turned = read_radiograph(picture_bytes(GREY, "JPEG", quality=95, exif=exif))
+    assert turned.shape == (48, 64) and np.abs(turned - np.rot90(EXPECTED, -1)).max() < 0.05
+
+
+def test_the_kind_of_a_file_is_its_content_not_its_name(tmp_path: Path):
+    (tmp_path / "view.txt").write_bytes(picture_bytes(GREY))
+    np.testing.assert_allclose(read_radiograph(tmp_path / "view.txt"), EXPECTED, atol=1e-6)
+
+
+# ------------------------------------------------------------------------------------------------------------- refusals
+
+
+def test_files_that_are_no_image_name_themselves(tmp_path: Path):
+    files = {
+        "text.png": b"no image",
+        "empty.png": b"",
+        "cut.png": picture_bytes(GREY)[:700],
+        "pickle.png": b"\x80\x04.",
+    }
+    files["cut.jpg"] = picture_bytes(GREY, "JPEG")[:500]
+    reasons = {"text.png": "neither", "empty.png": "empty", "cut.png": "cut short", "pickle.png": "neither"}
+    for name, content in files.items():
+        (tmp_path / name).write_bytes(content)
+        message = refusal(tmp_path / name)
+        assert message.startswith(f"{tmp_path / name}: ") and reasons.get(name, "cut short") in message
+    assert "No such file" in refusal(tmp_path / "missing.png")
+    for special in (tmp_path, "/dev/zero"):
+        assert f"{special}: not a file" in refusal(special)
+    with pytest.raises(RadiographError, match="cannot open the folder: No such file"):
+        list_views(tmp_path / "missing")
+    for name in ("https://hospital.example/view.png", "data:image/png;base64," + "A" * 9000, "view\0.png"):
+        assert "only local files are read" in refusal(name) and len(refusal(name)) < 150
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG"])
+def test_a_picture_cut_anywhere_is_refused(kind: str):
+    data = picture_bytes(GREY, kind)
+    for share in (0.02, 0.1, 0.3, 0.5, 0.7, 0.9, 0.98):
+        refusal(data[: int(share * len(data))])
+
+
+@pytest.mark.parametrize(
+    ("source", "reason"),
+    [
+        (np.zeros((1, 1)), "1 x 1 pixels, at least 32"),
+        (picture_bytes(np.zeros((1, 1), np.uint8)), "1 x 1 pixels, at least 32"),
+        (GREY[:31], "48 x 31 pixels"),
+        (np.broadcast_to(np.uint8(0), (9000, 9000)), "9000 x 9000 pixels, at most 67,108,864"),
+        (np.full((64, 64), 7), "same value"),
+        (picture_bytes(np.full((64, 64), 7, np.uint8)), "same value"),
+        (np.where(GREY > 250, np.nan, GREY), "NaN or infinite"),
+        (np.where(GREY > 250, -np.inf, GREY), "NaN or infinite"),
+        (GREY.astype(complex), "complex128"),
+        (GREY > 99, "integers or floats, got bool"),
+        (np.array([["a"] * 64] * 64), "integers or floats"),
+        (np.zeros((2, 64, 64)), "1 or 3 channels"),
+        (np.zeros((1, 1, 64, 64)), "1 or 3 channels"),
+        (np.zeros(64), "expected an array"),
+        (np.zeros((0, 0)), "0 x 0 pixels"),
+        (Image.fromarray(GREY).convert("1"), "mode '1'"),
+        (Image.fromarray(RGB).convert("CMYK"), "mode 'CMYK'"),
+        (Image.fromarray(np.dstack([RGB, GREY])), "partly transparent"),
+        (7, "got int"),
+        ({"path": "view.png"}, "got dict"),
+    ],
+)
+def test_what_is_no_radiograph_is_refused_with_its_reason(source, reason: str):
+    assert reason in refusal(source)
+
+
+def test_a_huge_png_is_refused_before_it_is_decoded():
+    header = bytearray(picture_bytes(GREY))
+    header[16:24] = (50_000).to_bytes(4, "big") * 2
+    header[29:33] = zlib.crc32(bytes(header[12:29])).to_bytes(4, "big")
+    assert "pixels" in refusal(bytes(header))
+
+
+def test_an_animation_is_refused():
+    buffer = io.BytesIO()
+    Image.fromarray(GREY).save(buffer, "PNG", save_all=True, append_images=[Image.fromarray(255 - GREY)])
+    assert "2 frames" in refusal(buffer.getvalue())
+
+
+def test_a_colour_photo_is_refused_and_a_coloured_marker_is_not():
+    photo = np.stack([radiograph(seed=seed) for seed in range(3)], axis=2)
+    assert "coloured: a radiograph is grey" in refusal(photo)
+    assert "coloured" in refusal(picture_bytes(photo, "JPEG"))
+    marked = RGB.copy()
+    marked[2:6, 2:6] = (0, 255, 0)
+    assert read_radiograph(marked).shape == GREY.shape
+
+
+def test_a_folder_gives_its_views_by_name(tmp_path: Path):
+    with pytest.raises(RadiographError, match="holds no image"):
+        list_views(tmp_path)
+    for name in ("b.png", "a.png", ".hidden"):
+        (tmp_path / name).write_bytes(b"")
+    (tmp_path / "sub").mkdir()
+    assert [path.name for path in list_views(tmp_path)] == ["a.png", "b.png"]
+
+
+# ----------------------------------------------------------------------------------------------------------- the square
+
+
+@pytest.mark.parametrize("shape", [(64, 48), (48, 64), (64, 64), (37, 200), (500, 33)])
+def test_the_aspect_ratio_is_kept_and_the_rest_is_air(shape: tuple[int, int]):
+    processor = TRRGImageProcessor(size=56)
+    square = processor.preprocess([np.ones(shape, np.float32)])["pixel_values"][0]
+    mean, std = (torch.tensor(values)[:, None, None] for values in (processor.image_mean, processor.image_std))
+    grey = square * std + mean
+    top, left, height, width = content_box(*shape, 56)
+    inside = torch.zeros(56, 56)
+    inside[top : top + height, left : left + width] = 1
+    torch.testing.assert_close(grey, inside.expand(3, -1, -1), atol=1e-5, rtol=0)
+    assert max(height, width) == 56 and abs(height / width - shape[0] / shape[1]) < 0.5 * max(shape) / 56
+
+
+def test_a_fine_pattern_does_not_alias():
+    stripes = np.tile(np.array([0, 1], np.float32), (512, 256))
+    square = TRRGImageProcessor(size=64, image_mean=[0] * 3, image_std=[1] * 3).preprocess([stripes])["pixel_values"]
+    assert (square - 0.5).abs().max() < 0.05
+
+
+def test_evidence_lands_on_the_place_it_was_seen_and_not_on_padding():
+    processor = TRRGImageProcessor(size=64)
+    for height, width, row, column in [(200, 100, 150, 25), (100, 200, 20, 170), (128, 128, 10, 10)]:
+        radiograph_with_spot = np.zeros((height, width), np.float32)
+        radiograph_with_spot[row - 8 : row + 8, column - 8 : column + 8] = 1
+        seen = processor.preprocess([radiograph_with_spot])["pixel_values"][0, 0].reshape(8, 8, 8, 8).mean((1, 3))
+        found = processor.evidence_on_image(seen.numpy(), height, width)
+        assert found.shape == (height, width)
+        peak = np.unravel_index(found.argmax(), found.shape)
+        assert abs(peak[0] - row) <= height / 8 and abs(peak[1] - column) <= width / 8
+    only_padding = np.zeros((8, 8), np.float32)
+    only_padding[:, :2] = only_padding[:, 6:] = 1  # of a radiograph twice as high as wide
+    on_image = processor.evidence_on_image(only_padding, 200, 100)
+    assert on_image[:, 15:85].max() == 0 and on_image.shape == (200, 100)
+
+
+@pytest.mark.parametrize("fields", [{"size": 0}, {"size": "224"}, {"image_std": [1, 1, 0]}, {"image_mean": [0.5]}])
+def test_illegal_settings_are_refused(fields: dict):
+    with pytest.raises(ValueError, match="expected"):
+        TRRGImageProcessor(**fields)

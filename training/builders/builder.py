@@ -1,0 +1,208 @@
+"""What every data builder shares: the study record, its tables and files, and the checks that refuse a wrong tree.
+
+A builder (`iu.py`, `mimic.py`, `chexpert_plus.py`, `nih.py`, `clinic.py`) turns a data set as its owner ships it
+into a `StudySet`; `shards.py` decodes the images and writes the set. Everything is read and checked before
+the first image is decoded, so a wrong tree is refused in seconds. Never for clinical use.
+"""
+
+import csv
+import gzip
+import hashlib
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from processing_trrg import report_text
+
+Record = dict[str, Any]
+
+VIEWS = dict.fromkeys(("PA", "AP", "AP AXIAL"), "frontal") | dict.fromkeys(("LATERAL", "LL", "RL"), "lateral")
+"""View positions of DICOM headers and tables; others (oblique, decubitus, swimmer's, not given) have no name here."""
+
+
+MAX_REPORT_BYTES = 100_000
+
+
+class TreeError(ValueError):
+    """A data set that is not what its owner ships; the message names the file and what was expected."""
+
+
+@dataclass
+class StudySet:
+    """A data set before its images are decoded.
+
+    root: folder that every image path is relative to.
+    studies: study records in their final order; the first view of a study is its best one.
+    dropped: (study id, reason) of every study left out.
+    inputs: tables that were read, for the manifest's hashes.
+    choices: what the user chose, for the manifest.
+    """
+
+    name: str
+    root: Path
+    studies: list[Record]
+    dropped: list[tuple[str, str]] = field(default_factory=list)
+    inputs: list[Path] = field(default_factory=list)
+    choices: dict[str, Any] = field(default_factory=dict)
+
+
+def study_record(study_id: str, patient_id: str, split: str) -> Record:
+    """A study of which nothing is known yet."""
+    return {
+        "study_id": study_id, "patient_id": patient_id, "split": split, "images": [], "indication": None,
+        "technique": None, "comparison": None, "prior_report": None, "prior_images": [], "findings": None,
+        "impression": None,
+    }  # fmt: skip
+
+
+def sorted_views(images: list[dict[str, Any]], frontal_only: bool) -> list[dict[str, Any]]:
+    """Images of a study as runs take them: frontal before lateral before unnamed views, then by path."""
+    order = {"frontal": 0, "lateral": 1, None: 2}
+    kept = [image for image in images if image["view"] == "frontal" or not frontal_only]
+    return sorted(kept, key=lambda image: (order[image["view"]], image["path"]))
+
+
+def why_dropped(record: Record, findings_only: bool) -> str | None:
+    """Why a study cannot be learned from as image and report, or None. With findings_only its impression is removed."""
+    if findings_only:
+        record["impression"] = None
+    if not record["images"]:
+        return "no image of the wanted views"
+    if not record["findings"] and not record["impression"]:
+        return "no findings in its report" if findings_only else "neither findings nor impression in its report"
+    return None
+
+
+def set_priors(studies: list[Record], times: dict[str, tuple[float, ...]]) -> None:
+    """Give each study the images and the report of its patient's latest study before it. Studies of the same time are
+    no prior of each other."""
+    by_patient: dict[str, list[Record]] = {}
+    for record in studies:
+        by_patient.setdefault(record["patient_id"], []).append(record)
+    for records in by_patient.values():
+        records = sorted(records, key=lambda record: (times[record["study_id"]], record["study_id"]))
+        for position, record in enumerate(records):
+            before = [r for r in records[:position] if times[r["study_id"]] < times[record["study_id"]]]
+            if before:
+                record["prior_images"] = [dict(image) for image in before[-1]["images"]]
+                record["prior_report"] = report_text(before[-1]["findings"], before[-1]["impression"])
+
+
+def share_of(key: str) -> float:
+    """A number in [0, 1) that depends on nothing but `key`, for splits that never change."""
+    return int.from_bytes(hashlib.blake2b(key.encode(), digest_size=8).digest(), "big") / 2**64
+
+
+def hashed_split(key: str, validation: float, test: float) -> str:
+    """ "train", "validation" or "test" by a hash of `key`, a patient."""
+    share = share_of(key)
+    return "validation" if share < validation else "test" if share < validation + test else "train"
+
+
+def need(path: Path) -> Path:
+    """`path`, which must exist.
+
+    Raises:
+        TreeError: it does not.
+    """
+    if not path.exists():
+        raise TreeError(f"{path}: not there")
+    return path
+
+
+def need_images(found: StudySet) -> None:
+    """Check that every image of the set is a file below its root, and not empty.
+
+    Raises:
+        TreeError: names the first one missing and counts all, or a path that leads out of the set.
+    """
+    for record in found.studies:
+        for image in record["images"]:
+            if Path(image["path"]).is_absolute() or ".." in Path(image["path"]).parts:
+                raise TreeError(f"{found.root}: {image['path']!r} leads out of the set")
+    paths = [found.root / image["path"] for record in found.studies for image in record["images"]]
+    missing = [
+        path
+        for path in tqdm(paths, desc="look for images", unit="image")
+        if not path.is_file() or not path.stat().st_size
+    ]
+    if missing:
+        raise TreeError(f"{missing[0]}: not there or empty; {len(missing):,} of {len(paths):,} images are missing")
+
+
+def read_table(path: Path, *columns: str) -> Iterator[dict[str, str]]:
+    """Rows of a CSV file, plain or gzipped.
+
+    Raises:
+        TreeError: the file or one of `columns` is not there, a row is cut short, or the gzip is damaged.
+    """
+    open_file = gzip.open if need(path).suffix == ".gz" else open
+    try:
+        with open_file(path, "rt", encoding="utf-8-sig", newline="") as text:
+            rows = csv.DictReader(text, strict=True)
+            lacking = [name for name in columns if name not in (rows.fieldnames or ())]
+            if lacking:
+                raise TreeError(f"{path}: no column {', '.join(map(repr, lacking))} among {rows.fieldnames}")
+            for row in rows:
+                if any(row[name] is None for name in columns):
+                    raise TreeError(f"{path}:{rows.line_num}: the row is cut short")
+                yield row
+    except (EOFError, gzip.BadGzipFile, zlib.error, csv.Error, UnicodeDecodeError) as error:
+        raise TreeError(f"{path}: damaged or cut short ({type(error).__name__}: {error})") from None
+
+
+def only_one(folder: Path, *names: str) -> Path:
+    """The one file of `folder` with one of these names.
+
+    Raises:
+        TreeError: none or several are there.
+    """
+    found = [folder / name for name in names if (folder / name).is_file()]
+    if len(found) != 1:
+        state = "not there" if not found else f"beside {found[1]}, one is expected"
+        raise TreeError(f"{(found or [folder / names[0]])[0]}: {state} (names: {', '.join(names)})")
+    return found[0]
+
+
+def read_report(path: Path) -> str:
+    """The text of one report.
+
+    Raises:
+        TreeError: the file is not there, too large for a report, or no UTF-8 text.
+    """
+    if need(path).stat().st_size > MAX_REPORT_BYTES:
+        raise TreeError(f"{path}: more than {MAX_REPORT_BYTES:,} bytes is no report")
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise TreeError(f"{path}: no UTF-8 text (byte {error.start})") from None
+
+
+def label_value(value: str | float | None, where: str) -> int | None:
+    """A label of a CheXpert table: 1.0 present, 0.0 absent, -1.0 uncertain, blank not mentioned.
+
+    Raises:
+        TreeError: another value; names `where`.
+    """
+    if value is None or value == "":
+        return None
+    number = {1.0: 1, 0.0: 0, -1.0: -1}.get(number_of(value, where))
+    if number is None:
+        raise TreeError(f"{where}: expected 1, 0, -1 or blank, got {value!r}")
+    return number
+
+
+def number_of(value: str | float, where: str) -> float:
+    """`value` as a number.
+
+    Raises:
+        TreeError: it is none; names `where`.
+    """
+    try:
+        return float(value)
+    except ValueError:
+        raise TreeError(f"{where}: expected a number, got {value!r}") from None

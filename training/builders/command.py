@@ -1,0 +1,36 @@
+"""What the commands of all data builders share: their arguments, and the way from a tree to shards."""
+
+import argparse
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from processing_trrg import RadiographError
+from training.builders.builder import StudySet, TreeError, need_images
+from training.builders.shards import write_set
+
+
+def builder_arguments(doc: str | None, reports: bool = True) -> argparse.ArgumentParser:
+    """Arguments that all builders have. reports: the set has reports."""
+    parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, required=True, help="folder of the shards; a build cut short goes on there")
+    parser.add_argument("--size", type=int, default=518, help="longer side in pixels; larger images are made smaller")
+    parser.add_argument("--workers", type=int, default=1, help="processes that decode")
+    parser.add_argument("--skip-file", type=Path, help="list of image paths to leave out, one a line")
+    if reports:
+        parser.add_argument("--findings-only", action="store_true", help="the target is the findings, as in MAIRA-1")
+        parser.add_argument("--frontal-only", action="store_true", help="leave out lateral and unnamed views")
+    return parser
+
+
+def build(arguments: argparse.Namespace, read: Callable[[], StudySet]) -> None:
+    """Read the set, check its images, write its shards, print the manifest. A wrong tree or an unreadable image ends
+    the command with one line that names the path."""
+    try:
+        found = read()
+        need_images(found)
+        manifest = write_set(found, arguments.out, arguments.size, arguments.workers, arguments.skip_file)
+    except (TreeError, RadiographError) as error:
+        sys.exit(f"error: {error}")
+    print(json.dumps(manifest, indent=1))

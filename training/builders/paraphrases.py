@@ -1,0 +1,181 @@
+"""Reports in other words: text-based augmentation, as MAIRA-1 has it.
+
+    python -m training.builders.paraphrases --data data/mimic-cxr-findings --model NAME --out paraphrases.jsonl
+    python -m training.builders.paraphrases --data runs/small-data/iu --swap-sentences --count 10 --out swapped.jsonl
+
+By a chat model, or by swapping: each sentence may give way to one of another report, of the same section, with the same
+labels and the same sides. Findings and impression are rewritten one by one. A paraphrase is kept only where the labeler
+reads the same 14 labels from the new report as from the old one, and where it is not the old one; the others go to OUT
+with `.rejected` before the suffix, with the reason. The same command goes on where it was cut short. `data.paraphrases`
+of a stage-2 configuration reads OUT. MAIRA-1 used GPT-3.5 with a prompt that is not public: prompt and model are ours
+and yours. Reports go to no machine but this one; mind the terms of your data when you choose a model.
+"""
+
+import argparse
+import json
+import os
+import re
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from tqdm import tqdm
+from transformers import AutoModelForCausalLM, AutoTokenizer, set_seed
+
+from evaluation.reading.labeler import label_report
+from processing_trrg import report_text
+from training.data.sentences import split_sentences
+from training.data.study import REPORT_PARTS, Studies
+
+REQUEST = (
+    "Rewrite this part of a chest X-ray report in other words. Keep every finding, negation, side, size and "
+    "uncertainty. Add nothing, explain nothing, answer with the rewritten text alone.\n\n{}"
+)
+Rewrite = Callable[[list[tuple[str, str]]], list[str]]
+"""(section, text) pairs to new texts."""
+SWAPPED = 0.7
+"""Share of the sentences that give way, where there is another one."""
+
+
+def chat_rewriter(name: str, max_new_tokens: int, temperature: float) -> Rewrite:
+    """Texts to their paraphrases, by a causal language model with a chat template.
+
+    Raises:
+        ValueError: the model's tokenizer has no chat template.
+    """
+    tokenizer = AutoTokenizer.from_pretrained(name, padding_side="left")
+    if tokenizer.chat_template is None:
+        raise ValueError(f"{name}: its tokenizer has no chat template; expected a chat model")
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    model = AutoModelForCausalLM.from_pretrained(name, dtype="auto").eval().to(device)
+
+    @torch.inference_mode()
+    def rewrite(texts: list[tuple[str, str]]) -> list[str]:
+        chats = [[{"role": "user", "content": REQUEST.format(text)}] for _, text in texts]
+        prompts = tokenizer.apply_chat_template(chats, tokenize=False, add_generation_prompt=True)
+        inputs = tokenizer(prompts, padding=True, add_special_tokens=False, return_tensors="pt").to(device)
+        inputs.pop("token_type_ids", None)
+        ids = model.generate(
+            **inputs, max_new_tokens=max_new_tokens, do_sample=True, temperature=temperature,
+            pad_token_id=tokenizer.pad_token_id,
+        )  # fmt: skip
+        return tokenizer.batch_decode(ids[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
+
+    return rewrite
+
+
+def sentence_swapper(records: Sequence[dict[str, Any]], seed: int) -> Rewrite:
+    """Sentences to others that say the same of the 14 observations and name the same sides, from the same section."""
+    rng = np.random.default_rng(seed)
+
+    def said(part: str, sentence: str) -> tuple[Any, ...]:
+        sides = frozenset(re.findall(r"\b(?:left|right|bilateral|both)\b", sentence.lower()))
+        return part, sides, *label_report(sentence).values()
+
+    pool: dict[tuple[Any, ...], list[str]] = defaultdict(list)
+    for record in records:
+        for part in REPORT_PARTS:
+            for sentence in split_sentences(record.get(part) or ""):
+                pool[said(part, sentence)].append(sentence)
+
+    def swap(part: str, sentence: str) -> str:
+        others = pool[said(part, sentence)]
+        return others[int(rng.integers(len(others)))] if rng.random() < SWAPPED else sentence
+
+    return lambda texts: [" ".join(swap(part, s) for s in split_sentences(text)) for part, text in texts]
+
+
+def check(record: dict[str, Any], rewritten: dict[str, str | None]) -> str | None:
+    """Why a paraphrase is not kept, or None."""
+    if any(record.get(part) and not rewritten[part] for part in REPORT_PARTS):
+        return "a section is empty"
+    if all(rewritten[part] == (record.get(part) or "").strip() for part in REPORT_PARTS if record.get(part)):
+        return "nothing was rewritten"
+    before, after = (
+        label_report(report_text(text.get("findings"), text.get("impression"))) for text in (record, rewritten)
+    )
+    changed = [f"{name}: {before[name]} -> {after[name]}" for name in before if before[name] != after[name]]
+    return f"labels changed: {', '.join(changed)}" if changed else None
+
+
+def paraphrase(
+    records: Sequence[dict[str, Any]], rewrite: Rewrite, out: Path, count: int, batch_size: int
+) -> tuple[int, int]:
+    """Append `count` tries of each study to `out` or to the rejected; returns how many of both there are now."""
+    refused = out.with_suffix(f".rejected{out.suffix}")
+    tries: dict[str, int] = {}
+    for file in (out, refused):
+        for line in _rows(file):
+            tries[line["study_id"]] = tries.get(line["study_id"], 0) + 1
+    left = [record for record in records for _ in range(count - tries.get(record["study_id"], 0))]
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with out.open("a", encoding="utf-8") as kept, refused.open("a", encoding="utf-8") as rejected:
+        for start in tqdm(range(0, len(left), batch_size), desc="rewrite", unit="batch"):
+            batch = left[start : start + batch_size]
+            places = [(row, part) for row, record in enumerate(batch) for part in REPORT_PARTS if record.get(part)]
+            texts = iter(rewrite([(part, batch[row][part].strip()) for row, part in places]))
+            new: list[dict[str, str | None]] = [dict.fromkeys(REPORT_PARTS) for _ in batch]
+            for row, part in places:
+                new[row][part] = next(texts).strip() or None
+            for record, rewritten in zip(batch, new, strict=True):
+                line = {"study_id": record["study_id"], **rewritten}
+                reason = check(record, rewritten)
+                if reason is None:
+                    kept.write(json.dumps(line) + "\n")
+                else:
+                    rejected.write(json.dumps({**line, "reason": reason}) + "\n")
+            for written in (kept, rejected):
+                written.flush()
+                os.fsync(written.fileno())
+    return len(_rows(out)), len(_rows(refused))
+
+
+def _rows(file: Path) -> list[dict[str, Any]]:
+    """The lines of a file; one that a kill cut short is taken off it."""
+    if not file.exists():
+        return []
+    content = file.read_bytes()
+    whole = content.rfind(b"\n") + 1
+    if whole < len(content):
+        with file.open("r+b") as cut:
+            cut.truncate(whole)
+    return [json.loads(line) for line in content[:whole].splitlines()]
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True, help="folder with studies.jsonl, or datasets shards")
+    parser.add_argument("--split", default="train")
+    parser.add_argument("--max-studies", type=int, help="the first so many")
+    by = parser.add_mutually_exclusive_group(required=True)
+    by.add_argument("--model", help="folder, or name on the Hub, of a chat model")
+    by.add_argument("--swap-sentences", action="store_true", help="sentences of other reports that say the same")
+    parser.add_argument("--out", type=Path, required=True, help="JSON Lines to append to")
+    parser.add_argument("--count", type=int, default=1, help="tries a study")
+    parser.add_argument("--batch-size", type=int, default=8)
+    parser.add_argument("--max-new-tokens", type=int, default=400)
+    parser.add_argument("--temperature", type=float, default=0.7)
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args(arguments)
+    if min(options.count, options.batch_size, options.max_new_tokens) < 1 or options.temperature <= 0:
+        parser.error("--count, --batch-size and --max-new-tokens must be at least 1, --temperature above 0")
+    studies = Studies(options.data, options.split, options.max_studies)
+    records = [record for record in studies.records if any(record.get(part) for part in REPORT_PARTS)]
+    if not records:
+        parser.error(f"{options.data}: no study of split {options.split!r} has a report")
+    set_seed(options.seed)
+    if options.swap_sentences:
+        rewrite = sentence_swapper(records, options.seed)
+    else:
+        rewrite = chat_rewriter(options.model, options.max_new_tokens, options.temperature)
+    kept, rejected = paraphrase(records, rewrite, options.out, options.count, options.batch_size)
+    print(f"{kept} paraphrases in {options.out}, {rejected} rejected (labels must stay the same)")
+
+
+if __name__ == "__main__":
+    main()

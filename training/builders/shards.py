@@ -1,0 +1,281 @@
+"""A `StudySet` -> `datasets` shards that `training/data/study.py` reads: images decoded once, as grey PNG bytes.
+
+    out/<split>/data-00000-<digest>.arrow   at most `STUDIES_A_SHARD` studies, written whole or not at all
+    out/<split>/state.json, dataset_info.json, out/dataset_dict.json   written last: without them the set is not ready
+    out/manifest.json, out/dropped.csv      counts, what was dropped and why, hashes
+
+A shard's digest is that of its records, sizes of image files, and `size`: a build that was killed, or that stopped at
+an unreadable image and got a --skip-file, makes only the shards that lack. Memory holds a few images at a time.
+"""
+
+import csv
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
+from io import BytesIO
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import PIL
+import pyarrow as pa
+import torch
+from datasets import DatasetInfo, Features, List, Value
+from PIL import Image
+from tqdm import tqdm
+
+from processing_trrg import CHEXPERT_14, read_radiograph
+from training.builders.builder import Record, StudySet, TreeError
+
+STUDIES_A_SHARD = 128
+STUDIES_A_BATCH = 8
+"""Of an Arrow record batch, held in memory while it is written."""
+FORMAT = 1
+"""Of the records and pixels; part of every digest."""
+
+_TEXT = ("study_id", "patient_id", "split", "indication", "technique", "comparison", "prior_report", "findings",
+         "impression")  # fmt: skip
+_VIEW = {"path": Value("string"), "view": Value("string")}
+FEATURES = Features(
+    {name: Value("string") for name in _TEXT}
+    | {
+        "images": List({**_VIEW, "bytes": Value("binary")}),
+        "prior_images": List(_VIEW),
+        "labels": {name: Value("int8") for name in CHEXPERT_14},
+        "boxes": List(
+            {"label": Value("string"), "source": Value("string")} | {side: Value("float64") for side in "xywh"}
+        ),
+    }
+)
+
+
+@dataclass(frozen=True)
+class Shard:
+    """One file to write: records without bytes, whose paths are relative to `root`."""
+
+    file: Path
+    root: Path
+    records: list[Record]
+    size: int
+
+
+def write_set(found: StudySet, out: Path, size: int, workers: int, skip_file: Path | None) -> dict[str, Any]:
+    """Write the shards that lack, then the files that make them a `DatasetDict`, and return the manifest.
+
+    Raises:
+        RadiographError: an image cannot be read; names its path.
+        TreeError: `out` holds something else, the skip file names an image that is not there, or no study is left.
+    """
+    skipped = _read_skips(skip_file, found)
+    _open_folder(out, found.name)
+    shards = _plan(found, out, size, skipped)
+    if not shards:
+        raise TreeError(f"{found.root}: no study is left; {len(found.dropped):,} were dropped")
+    (out / "dataset_dict.json").unlink(missing_ok=True)
+    for partial in out.glob("*/*.partial"):
+        partial.unlink()
+    lacking = [shard for shard in shards if not shard.file.exists()]
+    total = sum(len(shard.records) for shard in shards)
+    with tqdm(
+        total=total,
+        initial=total - sum(len(shard.records) for shard in lacking),
+        desc=f"decode {found.name}",
+        unit="study",
+    ) as bar:
+        for count in _write(lacking, workers):
+            bar.update(count)
+    return _finish(found, out, size, shards, skipped)
+
+
+def encode_view(path: Path, size: int) -> tuple[bytes, float]:
+    """One radiograph as 8-bit grey PNG bytes, longer side at most `size` pixels, and the factor it was scaled by.
+
+    A smaller image may lack the radiograph's one brightest or darkest pixel, and `read_radiograph` stretches what is
+    left, so its grey values may differ slightly from those of the original resized.
+    """
+    grey = read_radiograph(path)
+    scale = min(1.0, size / max(grey.shape))
+    if scale < 1:
+        sides = tuple(max(1, round(side * scale)) for side in grey.shape)
+        smaller = torch.nn.functional.interpolate(
+            torch.from_numpy(grey)[None, None], sides, mode="bicubic", align_corners=False, antialias=True
+        )
+        grey = smaller.clamp(0, 1)[0, 0].numpy()
+    buffer = BytesIO()
+    Image.fromarray((grey * 255).round().astype(np.uint8)).save(buffer, "PNG", compress_level=4)
+    return buffer.getvalue(), scale
+
+
+def write_shard(shard: Shard) -> int:
+    """Decode and write one shard under a name that counts only when it is whole; returns its number of studies."""
+    partial = shard.file.with_suffix(".partial")
+    schema = FEATURES.arrow_schema
+    with pa.OSFile(str(partial), "wb") as sink, pa.ipc.new_stream(sink, schema) as stream:
+        for start in range(0, len(shard.records), STUDIES_A_BATCH):
+            rows = [_with_bytes(record, shard) for record in shard.records[start : start + STUDIES_A_BATCH]]
+            stream.write_batch(pa.RecordBatch.from_pylist(rows, schema=schema))
+    partial.replace(shard.file)
+    return len(shard.records)
+
+
+def _write(shards: list[Shard], workers: int) -> Iterator[int]:
+    if workers == 1:
+        yield from map(write_shard, shards)
+        return
+    with ProcessPoolExecutor(workers, get_context("spawn"), torch.set_num_threads, (1,)) as pool:
+        futures = [pool.submit(write_shard, shard) for shard in shards]
+        try:
+            for future in as_completed(futures):
+                yield future.result()
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def _with_bytes(record: Record, shard: Shard) -> Record:
+    images, boxes = [], record.get("boxes", [])
+    for image in record["images"]:
+        data, scale = encode_view(shard.root / image["path"], shard.size)
+        images.append({**image, "bytes": data})
+        if boxes:  # sets with boxes have one image a study
+            boxes = [{**box, **{side: round(box[side] * scale, 2) for side in "xywh"}} for box in boxes]
+    return {**record, "images": images, "boxes": boxes}
+
+
+def _read_skips(skip_file: Path | None, found: StudySet) -> set[str]:
+    if skip_file is None:
+        return set()
+    if not skip_file.is_file():
+        raise TreeError(f"{skip_file}: not there")
+    known = {image["path"] for record in found.studies for image in record["images"]}
+    skipped = set()
+    for line in filter(None, map(str.strip, skip_file.read_text(encoding="utf-8").splitlines())):
+        path = Path(line)
+        name = path.relative_to(found.root).as_posix() if path.is_relative_to(found.root) else path.as_posix()
+        if name not in known:
+            raise TreeError(f"{skip_file}: {line} is no image of this set")
+        skipped.add(name)
+    return skipped
+
+
+def _open_folder(out: Path, name: str) -> None:
+    mark = out / "build.json"
+    if mark.is_file():
+        there = json.loads(mark.read_text(encoding="utf-8"))["data_set"]
+        if there != name:
+            raise TreeError(f"{out}: holds a build of {there!r}, not of {name!r}; give another --out")
+        return
+    if out.exists() and any(path.suffix != ".partial" for path in out.iterdir()):
+        raise TreeError(f"{out}: not empty and no build of this command; give another --out")
+    out.mkdir(parents=True, exist_ok=True)
+    _write_json(mark, {"data_set": name})
+
+
+def _plan(found: StudySet, out: Path, size: int, skipped: set[str]) -> list[Shard]:
+    """Shards are cut before anything is skipped, so that skipping an image changes only the shards that name it."""
+    by_split: dict[str, list[Record]] = {}
+    for record in found.studies:
+        by_split.setdefault(record["split"], []).append(record)
+    shards = []
+    for split, records in sorted(by_split.items()):
+        (out / split).mkdir(exist_ok=True)
+        for number, start in enumerate(range(0, len(records), STUDIES_A_SHARD)):
+            kept = []
+            for record in records[start : start + STUDIES_A_SHARD]:
+                record = {
+                    **record,
+                    **{
+                        part: [image for image in record[part] if image["path"] not in skipped]
+                        for part in ("images", "prior_images")
+                    },
+                }
+                if record["images"]:
+                    kept.append(record)
+                else:
+                    found.dropped.append((record["study_id"], "every image is in the skip file"))
+            if kept:
+                digest = _digest(kept, found.root, size)
+                shards.append(Shard(out / split / f"data-{number:05d}-{digest}.arrow", found.root, kept, size))
+    return shards
+
+
+def _digest(records: list[Record], root: Path, size: int) -> str:
+    sizes = [(root / image["path"]).stat().st_size for record in records for image in record["images"]]
+    text = json.dumps([FORMAT, size, sizes, records], sort_keys=True)
+    return hashlib.blake2b(text.encode(), digest_size=6).hexdigest()
+
+
+def _finish(found: StudySet, out: Path, size: int, shards: list[Shard], skipped: set[str]) -> dict[str, Any]:
+    hashes = {
+        shard.file: _sha256(shard.file) for shard in tqdm(shards, desc=f"hash {found.name}", unit="shard", leave=False)
+    }
+    splits = sorted({shard.file.parent.name for shard in shards})
+    for split in splits:
+        files = [shard.file for shard in shards if shard.file.parent.name == split]
+        DatasetInfo(features=FEATURES).write_to_directory(str(out / split))
+        state: dict[str, Any] = {
+            "_data_files": [{"filename": file.name} for file in files],
+            "_fingerprint": _joined(hashes[file] for file in files)[:16],
+            "_format_columns": None, "_format_kwargs": {}, "_format_type": None, "_output_all_columns": False,
+            "_split": split,
+        }  # fmt: skip
+        _write_json(out / split / "state.json", state)
+    wanted = {shard.file for shard in shards}
+    for old in out.glob("*/data-*.arrow"):
+        if old not in wanted:
+            old.unlink()
+    with (out / "dropped.csv").open("w", encoding="utf-8", newline="") as table:
+        rows = csv.writer(table, lineterminator="\n")
+        rows.writerow(["study_id", "reason"])
+        rows.writerows(sorted(found.dropped))
+    manifest = _manifest(found, size, shards, skipped, _joined(hashes.values()))
+    _write_json(out / "manifest.json", manifest)
+    _write_json(out / "dataset_dict.json", {"splits": splits})
+    return manifest
+
+
+def _manifest(found: StudySet, size: int, shards: list[Shard], skipped: set[str], shards_hash: str) -> dict[str, Any]:
+    by_split: dict[str, list[Record]] = {}
+    for shard in shards:
+        by_split.setdefault(shard.file.parent.name, []).extend(shard.records)
+    counts = {}
+    for split, records in by_split.items():
+        counts[split] = {
+            "studies": len(records),
+            "patients": len({record["patient_id"] for record in records}),
+            "images": sum(len(record["images"]) for record in records),
+            "frontal": sum(image["view"] == "frontal" for record in records for image in record["images"]),
+            **{part: sum(bool(record[part]) for record in records)
+               for part in ("findings", "impression", "indication", "technique", "comparison", "prior_report")},
+            "labelled": sum(any(v is not None for v in record["labels"].values()) for record in records),
+        }  # fmt: skip
+    everything = [record for records in by_split.values() for record in records]
+    return {
+        "data_set": found.name,
+        "choices": {**found.choices, "size": size},
+        "splits": counts,
+        "dropped": dict(sorted(Counter(reason for _, reason in found.dropped).items())),
+        "skipped_images": sorted(skipped),
+        "inputs_sha256": {path.name: _sha256(path) for path in found.inputs},
+        "records_sha256": hashlib.sha256(json.dumps(everything, sort_keys=True).encode()).hexdigest(),
+        "shards_sha256": shards_hash,
+        "made_with": {"pillow": PIL.__version__, "pyarrow": pa.__version__, "torch": torch.__version__},
+    }
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _joined(hashes: Iterable[str]) -> str:
+    return hashlib.sha256("".join(hashes).encode()).hexdigest()
+
+
+def _write_json(path: Path, content: dict[str, Any]) -> None:
+    partial = path.with_suffix(".json.partial")
+    partial.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    partial.replace(path)

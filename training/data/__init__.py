@@ -1,0 +1,1 @@
+"""Study records to batches: images, augmentation, examples, sentences, dialogue, sampling."""

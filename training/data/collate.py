@@ -1,0 +1,150 @@
+"""Examples -> the tensors of one forward pass, by the checkpoint's own processor."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from processing_trrg import TRRGProcessor, follow_up, report_messages, report_text
+from processing_trrg.processing_trrg import CONTEXT_FIELDS
+from training.data.examples import Example
+
+UNKNOWN = -100
+
+
+def known(labels: Sequence[int | None]) -> list[int]:
+    """Labels as the model reads them: 1 present, 0 absent, -100 for what is not known or uncertain."""
+    return [label if label in (0, 1) else UNKNOWN for label in labels]
+
+
+class PretrainCollator:
+    """Stage 1: images, drawn sentences with what they assert, the clues and the studies' labels.
+
+    reports: whole reports instead of sentences, one a study (alignment of the query transformer).
+    """
+
+    def __init__(self, processor: TRRGProcessor, max_sentence_tokens: int = 64, reports: bool = False):
+        self.processor, self.reports = processor, reports
+        tokenizer = processor.clue_tokenizer
+        limit = tokenizer.model_max_length
+        self.max_tokens = min(max_sentence_tokens if not reports else 256, limit)
+        self.clue_inputs: dict[str, torch.Tensor] = {}
+        for prefix, side in (("clue", "positive"), ("negative_clue", "negative")):
+            encoded = tokenizer([clue[side] for clue in processor.clues], padding=True, return_tensors="pt")
+            self.clue_inputs[f"{prefix}_input_ids"] = encoded["input_ids"]
+            self.clue_inputs[f"{prefix}_attention_mask"] = encoded["attention_mask"]
+
+    def __call__(self, examples: list[Example]) -> dict[str, Any]:
+        pixel_values, image_mask = self._pixels(examples)
+        sentences = [(row, sentence) for row, example in enumerate(examples) for sentence in example.sentences]
+        encoded = self.processor.clue_tokenizer(
+            [sentence.text for _, sentence in sentences],
+            padding=True,
+            truncation=True,
+            max_length=self.max_tokens,
+            return_tensors="pt",
+        )
+        return {
+            "study_ids": [example.study_id for example in examples],
+            "num_text_tokens": int(encoded["attention_mask"].sum()),
+            "pixel_values": pixel_values,
+            "image_mask": image_mask,
+            "sentence_input_ids": encoded["input_ids"],
+            "sentence_attention_mask": encoded["attention_mask"],
+            "sentence_study": torch.tensor([row for row, _ in sentences]),
+            "sentence_keys": torch.tensor([sentence.key for _, sentence in sentences]),
+            "sentence_labels": torch.tensor([known(sentence.labels) for _, sentence in sentences]),
+            "clue_labels": torch.tensor(
+                [[UNKNOWN if label is None else label for label in example.labels] for example in examples]
+            ),
+            "study_source": torch.tensor([example.source for example in examples]),
+            **self.clue_inputs,
+        }
+
+    def _pixels(self, examples: list[Example]) -> tuple[torch.Tensor, torch.Tensor]:
+        views = torch.tensor([len(example.squares) for example in examples])
+        mask = torch.arange(int(views.max()))[None, :] < views[:, None]
+        processor = self.processor.image_processor
+        squares = np.stack([square for example in examples for square in example.squares])
+        pixels = normalise(torch.from_numpy(squares), processor.image_mean, processor.image_std)
+        if mask.all():
+            return pixels.view(*mask.shape, *pixels.shape[1:]), mask
+        padded = torch.zeros(*mask.shape, *pixels.shape[1:])
+        padded[mask] = pixels
+        return padded, mask
+
+
+def normalise(squares: torch.Tensor, mean: Sequence[float], std: Sequence[float]) -> torch.Tensor:
+    """uint8 `[n, S, S]` -> `[n, 3, S, S]`: what the image processor makes of squares of its size, unresized."""
+    pixels = torch.empty(len(squares), 3, *squares.shape[1:])
+    grey = squares.float().div_(255)
+    for channel, (m, s) in enumerate(zip(mean, std, strict=True)):  # in place: copies would cost more than the sums
+        torch.sub(grey, m, out=pixels[:, channel]).div_(s)
+    return pixels
+
+
+class FinetuneCollator:
+    """Stage 2: prompt and report as tokens, with the images, or with oracle clue scores where there is none.
+
+    with_report: False leaves the report out, for generation (then the prompt is padded on the left).
+    """
+
+    def __init__(self, processor: TRRGProcessor, with_report: bool = True):
+        self.processor, self.with_report = processor, with_report
+
+    def __call__(self, examples: list[Example]) -> dict[str, Any]:
+        records = [example.record for example in examples]
+        without_image = examples[0].scores is not None
+        if any((example.scores is not None) != without_image for example in examples):
+            raise ValueError("a forward pass mixes studies with and without images; sources must come in whole blocks")
+        names = [clue["name"] for clue in self.processor.clues]
+        inputs: dict[str, Any] = {
+            "indication": [record.get("indication") for record in records],
+            "technique": [record.get("technique") for record in records],
+            "comparison": [record.get("comparison") for record in records],
+            "prior_report": [record.get("prior_report") for record in records],
+            "clue_labels": [dict(zip(names, example.labels, strict=True)) for example in examples],
+            "study_ids": [example.study_id for example in examples],
+        }
+        if self.with_report:
+            inputs["report"] = [
+                example.exchange.answer
+                if example.exchange
+                else report_text(example.record.get("findings"), example.record.get("impression"))
+                for example in examples
+            ]
+        if without_image:
+            inputs["clue_scores"] = [
+                dict(zip(names, map(float, example.scores), strict=True))
+                for example in examples
+                if example.scores is not None
+            ]
+        if self.processor.prompt_style == "radialog":
+            inputs["predicted_findings"] = [
+                [name for name, label in zip(names, example.labels, strict=True) if label == 1] for example in examples
+            ]
+        if any(example.exchange for example in examples):
+            self._render_chats(examples, inputs)
+        images = None if without_image else [list(example.squares) for example in examples]
+        batch = dict(self.processor(images=images, **inputs))
+        batch["study_ids"] = [example.study_id for example in examples]
+        batch["num_text_tokens"] = int(batch["attention_mask"].sum())
+        return batch
+
+    def _render_chats(self, examples: list[Example], inputs: dict[str, Any]) -> None:
+        """Put whole chats in place of what prompts are made from: request, and with an exchange report and question."""
+        made_from = [*CONTEXT_FIELDS, "predicted_findings"]
+        columns = {name: inputs.pop(name) for name in made_from if name in inputs}
+        inputs["text"] = []
+        for row, example in enumerate(examples):
+            fields = {name: column[row] for name, column in columns.items()}
+            chat = report_messages(self.processor.prompt_style, max(len(example.squares), 1), **fields)
+            if example.exchange:
+                chat = follow_up(chat, example.exchange.reply, example.exchange.question)
+            inputs["text"].append(self.processor.apply_chat_template(chat, add_generation_prompt=True))
+
+
+def count_targets(batch: dict[str, Any]) -> int:
+    """Target tokens of a stage-2 batch: the first position predicts nothing."""
+    return int((batch["labels"][:, 1:] != UNKNOWN).sum())

@@ -1,0 +1,278 @@
+"""From a draw of the sampler to what is learned: the example of one study, everything random in it keyed by
+(seed, epoch, study, repetition)."""
+
+import json
+from collections import Counter, defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch.utils.data import Dataset
+
+from evaluation.reading.labeler import label_report
+from evaluation.reading.observations import OPACITIES
+from evaluation.reading.sides import UNSURE, add_report_sides, add_sentence_sides, side_and_finding
+from training.config.run_config import DataSection, Source
+from training.data.augment import augment
+from training.data.dialogue import Exchange, make_exchange
+from training.data.images import ImageBank
+from training.data.sampler import Draw, keyed_rng
+from training.data.sentences import (
+    Sentence,
+    draw_sentences,
+    positive_first,
+    sentence_key,
+    sentences_of_labels,
+    sentences_of_report,
+    weighted,
+)
+from training.data.study import REPORT_PARTS, Studies, target_text
+
+Labels = tuple[int | None, ...]
+
+
+@dataclass
+class Example:
+    """One study of a step. source: its number in the configuration; squares: uint8 [S, S] a view, empty for a study
+    known by its clues only; labels: in the order of the clues; scores: oracle clue scores in [0, 1], of a study without
+    image; exchange: what is asked after the report, None where the report itself is learned."""
+
+    study_id: str
+    source: int
+    squares: list[np.ndarray]
+    labels: Labels
+    record: dict[str, Any]
+    sentences: list[Sentence]
+    scores: np.ndarray | None = None
+    exchange: Exchange | None = None
+
+
+class SourceData:
+    """One source of the configuration, loaded: its studies, images and (stage 1) sentences."""
+
+    def __init__(self, source: Source, data: DataSection, clues: Sequence[dict[str, str]], image_processor: Any):
+        self.source, self.clues = source, list(clues)
+        names = [clue["name"] for clue in clues]
+        self.names = names
+        self.studies = Studies(source.path, source.split, source.max_studies)
+        self.labels: list[Labels] = [tuple(self.studies.labels(i, names)) for i in range(len(self.studies))]
+        if source.kind in ("pair", "clue_report"):
+            self.labels = [
+                report_labels(record, labels, names)
+                for record, labels in zip(self.studies.records, self.labels, strict=True)
+            ]
+        if source.kind == "clue_report":  # a side that is not said is no clue
+            sided = [side_and_finding(name) is not None for name in names]
+            self.labels = [
+                tuple(None if side and label == UNSURE else label for side, label in zip(sided, labels, strict=True))
+                for labels in self.labels
+            ]
+        self.images: ImageBank | None = None
+        if source.kind != "clue_report":
+            blind = [r["study_id"] for r in self.studies.records if not r["images"]]
+            if blind:
+                raise ValueError(
+                    f"{source.path}: {len(blind)} studies of split {source.split!r} have no image, e.g. {blind[0]}; "
+                    f"kind {source.kind!r} needs one"
+                )
+            self.images = ImageBank(self.studies, image_processor, data.views, data.image_cache)
+        if source.kind in ("pair", "clue_report"):
+            silent = [r["study_id"] for r in self.studies.records if not target_text(r)]
+            if silent:
+                raise ValueError(
+                    f"{source.path}: {len(silent)} studies of split {source.split!r} have no report, e.g. {silent[0]}; "
+                    f"kind {source.kind!r} needs one"
+                )
+        self.sentences: list[list[Sentence]] = []
+        self.matches: Matches | None = None
+        if source.kind == "matched":
+            assert source.reports is not None
+            self.matches = Matches(self.studies, Studies(source.reports, source.split), names)
+        self.rows = balanced_rows(self.labels, source.balance, self.matches.images if self.matches else None)
+
+    def __len__(self) -> int:
+        """Draws an epoch."""
+        return len(self.rows)
+
+    @property
+    def num_studies(self) -> int:
+        return len({study for study, _ in self.rows})
+
+    def find_sentences(self, balance: float, labeler: Callable[[str], dict[str, int | None]], whole: bool) -> None:
+        """Stage 1: cut and label the reports (or write sentences from the labels) and weigh them over the whole set.
+        whole: each report stays one text (alignment of the query transformer).
+
+        Raises:
+            ValueError: studies that give no sentence.
+        """
+        if whole:
+            texts = [target_text(record) for record in self.studies.records]
+            nothing = (None,) * len(self.names)
+            self.sentences = [[Sentence(text, sentence_key(text), nothing)] for text in texts]
+            return
+        if self.source.kind == "image":
+            found = [sentences_of_labels(labels, self.clues) for labels in self.labels]
+        else:
+
+            def with_sides(text: str) -> dict[str, int | None]:
+                return add_sentence_sides(text, labeler(text), self.names)
+
+            found = [sentences_of_report(record, self.names, with_sides) for record in self.studies.records]
+        mute = [r["study_id"] for r, sentences in zip(self.studies.records, found, strict=True) if not sentences]
+        if mute:
+            raise ValueError(f"{self.source.path}: {len(mute)} studies give no sentence, e.g. {mute[0]}")
+        self.sentences = weighted(found, balance)
+
+
+def balanced_rows(
+    labels: Sequence[Labels], balance: float, chosen: Sequence[int] | None = None
+) -> list[tuple[int, int]]:
+    """What an epoch draws, as (study, repetition): each of the `chosen` studies (None: all) as often as
+    `Source.balance` says, one without a positive label as often as one of the most frequent label."""
+    indices = list(range(len(labels)) if chosen is None else chosen)
+    counts = Counter(c for i in indices for c, label in enumerate(labels[i]) if label == 1)
+    most = max(counts.values(), default=1)
+
+    def times(i: int) -> int:
+        rarest = min((counts[c] for c, label in enumerate(labels[i]) if label == 1), default=most)
+        return round((most / rarest) ** balance)
+
+    return [(i, repetition) for i in indices for repetition in range(times(i))]
+
+
+def report_labels(record: dict[str, Any], labels: Labels, names: Sequence[str]) -> Labels:
+    """The labels of a study with a report, those of sided clues read from it."""
+    known = add_report_sides(target_text(record), dict(zip(names, labels, strict=True)), names, label_report)
+    return tuple(known[name] for name in names)
+
+
+class Matches:
+    """Label-matched pairs: images of one set, each with the reports of OTHER patients that have the same labels.
+
+    A report fits an image when its positive labels are the image's and none is uncertain; one that places a finding on
+    a side (of a sided clue) fits none, since the image's labels know no sides. Where the image's label is
+    unknown the report must not be positive, except that "Lung Opacity" is free beside a finding it includes. Images
+    without a report that fits are left out; `left_out` counts them.
+    """
+
+    def __init__(self, images: Studies, reports: Studies, names: Sequence[str]):
+        by_labels: dict[Labels, list[int]] = defaultdict(list)
+        opacity = names.index("Lung Opacity") if "Lung Opacity" in names else None
+        for i, record in enumerate(reports.records):
+            labels = reports.labels(i, names)
+            if not target_text(record) or -1 in labels:
+                continue
+            sides = report_labels(record, tuple(labels), names)
+            if all(value != 1 for value, unsided in zip(sides, labels, strict=True) if value != unsided):
+                by_labels[tuple(int(label == 1) for label in labels)].append(i)
+        self.reports = reports
+        self.images: list[int] = []
+        self.candidates: dict[int, list[int]] = {}
+        for i, record in enumerate(images.records):
+            labels = images.labels(i, names)
+            if -1 in labels:
+                continue
+            wanted = [int(label == 1) for label in labels]
+            keys = [tuple(wanted)]
+            if (
+                opacity is not None
+                and labels[opacity] is None
+                and any(name in OPACITIES and label == 1 for name, label in zip(names, labels, strict=True))
+            ):
+                keys.append(tuple(1 if j == opacity else value for j, value in enumerate(wanted)))
+            fits = [
+                r
+                for key in keys
+                for r in by_labels.get(key, [])
+                if reports.records[r]["patient_id"] != record["patient_id"]
+            ]
+            if fits:
+                self.images.append(i)
+                self.candidates[i] = fits
+        self.left_out = len(images) - len(self.images)
+        if not self.images:
+            raise ValueError(f"{reports.path}: no report has the labels of any image of {images.path}")
+
+
+class Examples(Dataset[Example]):
+    """All sources of a stage, indexed by a `Draw`."""
+
+    def __init__(self, sources: Sequence[SourceData], data: DataSection, seed: int, training: bool):
+        self.sources, self.data, self.seed, self.training = list(sources), data, seed, training
+        self.paraphrases: dict[str, list[dict[str, Any]]] = defaultdict(list)
+        if training and data.paraphrases:
+            with Path(data.paraphrases).open(encoding="utf-8") as lines:
+                for row in map(json.loads, lines):
+                    self.paraphrases[row["study_id"]].append({part: row.get(part) for part in REPORT_PARTS})
+
+    def __getitem__(self, draw: Draw) -> Example:
+        source = self.sources[draw.source]
+        index, repetition = source.rows[draw.index]
+        record = source.studies.records[index]
+        key = (self.seed, draw.epoch, draw.source, record["study_id"], repetition)
+        example = Example(
+            study_id=record["study_id"],
+            source=draw.source,
+            squares=source.images.get(index) if source.images else [],
+            labels=source.labels[index],
+            record=record,
+            sentences=[],
+        )
+        if self.training and self.data.augment:
+            rng = keyed_rng("augment", *key)
+            example.squares = [augment(square, rng) for square in example.squares]
+        if source.sentences:
+            example.sentences = draw_sentences(
+                source.sentences[index], self.data.sentences_per_study, keyed_rng("sentences", *key)
+            )
+        if source.matches:
+            fits = source.matches.candidates[index]
+            report = source.matches.reports.records[fits[int(keyed_rng("match", *key).integers(len(fits)))]]
+            example = replace(
+                example,
+                study_id=f"{record['study_id']}+{report['study_id']}",
+                record={**report, "images": record["images"], "indication": None, "comparison": None},
+            )
+        if rewritten := self.paraphrases.get(example.record["study_id"]):
+            choice = int(keyed_rng("paraphrase", *key).integers(len(rewritten) + 1))
+            example.record = {**example.record, **([{}, *rewritten][choice])}
+        if self.data.positive_first:
+            parts = {part: positive_first(example.record.get(part) or "") or None for part in REPORT_PARTS}
+            example.record = {**example.record, **parts}
+        if self.training and self.data.dialogue:
+            example.exchange = self._exchange(example, source.names, keyed_rng("dialogue", *key))
+        if source.source.kind == "clue_report":
+            noise = keyed_rng("scores", *key) if self.training else None
+            if noise is not None and noise.random() >= self.data.sides_given:
+                example.labels = tuple(
+                    None if side_and_finding(name) else label
+                    for name, label in zip(source.names, example.labels, strict=True)
+                )
+            example.scores = oracle_scores(example.labels, self.data, noise)
+        return example
+
+    def _exchange(self, example: Example, names: Sequence[str], rng: np.random.Generator) -> Exchange | None:
+        drawn, reached = rng.random(), 0.0
+        for kind, share in self.data.dialogue.items():
+            reached += share
+            if drawn < reached:
+                labels = {n: v for n, v in zip(names, example.labels, strict=True) if side_and_finding(n) is None}
+                clues = self.sources[example.source].clues
+                shown = {**example.record, "images": example.record["images"][: len(example.squares)]}
+                return make_exchange(kind, shown, labels, clues, label_report, rng)
+        return None
+
+
+def oracle_scores(labels: Labels, data: DataSection, rng: np.random.Generator | None) -> np.ndarray:
+    """Clue scores read from labels: 1 present, 0.5 uncertain, 0 absent or not mentioned. With a generator they are
+    softened by `score_jitter`, so that scores as images give them are not new to the language model, and replaced at
+    random with probability `score_flip`."""
+    exact = np.array([{1: 1.0, -1: 0.5}.get(label, 0.0) if label is not None else 0.0 for label in labels])
+    if rng is None:
+        return exact
+    soft = exact + rng.uniform(0, data.score_jitter, len(exact)) * np.where(exact == 1.0, -1, 1)
+    soft = np.where(exact == 0.5, 0.5 + rng.uniform(-0.5, 0.5, len(exact)) * data.score_jitter, soft)
+    wrong = rng.random(len(exact)) < data.score_flip
+    return np.where(wrong, rng.random(len(exact)), soft)

@@ -1,0 +1,126 @@
+"""Sentences for stage 1: a report cut into sentences, what each asserts, and how often each is drawn.
+
+The imbalance the TRRG paper is about: most sentences of a report deny a finding. Drawn uniformly (as published), a rare
+positive sentence is seen once where "no pleural effusion" is seen a hundred times. Here a sentence's weight is
+(count of its rarest statement in the set)^-b, a statement being a (label, value) pair; b = 0 is uniform. A sentence
+that states nothing ("Comparison is made to the prior.") weighs as much as the most frequent statement.
+"""
+
+import hashlib
+import re
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from evaluation.reading.labeler import asserts, label_report
+from training.data.study import target_text
+
+Labels = dict[str, int | None]
+
+_BOUNDARY = re.compile(r"(?:(?<=[a-z0-9)\]%][.!?])|(?<=[A-Z]{2}[.!?]))\s+(?=[A-Z0-9(])|\n+|;\s+")
+_NUMBERING = re.compile(r"^\s*(?:\d{1,2}[.)]|[-*•])\s+")
+_TITLES = re.compile(r"\b(?:Dr|Mr|Mrs|Ms|St|vs|approx|No)\.$")
+
+_POSITIVE_TEMPLATES = ("There is {}.", "{} is present.", "Findings of {}.", "{} is seen.")
+_NEGATIVE_TEMPLATES = ("There is no {}.", "No {}.", "No evidence of {}.", "{} is not seen.")
+
+
+@dataclass(frozen=True)
+class Sentence:
+    """text; key: equal for equal sentences up to case, spaces and full stop; labels: value of every clue, None where
+    the sentence says nothing about it; weight: unnormalised probability of being drawn."""
+
+    text: str
+    key: int
+    labels: tuple[int | None, ...]
+    weight: float = 1.0
+
+
+def split_sentences(report: str) -> list[str]:
+    """Sentences of a report, in order. A full stop ends one only before a capital, a digit or a bracket, so "1.5 cm"
+    and "Dr. Smith" stay whole; list numbers go; fragments without a letter go."""
+    sentences: list[str] = []
+    for piece in _BOUNDARY.split(report):
+        piece = _NUMBERING.sub("", piece).strip()
+        if sentences and _TITLES.search(sentences[-1]):
+            sentences[-1] = f"{sentences[-1]} {piece}"
+        elif re.search(r"[A-Za-z]{2}", piece):
+            sentences.append(piece)
+    return sentences
+
+
+def positive_first(report: str) -> str:
+    """The sentences that claim or suspect something, a device too, before those that deny or state nothing; else in
+    their order, each closed by a full stop, without list numbers. A report whose 14 labels would change, because what
+    was cut apart belonged together, stays as it is."""
+    sentences = [text if text[-1] in ".!?" else f"{text}." for text in split_sentences(report)]
+    ordered = " ".join(sorted(sentences, key=lambda text: not asserts(text)))
+    return ordered if sentences and label_report(ordered) == label_report(report) else report
+
+
+def sentence_key(text: str) -> int:
+    """A 63-bit number, equal for sentences that differ in case, spaces or closing punctuation only."""
+    normal = " ".join(text.lower().split()).rstrip(" .;,!")
+    return int.from_bytes(hashlib.blake2b(normal.encode(), digest_size=8).digest(), "big") >> 1
+
+
+def sentences_of_report(
+    record: dict[str, Any], names: Sequence[str], labeler: Callable[[str], Labels]
+) -> list[Sentence]:
+    """The labelled sentences of a study's findings and impression; each different sentence once."""
+    found: dict[int, Sentence] = {}
+    for text in split_sentences(target_text(record)):
+        key = sentence_key(text)
+        if key not in found:
+            labels = labeler(text)
+            found[key] = Sentence(text, key, tuple(labels.get(name) for name in names))
+    return list(found.values())
+
+
+def sentences_of_labels(labels: Sequence[int | None], clues: Sequence[dict[str, str]]) -> list[Sentence]:
+    """Sentences for a study that has labels and no report: the clue's own sentence and templates, positive where the
+    label is 1, negated where it is 0, none where it is uncertain or unknown."""
+    found: dict[int, Sentence] = {}
+    for position, (label, clue) in enumerate(zip(labels, clues, strict=True)):
+        if label not in (0, 1):
+            continue
+        own = clue["positive"] if label == 1 else clue["negative"]
+        templates = _POSITIVE_TEMPLATES if label == 1 else _NEGATIVE_TEMPLATES
+        name = clue["name"].lower()
+        texts = [own] + ([] if clue["name"] == "No Finding" else [_capitalised(t.format(name)) for t in templates])
+        asserted = tuple(label if i == position else None for i in range(len(clues)))
+        for text in texts:
+            found.setdefault(sentence_key(text), Sentence(text, sentence_key(text), asserted))
+    return list(found.values())
+
+
+def weighted(studies: Sequence[list[Sentence]], balance: float) -> list[list[Sentence]]:
+    """The same sentences with their drawing weights over the whole set (see the head of this file)."""
+    counts = Counter(statement for sentences in studies for s in sentences for statement in _statements(s))
+    most = max(counts.values(), default=1)
+
+    def weight(sentence: Sentence) -> float:
+        return float(min((counts[s] for s in _statements(sentence)), default=most)) ** -balance
+
+    return [[Sentence(s.text, s.key, s.labels, weight(s)) for s in sentences] for sentences in studies]
+
+
+def draw_sentences(sentences: list[Sentence], number: int, rng: np.random.Generator) -> list[Sentence]:
+    """`number` sentences by weight, without repetition as far as the study has enough of them."""
+    weights = np.array([s.weight for s in sentences])
+    order: list[int] = []
+    while len(order) < number:
+        take = min(number - len(order), len(sentences))
+        order.extend(rng.choice(len(sentences), size=take, replace=False, p=weights / weights.sum()))
+    return [sentences[i] for i in order]
+
+
+def _statements(sentence: Sentence) -> list[tuple[int, int]]:
+    return [(i, value) for i, value in enumerate(sentence.labels) if value is not None]
+
+
+def _capitalised(text: str) -> str:
+    return text[0].upper() + text[1:]

@@ -1,0 +1,1 @@
+"""SYNTHETIC radiographs with planted findings, their reports, labels and boxes."""

@@ -1,0 +1,157 @@
+"""Phantoms: SYNTHETIC chest radiographs with planted findings, their report, labels and boxes. Never for clinical use.
+
+A phantom is drawn, not learned: `generate_phantom(seed, index)` draws an anatomy, plants findings in it and words the
+report. It is what tests, CI and the README run on where no patient's image may be shipped. No number measured on
+phantoms says anything about patients.
+
+    python -m training.phantoms.generate --count 12 --out DIR
+"""
+
+import argparse
+import json
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageDraw, PngImagePlugin
+from tqdm import tqdm
+
+from evaluation.reading.labeler_phrases import CHEXPERT_14
+from training.phantoms.drawing import Anatomy, Array
+from training.phantoms.findings import draw_phantom, plan_findings
+from training.phantoms.report import (
+    LABEL_OF,
+    PlantedFinding,
+    write_report,
+)
+from training.phantoms.scoring import report_sides, score_sides
+
+__all__ = ["Phantom", "PlantedFinding", "generate_phantom", "phantoms", "report_sides", "score_sides"]
+
+MIN_SIZE = 64  # pixels; below it a small nodule is a pixel or two
+
+
+@dataclass(frozen=True)
+class Phantom:
+    """A SYNTHETIC study. image: uint8 [H, W]; record: the study record of every data set, with "synthetic": true."""
+
+    image: Array
+    record: dict[str, Any]
+    findings: tuple[PlantedFinding, ...]
+
+
+def generate_phantom(seed: int, index: int, size: int = 224) -> Phantom:
+    """Phantom `index` of `seed`, the same whatever was generated before. Findings and words do not depend on `size`.
+
+    The record's split is None: which seeds or indices are train and which are test is the caller's choice.
+
+    Args: seed, index: 0 or more. size: side of the square image in pixels, at least MIN_SIZE.
+    Raises: TypeError for what is not an integer, ValueError for a number out of range.
+    """
+    _check("seed", seed, 0)
+    _check("index", index, 0)
+    _check("size", size, MIN_SIZE)
+    anatomy = Anatomy.sample(np.random.default_rng((seed, index, 0)))
+    plans = plan_findings(anatomy, np.random.default_rng((seed, index, 1)))
+    image, boxes = draw_phantom(anatomy, plans, size, (seed, index, 2))
+    findings = tuple(replace(plan.finding, box=box) for plan, box in zip(plans, boxes, strict=True))
+    text = write_report(findings, np.random.default_rng((seed, index, 3)))
+    study_id = f"phantom-{seed}-{index}"
+    record = {
+        "study_id": study_id,
+        "patient_id": study_id,
+        "split": None,
+        "images": [{"path": f"{study_id}.png", "view": "frontal"}],
+        "technique": "Synthetic phantom, single frontal view.",
+        "comparison": None,
+        "prior_report": None,
+        "prior_images": [],
+        **text,
+        "labels": _labels(findings),
+        "synthetic": True,
+    }
+    return Phantom(image, record, findings)
+
+
+def phantoms(seed: int, count: int, size: int = 224, start: int = 0) -> Iterator[Phantom]:
+    """Phantoms `start` to `start + count - 1` of `seed`. Raises as `generate_phantom`, before the first one."""
+    _check("seed", seed, 0)
+    _check("count", count, 0)
+    _check("size", size, MIN_SIZE)
+    _check("start", start, 0)
+    return (generate_phantom(seed, index, size) for index in range(start, start + count))
+
+
+def _check(name: str, value: int, least: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
+        raise TypeError(f"{name} is {value!r}, expected an integer")
+    if value < least:
+        raise ValueError(f"{name} is {value}, expected at least {least}")
+
+
+def _labels(findings: tuple[PlantedFinding, ...]) -> dict[str, int | None]:
+    planted = {LABEL_OF[f.name] for f in findings}
+    labels: dict[str, int | None] = dict.fromkeys(CHEXPERT_14)
+    labels |= {label: int(label in planted) for label in LABEL_OF.values()}
+    return labels | {"No Finding": int(not planted)}
+
+
+def contact_sheet(batch: list[Phantom], columns: int = 4) -> Image.Image:
+    """The phantoms side by side with their boxes drawn, under a line that calls them synthetic."""
+    size, line = batch[0].image.shape[0], 40
+    rows = -(-len(batch) // columns)
+    sheet = Image.new("RGB", (columns * size, line + rows * (size + line)), "white")
+    pen = ImageDraw.Draw(sheet)
+    pen.text((4, 4), "SYNTHETIC phantoms, never for clinical use", fill="black")
+    for i, phantom in enumerate(batch):
+        left, top = (i % columns) * size, line + (i // columns) * (size + line)
+        sheet.paste(Image.fromarray(phantom.image).convert("RGB"), (left, top + line))
+        names = (" ".join(filter(None, (f.size, f.side, f.zone, f.kind or f.name))) for f in phantom.findings)
+        pen.text((left + 2, top + 1), "\n".join(names), fill="black", font_size=9)
+        for x, y, w, h in (f.box for f in phantom.findings):
+            pen.rectangle([left + x, top + line + y, left + x + w - 1, top + line + y + h - 1], outline="yellow")
+    return sheet
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Write SYNTHETIC chest radiographs with reports, labels and boxes.")
+    parser.add_argument("--count", type=int, required=True, help="number of phantoms, at least 1")
+    parser.add_argument("--out", type=Path, required=True, help="folder for PNGs, studies.jsonl and contact_sheet.png")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--split", default="train", help="the split that studies.jsonl names")
+    parser.add_argument("--size", type=int, default=224, help="side of the image in pixels")
+    args = parser.parse_args()
+    try:
+        _check("--count", args.count, 1)
+        source = phantoms(args.seed, args.count, args.size)
+    except ValueError as error:
+        parser.error(str(error))
+    args.out.mkdir(parents=True, exist_ok=True)
+    note = PngImagePlugin.PngInfo()
+    note.add_text("Description", "SYNTHETIC chest radiograph (TRRG phantom), never for clinical use")
+    shown: list[Phantom] = []
+    drawing = 0.0
+    lines = args.out / "studies.jsonl"
+    with lines.open("w", encoding="utf-8") as studies, tqdm(total=args.count, unit="image") as bar:
+        begin = time.process_time()
+        for phantom in source:
+            drawing += time.process_time() - begin
+            Image.fromarray(phantom.image).save(args.out / phantom.record["images"][0]["path"], pnginfo=note)
+            boxes = [
+                {"label": LABEL_OF[f.name], "side": f.side, **dict(zip("xywh", f.box, strict=True))}
+                for f in phantom.findings
+            ]
+            studies.write(json.dumps(phantom.record | {"split": args.split, "boxes": boxes}) + "\n")
+            shown += [phantom] if len(shown) < 48 else []
+            bar.update()
+            begin = time.process_time()
+    contact_sheet(shown).save(args.out / "contact_sheet.png", pnginfo=note)
+    rate = args.count / drawing
+    print(f"{args.count} synthetic phantoms of {args.size} px in {args.out}: {rate:.0f} images a second of one core")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""What both stages share: start, loop, checkpoint, tracking, trained parts, validation."""

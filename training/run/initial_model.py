@@ -1,0 +1,255 @@
+"""The model and processor a run starts from, and where each of its weights comes from.
+
+Weights come from a TRRG checkpoint (a stage-1 folder gives what sees, a full one everything), from pretrained towers of
+the Hub, or are new. What each part got is printed; a frozen part with new weights is refused.
+"""
+
+import copy
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
+
+from configuration_trrg import TRRGConfig
+from configuration_trrg.configuration_trrg import PRESETS
+from modeling_trrg import TRRGForConditionalGeneration, TRRGForContrastivePretraining
+from processing_trrg import TRRGImageProcessor, TRRGProcessor
+from processing_trrg.prompt_trrg import PromptStyle
+from training.config.run_config import ConfigError, ModelSection
+from training.run.trained_parts import part_of
+
+PROMPT_STYLES: dict[str, PromptStyle] = {
+    "trrg": "trrg",
+    "trrg-small": "trrg",
+    "maira1": "maira1",
+    "radialog": "radialog",
+}
+STAGES = {stage.__name__: stage for stage in (TRRGForContrastivePretraining, TRRGForConditionalGeneration)}
+STAGE_1_HEADS = ("query_projection.", "text_projection.", "matching_head.", "generation_head.")
+"""Weights of stage 1 that stage 2 has no use for."""
+
+
+def build_processor(section: ModelSection, config: TRRGConfig) -> TRRGProcessor:
+    """The checkpoint's processor, or a new one from the tokenizers the configuration names."""
+    if section.checkpoint is not None:
+        processor = TRRGProcessor.from_pretrained(section.checkpoint)
+        processor.num_image_tokens = config.num_image_tokens  # the connector may be another than stage 1's
+        return processor
+    assert section.preset is not None
+    tokenizer = AutoTokenizer.from_pretrained(_required(section, "tokenizer", section.language_model))
+    clue_tokenizer = AutoTokenizer.from_pretrained(_required(section, "clue_tokenizer", section.clue_model))
+    if tokenizer.convert_tokens_to_ids("<image>") in (None, tokenizer.unk_token_id):
+        tokenizer.add_special_tokens({"additional_special_tokens": ["<image>"]})
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.unk_token or tokenizer.eos_token
+    return TRRGProcessor(
+        image_processor=TRRGImageProcessor(size=config.image_size),
+        tokenizer=tokenizer,
+        clue_tokenizer=clue_tokenizer,
+        num_image_tokens=config.num_image_tokens,
+        clues=section.clues,
+        prompt_style=section.prompt_style or PROMPT_STYLES[section.preset],
+        max_length=section.max_length,
+    )
+
+
+def build_config(section: ModelSection) -> TRRGConfig:
+    """The architecture: a checkpoint's or a preset's, with the overrides and the named towers put in."""
+    if section.checkpoint is not None:
+        config = TRRGConfig.from_pretrained(section.checkpoint)
+        values = config.to_dict()
+    else:
+        assert section.preset is not None
+        if section.preset not in PRESETS:
+            raise ConfigError(f"model.preset: {section.preset!r} is not one of {', '.join(PRESETS)}")
+        values = copy.deepcopy(PRESETS[section.preset])
+    for key, value in section.overrides.items():
+        if isinstance(value, dict) and isinstance(values.get(key), dict):
+            same = value.get("model_type", values[key].get("model_type")) == values[key].get("model_type")
+            values[key] = {**values[key], **value} if same else value
+        else:
+            values[key] = value
+    for key, name in (
+        ("vision_config", section.vision_model),
+        ("clue_config", section.clue_model),
+        ("text_config", section.language_model),
+    ):
+        if name is not None:
+            inner = AutoConfig.from_pretrained(name)
+            values[key] = getattr(inner, "text_config", inner).to_dict() if key == "text_config" else inner.to_dict()
+    if section.vision_model is not None:
+        values.update(_shape_of_tower(values, section))
+    if section.checkpoint is not None:
+        return TRRGConfig.from_dict(values)
+    return TRRGConfig(**values)
+
+
+def fit_vocabulary(config: TRRGConfig, processor: TRRGProcessor) -> None:
+    """Take the image token and, for clues, the sentences' ids from the processor; check that both embeddings hold the
+    tokenizers' ids.
+
+    Raises:
+        ConfigError: a tokenizer has more tokens than its model has embeddings.
+    """
+    config.image_token_id = processor.image_token_id
+    for name, tokenizer in (
+        ("text_config", processor.tokenizer),
+        ("clue_config", processor.clue_tokenizer),
+        ("query_transformer_config", processor.clue_tokenizer),
+    ):
+        inner = getattr(config, name)
+        size = max(tokenizer.get_vocab().values()) + 1
+        if name == "text_config" and processor.image_token_id == size - 1:
+            size -= 1  # the placeholder's row is replaced, it needs no embedding
+        if inner is not None and inner.vocab_size < size:
+            raise ConfigError(f"model: {name}.vocab_size is {inner.vocab_size}, its tokenizer has {size} tokens")
+    if config.uses_clue_encoder:
+        sides = [[clue[side] for clue in processor.clues] for side in ("positive", "negative")]
+        config.clue_token_ids, config.negative_clue_token_ids = (
+            processor.clue_tokenizer(sentences)["input_ids"] for sentences in sides
+        )
+        config.pad_clue_token_id = processor.clue_tokenizer.pad_token_id
+
+
+def build_model(
+    model_class: Any, section: ModelSection, config: TRRGConfig, trained: list[str]
+) -> tuple[Any, dict[str, str]]:
+    """A model of `model_class` with its first weights, and where each part's came from.
+
+    Raises:
+        ConfigError: a part would stay frozen at new (random) weights.
+        ValueError: a checkpoint's weight has no place in the model, or another shape.
+    """
+    replaced = section.language_model is not None and model_class is TRRGForConditionalGeneration
+    saved_class: Any = None
+    if section.checkpoint is not None:
+        saved_class = STAGES[(config.architectures or ["none"])[0]]
+    if saved_class is model_class and not replaced:
+        model = model_class.from_pretrained(section.checkpoint, config=config)
+        origins = {part_of(name): str(section.checkpoint) for name, _ in model.named_parameters()}
+    else:
+        model, origins = _new_model(model_class, saved_class, section, config, replaced)
+    for part, name in (("vision_tower", section.vision_model), ("clue_encoder", section.clue_model)):
+        if name is not None:
+            _load_tower(getattr(model.model, part), name)
+            origins[part] = name
+    frozen = [part for part, origin in origins.items() if origin == "new" and part not in trained]
+    if frozen:
+        raise ConfigError(
+            f"trained: {', '.join(frozen)} would stay frozen at new (random) weights; train it, or give its weights by "
+            "model.checkpoint, vision_model, clue_model or language_model"
+        )
+    model.model.vision_tower.to(memory_format=torch.channels_last)  # convolutions take 0.6 of the time on a CPU
+    return model, origins
+
+
+def _new_model(
+    model_class: Any, saved_class: Any, section: ModelSection, config: TRRGConfig, replaced: bool
+) -> tuple[Any, dict[str, str]]:
+    """A model with new weights, and over them what the other stage's checkpoint and the language model's bring."""
+    empty: Any = copy.deepcopy(config)
+    if replaced:  # a 7B language model is not first made at random to be thrown away
+        empty.text_config.num_hidden_layers = 1
+        if getattr(empty.text_config, "layer_types", None):
+            empty.text_config.layer_types = empty.text_config.layer_types[:1]
+    model = model_class(empty)
+    model.config = config
+    if replaced:
+        _put_language_model(model, section)
+    origins = {part_of(name): "new" for name, _ in model.named_parameters()}
+    if saved_class is not None:
+        source = saved_class.from_pretrained(section.checkpoint)
+        for part in _copy_checkpoint(model, source, str(section.checkpoint)):
+            origins[part] = str(section.checkpoint)
+    if replaced:
+        origins["language_model"] = str(section.language_model)
+    return model, origins
+
+
+def _required(section: ModelSection, field: str, fallback: str | None) -> str:
+    name = getattr(section, field) or fallback
+    if name is None:
+        raise ConfigError(f"model.{field}: missing; needed with model.preset {section.preset!r}")
+    return name
+
+
+def _shape_of_tower(values: dict[str, Any], section: ModelSection) -> dict[str, int]:
+    """Width, grid and prefix tokens of a Hub vision tower, measured with an empty image."""
+    inner = AutoConfig.for_model(**values["vision_config"])
+    size = section.overrides.get("image_size") or getattr(inner, "image_size", None) or values.get("image_size", 224)
+    with torch.device("meta"):
+        hidden = AutoModel.from_config(inner)(torch.empty(1, 3, size, size)).last_hidden_state
+    if hidden.dim() == 4:
+        return {
+            "image_size": size,
+            "vision_hidden_size": hidden.shape[1],
+            "patch_grid": hidden.shape[2],
+            "num_prefix_tokens": 0,
+        }
+    grid = int(hidden.shape[1] ** 0.5)
+    return {
+        "image_size": size,
+        "vision_hidden_size": hidden.shape[2],
+        "patch_grid": grid,
+        "num_prefix_tokens": hidden.shape[1] - grid**2,
+    }
+
+
+def _load_tower(tower: nn.Module, name: str) -> None:
+    weights = AutoModel.from_pretrained(name).state_dict()
+    wanted = tower.state_dict()
+    missing = sorted(wanted.keys() - weights.keys())
+    if missing:
+        raise ValueError(f"{name} lacks {len(missing)} weights of the tower: {', '.join(missing[:5])}")
+    tower.load_state_dict({key: weights[key] for key in wanted})
+
+
+def _put_language_model(model: Any, section: ModelSection) -> None:
+    quantization = {
+        None: None,
+        "nf4": BitsAndBytesConfig(
+            load_in_4bit=True,
+            bnb_4bit_quant_type="nf4",
+            bnb_4bit_compute_dtype=torch.bfloat16,
+            bnb_4bit_use_double_quant=True,
+        ),
+        "int8": BitsAndBytesConfig(load_in_8bit=True),
+    }[section.quantization]
+    loaded = AutoModelForCausalLM.from_pretrained(
+        str(section.language_model), quantization_config=quantization, dtype="auto"
+    )
+    model.model.language_model = loaded.get_decoder()
+    model.lm_head = loaded.get_output_embeddings()
+
+
+def _copy_checkpoint(model: nn.Module, source: nn.Module, folder: str) -> set[str]:
+    """Copy what a checkpoint of the other stage shares with the model; returns the parts that got all their weights.
+
+    Raises:
+        ValueError: a weight of the checkpoint has no place in the model or another shape, or a part is there by half.
+    """
+    target, given = dict(model.named_parameters()) | dict(model.named_buffers()), source.state_dict()
+    present = {part_of(name) for name in target}
+    dropped = sorted({part_of(key) for key in given} - present)
+    if dropped:
+        print(f"{folder}: {', '.join(dropped)} not in this model, left out")
+    given = {
+        key: value for key, value in given.items() if part_of(key) in present and not key.startswith(STAGE_1_HEADS)
+    }
+    strangers = sorted(given.keys() - model.state_dict().keys())
+    if strangers:
+        raise ValueError(f"{folder}: {len(strangers)} weights have no place in the model: {', '.join(strangers[:5])}")
+    with torch.no_grad():
+        for key, value in given.items():
+            if key in target and value.shape != target[key].shape:
+                raise ValueError(f"{folder}: {key} is {list(value.shape)}, the model expects {list(target[key].shape)}")
+            if key in target:
+                target[key].copy_(value)
+    parts: dict[str, list[bool]] = {}
+    for name, _ in model.named_parameters():
+        parts.setdefault(part_of(name), []).append(name in given)
+    half = [part for part, have in parts.items() if any(have) and not all(have)]
+    if half:
+        raise ValueError(f"{folder}: holds only some of the weights of {', '.join(half)}")
+    return {part for part, have in parts.items() if all(have)}

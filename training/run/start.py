@@ -1,0 +1,142 @@
+"""What both stages do before the loop: arguments, configuration, processes, the run's folder, the optimizer."""
+
+import argparse
+import json
+import math
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator, DistributedDataParallelKwargs
+from accelerate.utils import set_seed
+
+from training.config.run_config import ConfigError, differences, load_config
+from training.data.examples import SourceData
+from training.data.sampler import StudyPlan
+from training.run.checkpoint import save_run_config
+from training.run.tracking import JsonLinesTracker
+from training.run.trained_parts import parameter_groups, parts_table
+
+
+def parse_arguments(description: str, cls: type) -> tuple[Any, bool]:
+    """`--config FILE [--vision_model NAME] [--restart] [key.path=value ...]` -> configuration, start anew?"""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--config", required=True, type=Path, help="YAML file, see training/configs")
+    parser.add_argument("--vision_model", help="any vision checkpoint of the Hub; the same as model.vision_model=NAME")
+    parser.add_argument("--restart", action="store_true", help="ignore the run's checkpoints and start anew")
+    parser.add_argument("overrides", nargs="*", metavar="key.path=value", help="override a value of the YAML file")
+    arguments = parser.parse_args()
+    overrides = list(arguments.overrides)
+    if arguments.vision_model:
+        overrides.append(f"model.vision_model={arguments.vision_model}")
+    try:
+        return load_config(cls, arguments.config, overrides), arguments.restart
+    except (ConfigError, FileNotFoundError) as error:
+        sys.exit(f"error: {error}")
+
+
+def start_accelerator(config: Any, restart: bool, some_unused: bool) -> Accelerator:
+    """The processes, the run's folder and its trackers.
+
+    some_unused: a forward pass may leave trained parameters out (studies without images have no patches).
+
+    Raises:
+        ConfigError: the folder holds a run of another configuration, or the batch does not divide by the processes.
+    """
+    out = Path(config.run.output_dir)
+    accelerator = Accelerator(
+        cpu=not torch.cuda.is_available(),
+        mixed_precision=config.run.mixed_precision,
+        gradient_accumulation_steps=1,
+        log_with=["tensorboard", JsonLinesTracker(out / "metrics.jsonl")],
+        project_dir=out,
+        kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=some_unused)],
+    )
+    together = config.optimizer.micro_batch_size * accelerator.num_processes
+    if config.optimizer.batch_size % together:
+        raise ConfigError(
+            f"optimizer.batch_size: {config.optimizer.batch_size} is no multiple of micro_batch_size "
+            f"{config.optimizer.micro_batch_size} x {accelerator.num_processes} process(es)"
+        )
+    accelerator.gradient_accumulation_steps = config.optimizer.batch_size // together
+    accelerator.print(
+        f"{accelerator.num_processes} process(es), {accelerator.distributed_type.value}, {accelerator.device}; an "
+        f"optimizer step is {config.optimizer.batch_size} studies = {accelerator.gradient_accumulation_steps} x "
+        f"{config.optimizer.micro_batch_size} x {accelerator.num_processes}"
+    )
+    if accelerator.is_main_process:
+        _open_folder(config, out, restart)
+    accelerator.wait_for_everyone()
+    set_seed(config.run.seed)
+    return accelerator
+
+
+def _open_folder(config: Any, out: Path, restart: bool) -> None:
+    saved = out / "config.json"
+    if restart:
+        for name in ("checkpoints", "model"):
+            shutil.rmtree(out / name, ignore_errors=True)
+        (out / "metrics.jsonl").unlink(missing_ok=True)
+    elif saved.exists() and (out / "checkpoints").exists():
+        changed = differences(config, json.loads(saved.read_text(encoding="utf-8")))
+        if changed:
+            raise ConfigError(
+                f"{out} holds a run of another configuration; give another run.output_dir, or --restart:\n"
+                + "\n".join(f"  - {line}" for line in changed)
+            )
+    save_run_config(config, out)
+
+
+def make_plan(config: Any, sources: list[SourceData]) -> tuple[StudyPlan, int]:
+    """The draws of the run and its number of optimizer steps. An epoch is as many draws as all sources hold."""
+    lengths = [len(source) for source in sources]
+    plan = StudyPlan(
+        lengths,
+        [source.source.weight for source in sources],
+        config.optimizer.batch_size,
+        config.optimizer.block_size or config.optimizer.batch_size,
+        config.run.seed,
+    )
+    if config.schedule.steps is not None:
+        return plan, config.schedule.steps
+    return plan, math.ceil(config.schedule.epochs * sum(lengths) / config.optimizer.batch_size)
+
+
+def make_optimizer(accelerator: Accelerator, model: torch.nn.Module, config: Any) -> torch.optim.Optimizer:
+    """AdamW over the trained parts; prints the table of parts."""
+    section = config.optimizer
+    accelerator.print(parts_table(model, section.lr, section.lr_by_part))
+    groups = parameter_groups(model, section.lr, section.lr_by_part, section.weight_decay)
+    return torch.optim.AdamW(groups, lr=section.lr, betas=tuple(section.betas))
+
+
+def load_sources(accelerator: Accelerator, config: Any, processor: Any) -> tuple[list[SourceData], list[SourceData]]:
+    """Training and validation sources, their images decoded once by the main process."""
+    loaded = []
+    for name in ("train", "validation"):
+        sources = [
+            SourceData(source, config.data, processor.clues, processor.image_processor)
+            for source in getattr(config.data, name)
+        ]
+        for source in sources:
+            if source.images and accelerator.is_main_process:
+                source.images.prepare()
+            left = f", {source.matches.left_out} images without a matching report left out" if source.matches else ""
+            drawn = f", {len(source):,} draws an epoch" if source.source.balance else ""
+            counted = f"{name:<10} {source.source.kind:<11} {source.num_studies:>7,} studies"
+            accelerator.print(f"{counted}  {source.source.path}{drawn}{left}")
+        loaded.append(sources)
+    accelerator.wait_for_everyone()
+    return loaded[0], loaded[1]
+
+
+def save_model(
+    accelerator: Accelerator, model: torch.nn.Module, state: dict[str, torch.Tensor], processor: Any, folder: Path
+) -> None:
+    """Write the weights `state`, configuration and processor as a checkpoint for `from_pretrained` and stage 2."""
+    if accelerator.is_main_process:
+        accelerator.unwrap_model(model).save_pretrained(folder, state_dict=state)
+        processor.save_pretrained(folder)
+    accelerator.wait_for_everyone()

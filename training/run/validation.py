@@ -1,0 +1,198 @@
+"""What is measured while training: loss, zero-shot AUROC and pointing game in stage 1, the loss in stage 2.
+
+Studies are gone through in order, without augmentation. Every process takes its share of each batch; the last batch is
+filled up from the start, so that all processes do the same number of forward passes, and the filling is not counted.
+"""
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from accelerate.utils import gather_object, send_to_device
+
+from processing_trrg.image_processing_trrg import content_box
+from training.config.run_config import DataSection
+from training.data.collate import UNKNOWN, count_targets
+from training.data.examples import Example, Examples, SourceData
+from training.data.sampler import Draw
+from training.run.sharded_weights import shares
+
+MIN_POSITIVES = 10
+"""Labels with fewer studies of either value get no AUROC: its interval would be wider than what is compared."""
+
+Collate = Callable[[list[Example]], dict[str, Any]]
+
+
+@dataclass
+class Perceived:
+    """What a model sees in N validation studies, on all processes.
+
+    loss: mean over the forward passes. scores, labels: `[N, C]`, None for a model that sees no clues; labels are 1
+    present, 0 absent, anything else unknown. hits: for each study with boxes, whether the strongest patch of each boxed
+    finding lies in one of its boxes.
+    """
+
+    loss: float
+    scores: np.ndarray | None
+    labels: np.ndarray | None
+    hits: list[list[bool]]
+
+
+def perceive(
+    accelerator: Accelerator,
+    model: torch.nn.Module,
+    sources: Sequence[SourceData],
+    data: DataSection,
+    collate: Collate,
+    batch_size: int,
+) -> Perceived:
+    """Stage 1: loss, clue scores and pointing game over the validation sources."""
+    losses: list[float] = []
+    hits: list[list[bool]] = []
+    scores, labels = [], []
+    for number, source in enumerate(sources):
+        examples = Examples(sources, data, seed=0, training=False)
+        for batch, real in _batches(accelerator, examples, number, len(source), collate, batch_size):
+            batch.pop("study_ids")
+            batch.pop("num_text_tokens")
+            batch = send_to_device(batch, accelerator.device)
+            out = model(**batch)
+            losses.append(out.loss.item())
+            if out.clue_scores is not None:
+                scores.append(out.clue_scores[:real].float().cpu().numpy())
+                labels.append(batch["clue_labels"][:real].cpu().numpy())
+        hits += _pointing(accelerator, model, source, collate, batch_size, number, examples)
+    return Perceived(
+        loss=float(np.mean(gather_object(losses))),
+        scores=np.concatenate(gather_object([np.concatenate(scores)])) if scores else None,
+        labels=np.concatenate(gather_object([np.concatenate(labels)])) if labels else None,
+        hits=gather_object(hits),
+    )
+
+
+def judged_clues(labels: np.ndarray) -> list[int]:
+    """The clues with `MIN_POSITIVES` studies of either value."""
+    fewer = np.minimum((labels == 1).sum(0), (labels == 0).sum(0))
+    return np.flatnonzero(fewer >= MIN_POSITIVES).tolist()
+
+
+def zero_shot(seen: Perceived, names: Sequence[str]) -> dict[str, float]:
+    """`loss`, `auroc` (mean over the labels that can be judged), `auroc/<label>`, and where there are boxes `pointing`:
+    share of boxed findings whose strongest patch lies in a box."""
+    metrics = {"loss": seen.loss}
+    if seen.scores is not None and seen.labels is not None:
+        by_label = {
+            f"auroc/{names[c]}": auroc_of_known(seen.scores[:, c], seen.labels[:, c]) for c in judged_clues(seen.labels)
+        }
+        if by_label:
+            metrics |= {"auroc": float(np.mean(list(by_label.values()))), **by_label}
+    if seen.hits:
+        metrics["pointing"] = float(np.mean([hit for study in seen.hits for hit in study]))
+    return metrics
+
+
+def report_loss(
+    accelerator: Accelerator,
+    model: torch.nn.Module,
+    sources: Sequence[SourceData],
+    data: DataSection,
+    collate: Collate,
+    batch_size: int,
+) -> dict[str, float]:
+    """Stage 2: `loss`, cross entropy a target token over all validation sources, and `loss/<kind>` of each."""
+    metrics: dict[str, float] = {}
+    total = torch.zeros(2, dtype=torch.float64)
+    for number, source in enumerate(sources):
+        counted = torch.zeros(2, dtype=torch.float64)
+        examples = Examples(sources, data, seed=0, training=False)
+        for batch, real in _batches(accelerator, examples, number, len(source), collate, batch_size):
+            batch.pop("study_ids")
+            batch.pop("num_text_tokens")
+            batch["labels"][real:] = UNKNOWN
+            tokens = count_targets(batch)
+            out = model(**send_to_device(batch, accelerator.device), num_items_in_batch=1)
+            extra = 0.0 if out.consistency_loss is None else out.consistency_loss.item()
+            counted += torch.tensor([out.loss.item() - extra if tokens else 0.0, tokens], dtype=torch.float64)
+        counted = accelerator.reduce(counted.to(accelerator.device), reduction="sum").cpu()
+        metrics[f"loss/{source.source.kind}"] = float(counted[0] / counted[1])
+        total += counted
+    return {"loss": float(total[0] / total[1]), **metrics}
+
+
+def auroc(scores: np.ndarray, positive: np.ndarray) -> float:
+    """Area under the ROC curve (ties count half). NaN where a class is empty."""
+    if positive.all() or not positive.any():
+        return math.nan
+    _, inverse, counts = np.unique(scores, return_inverse=True, return_counts=True)
+    ranks = (np.cumsum(counts) - (counts - 1) / 2)[inverse]
+    wins = ranks[positive].sum() - positive.sum() * (positive.sum() + 1) / 2
+    return float(wins / (positive.sum() * (~positive).sum()))
+
+
+def auroc_of_known(scores: np.ndarray, labels: np.ndarray) -> float:
+    """`auroc` over the studies whose label is 1 or 0."""
+    known = np.isin(labels, (0, 1))
+    return auroc(scores[known], labels[known] == 1)
+
+
+def _batches(
+    accelerator: Accelerator, examples: Examples, source: int, length: int, collate: Collate, batch_size: int
+) -> Iterator[tuple[dict[str, Any], int]]:
+    """Batches of this process, and how many of their first rows count."""
+    together = batch_size * accelerator.num_processes
+    for start in range(0, length, together):
+        first = start + accelerator.process_index * batch_size
+        indices = range(first, first + batch_size)
+        batch = collate([examples[Draw(source, index % length, 0, index)] for index in indices])
+        yield batch, max(0, min(batch_size, length - first))
+
+
+def _pointing(
+    accelerator: Accelerator,
+    model: torch.nn.Module,
+    source: SourceData,
+    collate: Collate,
+    batch_size: int,
+    number: int,
+    examples: Examples,
+) -> list[list[bool]]:
+    """For each boxed finding of each study of this process's share: is its strongest patch in one of its boxes?"""
+    names = source.names
+    boxed = [
+        i
+        for i, record in enumerate(source.studies.records)
+        if any(b["label"] in names for b in record.get("boxes") or [])
+    ]
+    hits: list[list[bool]] = []
+    for rows, real in shares(accelerator, boxed, batch_size):
+        batch = collate([examples[Draw(number, i, 0, i)] for i in rows])
+        inputs = {
+            key: value for key, value in batch.items() if key.startswith(("clue_", "negative_clue_", "pixel", "image"))
+        }
+        inputs.pop("clue_labels")
+        maps = accelerator.unwrap_model(model).predict_clues(**send_to_device(inputs, accelerator.device)).evidence_maps
+        for row, index in enumerate(rows[:real]):
+            hits.append(_hits(maps[row, 0].float().cpu().numpy(), source, index))
+    return hits
+
+
+def _hits(maps: np.ndarray, source: SourceData, index: int) -> list[bool]:
+    assert source.images is not None
+    size = source.images.image_processor.size
+    height, width = source.images.original_size(index, 0)
+    top, left, inner_height, _ = content_box(height, width, size)
+    scale = inner_height / height
+    boxes = source.studies.records[index]["boxes"]
+    hits = []
+    for name in dict.fromkeys(box["label"] for box in boxes if box["label"] in source.names):
+        row, column = np.unravel_index(maps[source.names.index(name)].argmax(), maps.shape[1:])
+        y = ((row + 0.5) * size / maps.shape[1] - top) / scale
+        x = ((column + 0.5) * size / maps.shape[2] - left) / scale
+        hits.append(
+            any(b["x"] <= x < b["x"] + b["w"] and b["y"] <= y < b["y"] + b["h"] for b in boxes if b["label"] == name)
+        )
+    return hits
