@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from processing_trrg import TRRGImageProcessor, stretch
+from processing_trrg import TRRGImageProcessor, read_radiograph, stretch
+from tests.tiny_dicom import dicom_bytes, dicom_dataset
 from tests.tiny_processors import radiograph
 from training.measure_grey_levels import burn, letter, name_box
 from training.phantoms import generate_phantom
@@ -102,6 +103,16 @@ def test_the_range_can_be_done_in_the_head():
     spots = np.full((64, 64), 7, np.uint8)
     spots[3:5, 3:5] = 20
     assert np.array_equal(percentiles(spots), (spots == 20).astype(np.float32))  # no percentiles: smallest to largest
+
+
+def test_a_dicom_window_that_clips_is_kept_and_a_wider_one_is_narrowed(pictures):
+    for picture in pictures[:9]:
+        low, high = (float(level) for level in np.percentile(picture, (10, 80)))
+        clipped = dicom_dataset(picture, WindowCenter=(low + high) / 2 + 0.5, WindowWidth=high - low + 1)
+        view = read_radiograph(dicom_bytes(clipped))
+        assert moved(stretch(*view, "min_max"), stretch(*view, "percentiles")) <= 0.08 * 255
+        wide = read_radiograph(dicom_bytes(dicom_dataset(picture, WindowCenter=128, WindowWidth=1000)))
+        np.testing.assert_allclose(stretch(*wide, "percentiles"), percentiles(picture), atol=1e-3)
 
 
 def test_a_saved_processor_keeps_its_rule_and_an_old_one_the_rule_it_had(tmp_path: Path):
