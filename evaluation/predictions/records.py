@@ -14,6 +14,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from evaluation.reading.observations import Labels, check_label
+
 SECTIONS = ("findings", "impression", "report")
 
 
@@ -24,7 +26,7 @@ class Pair(NamedTuple):
     prediction: str
     reference: str
     clue_scores: dict[str, float] | None = None
-    study_labels: dict[str, int | None] | None = None
+    study_labels: Labels | None = None
     has_prior: bool | None = None
     prediction_labels: dict[str, Any] | None = None
     reference_labels: dict[str, Any] | None = None
@@ -154,11 +156,13 @@ def clue_scores_field(record: dict[str, Any], where: str) -> dict[str, float] | 
     return scores
 
 
-def study_labels_field(record: dict[str, Any], where: str) -> dict[str, int | None] | None:
+def study_labels_field(record: dict[str, Any], where: str) -> Labels | None:
     labels = record.get("labels")
-    if labels is not None and (not isinstance(labels, dict) or not {1, 0, -1, None}.issuperset(labels.values())):
+    if labels is None:
+        return None
+    if not isinstance(labels, dict):
         raise ValueError(f"{where}: labels is {labels!r:.80}; expected an object of name: 1, 0, -1 or null")
-    return labels
+    return {name: check_label(value, f"{where}: label {name!r}") for name, value in labels.items()}
 
 
 def prior_field(record: dict[str, Any], where: str) -> bool | None:

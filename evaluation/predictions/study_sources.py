@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from evaluation.reading.labeler import Labels
+from evaluation.reading.observations import check_label, clue_score
 from evaluation.reading.sides import side_and_finding
 from training.phantoms.generate import MIN_SIZE, generate_phantom
 
@@ -16,7 +16,6 @@ TEST_PHANTOM_SEED = 12141
 (`training/builders/small_data.py`)."""
 
 CONTEXT_FIELDS = ("indication", "technique", "comparison", "prior_report")
-SCORE_OF_LABEL: dict[int | None, float] = {1: 1.0, -1: 0.5, 0: 0.0, None: 0.0}
 
 
 class StudySource(Protocol):
@@ -72,18 +71,13 @@ def oracle_scores(records: Sequence[dict[str, Any]], names: Sequence[str]) -> li
         labels = record.get("labels")
         if not labels:
             raise ValueError(f"study {record['study_id']!r} has no labels to make oracle clues from")
-        wrong = {name: label for name, label in labels.items() if label not in SCORE_OF_LABEL}
-        if wrong:
-            raise ValueError(f"study {record['study_id']!r}: labels {wrong}, expected 1, 0, -1 or null")
+        for name, label in labels.items():
+            check_label(label, f"study {record['study_id']!r}: label {name!r}")
         known |= labels.keys()
     missing = [name for name in names if name not in known and side_and_finding(name) is None]
     if missing:
         raise ValueError(f"no study has a label for the clues {missing}; labels: {sorted(known)}")
-
-    def score(labels: Labels, name: str) -> float:
-        return SCORE_OF_LABEL[labels.get(name)]
-
-    return [{name: score(record["labels"], name) for name in names} for record in records]
+    return [{name: clue_score(record["labels"].get(name)) for name in names} for record in records]
 
 
 def shuffled(scores: Sequence[dict[str, float]], seed: int) -> list[dict[str, float]]:

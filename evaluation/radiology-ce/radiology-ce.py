@@ -14,7 +14,7 @@ from evaluation.metrics.clinical import (
 )
 from evaluation.metrics.signature import VERSION
 from evaluation.reading.labeler import label_reports
-from evaluation.reading.labeler_phrases import CHEXPERT_14
+from evaluation.reading.observations import CHEXPERT_14
 
 _DESCRIPTION = """\
 Clinical efficacy of generated chest X-ray reports. Both reports are labelled with the 14 CheXpert observations and the

@@ -30,8 +30,16 @@ _SECTION_OF = [
     for names, section in ((_FINDINGS, FINDINGS), (_IMPRESSION, IMPRESSION), (_UNNAMED, UNNAMED))
 ]
 
-# A point ends a sentence, also without a space after it ("clear.No"), but not in "2.3 cm" and not in "vs.".
-_SENTENCE_END = re.compile(r"(\.(?<!\bvs\.)(?<!\bVs\.)(?:(?<!\d\.)|(?!\d))|[;!?\n])")
+# A full stop ends a sentence, also without a space after it ("clear.No") and before a small letter (reports in lower
+# case), but not in "2.3 cm", "No. 2" and "p.m." and not after a title or abbreviation.
+_ABBREVIATIONS = ("vs", "Vs", "Dr", "Mr", "Mrs", "Ms", "St", "approx")
+_FULL_STOP = (
+    r"\." + "".join(rf"(?<!\b{word}\.)" for word in _ABBREVIATIONS) + r"(?!(?<=\bNo\.) ?\d)(?!(?<=\b[ap]\.)m\b)"
+    r"(?:(?<!\d\.)|(?!\d))"
+)
+_SENTENCE_END = re.compile(rf"({_FULL_STOP}|[;!?\n])")
+_NUMBERING = re.compile(r"(?:\d{1,2}[.)]|[-*\u2022\u00b7])\s+")
+_LETTERS = re.compile(r"[A-Za-z]{2}")
 _QUERY = re.compile(r"(?<!\S)\? ?(?=\w)")
 _TAG = re.compile(r"</?[a-zA-Z!][^<>]{0,200}>")
 _NEW_ITEM = re.compile(r"[-*\u2022\u00b7]|\d{1,2}[.)] ?|[A-Z][a-z]")
@@ -81,23 +89,26 @@ def _counted(section: str | None, text: str) -> Iterator[tuple[str, str]]:
         yield UNNAMED, after
 
 
+def cut_sentences(text: str) -> Iterator[str]:
+    """Yield every sentence of a text, headings and all, closed by "." or "?".
+
+    Hard-wrapped lines are joined, a list number or bullet at the start of a sentence is left out, and so is a fragment
+    without two letters in a row. Sentences have single spaces and keep their case.
+    """
+    for sentence, end in _pieces(_plain(text)):
+        yield sentence + ("?" if end == "?" else ".")
+
+
 def split_sentences(text: str) -> Iterator[tuple[str, str]]:
     """Yield (section, sentence) for every sentence that counts.
 
     Sections are "findings", "impression" or "" (no heading, or one of technique or examination, after which flattened
-    reports go on). Indication, history, comparison and recommendation are left out. Sentences have single spaces and
-    keep their case.
+    reports go on). Indication, history, comparison and recommendation are left out. Sentences are those of
+    `cut_sentences`, without their full stop and in pieces of at most `MAX_SENTENCE` characters.
     """
-    if "<" in text:
-        text = _TAG.sub(" ", text)
-    text = text.replace("\u2019", "'")
-    if "?" in text:
-        text = _QUERY.sub("question ", text)  # "?pneumonia"
-    text = _unwrap(text)
+    text = _plain(text)
     for section, part in _sections(text) if ":" in text else ((UNNAMED, text),):
-        pieces = _SENTENCE_END.split(part)
-        for sentence, end in zip_longest(pieces[::2], pieces[1::2]):
-            sentence = sentence.strip()
+        for sentence, end in _pieces(part):
             if end == "?":
                 sentence += end
             while len(sentence) > MAX_SENTENCE:
@@ -107,3 +118,25 @@ def split_sentences(text: str) -> Iterator[tuple[str, str]]:
                 sentence = sentence[cut:].lstrip()
             if sentence:
                 yield section, sentence
+
+
+def _plain(text: str) -> str:
+    """The text without tags and typographic marks, its wrapped lines joined."""
+    if "<" in text:
+        text = _TAG.sub(" ", text)
+    text = text.replace("\u2019", "'")
+    if "?" in text:
+        text = _QUERY.sub("question ", text)  # "?pneumonia"
+    return _unwrap(text)
+
+
+def _pieces(text: str) -> Iterator[tuple[str, str]]:
+    """(sentence, what ended it) of every sentence with two letters in a row."""
+    parts = _SENTENCE_END.split(text)
+    for sentence, end in zip_longest(parts[::2], parts[1::2]):
+        sentence = sentence.strip()
+        numbered = _NUMBERING.match(sentence)
+        if numbered:
+            sentence = sentence[numbered.end() :]
+        if _LETTERS.search(sentence):
+            yield sentence, end

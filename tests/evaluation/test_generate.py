@@ -184,7 +184,7 @@ def test_oracle_clues_need_labels(checkpoint, data, tmp_path):
         oracle_scores(records, ["Edema"])
     with pytest.raises(ValueError, match=r"no study has a label for the clues \['Gout'\]"):
         oracle_scores(records[:2], ["Edema", "Gout"])
-    with pytest.raises(ValueError, match=r"labels \{'Edema': 2\}"):
+    with pytest.raises(ValueError, match="label 'Edema' is 2"):
         oracle_scores([records[0] | {"labels": {"Edema": 2}}], ["Edema"])
 
 
@@ -281,6 +281,17 @@ def test_two_processes_killed_and_resumed_write_what_one_writes(checkpoint, data
 
 
 # ------------------------------------------------------------------------------------------------------ score_phantoms
+
+
+def test_phantoms_are_scored_by_finding_and_side():
+    left, right = ("effusion", "left"), ("effusion", "right")
+    scores = score_phantoms.score([{left}, {left, right}, set()], [{left}, {right}, {right, ("effusion", None)}], 0, 0)
+    pairs = scores["pairs"]
+    assert pairs["left effusion"] == {"precision": 1.0, "recall": 0.5, "f1": 2 / 3, "planted": 2, "predicted": 1}
+    assert pairs["right effusion"] == {"precision": 0.5, "recall": 1.0, "f1": 2 / 3, "planted": 1, "predicted": 2}
+    assert pairs["cardiomegaly"]["f1"] is None and pairs["cardiomegaly"]["precision"] == 0.0
+    assert scores["macro_f1"]["value"] == pytest.approx(2 / 3) and scores["claimed_without_side"] == 1
+    assert score_phantoms.score([{left}], [set()], 0, 0)["macro_f1"]["value"] == 0.0
 
 
 def phantom_predictions(file: Path, count: int, prediction) -> Path:

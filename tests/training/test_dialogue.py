@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from evaluation.reading.labeler import label_report
-from evaluation.reading.observations import PARENT
+from evaluation.reading.observations import ancestors
 from processing_trrg.prompt_trrg import correction_request, default_clues
 from tests.helpers.training_helpers import make_data, stage_2, write_config
 from training.config.run_config import ConfigError, FinetuneConfig, load_config
@@ -54,7 +54,7 @@ def test_a_correction_undoes_exactly_the_error_it_names():
             continue
         wrong, right = label_report(made.reply), label_report(made.answer)
         changed = {name for name in right if right[name] != wrong[name]} - {"No Finding"}
-        changed -= {PARENT[name] for name in changed if name in PARENT}
+        changed -= {parent for name in changed for parent in ancestors(name)}
         assert len(changed) == 1
         name = changed.pop()
         missing = right[name] == 1

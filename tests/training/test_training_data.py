@@ -3,11 +3,11 @@
 import json
 from dataclasses import replace
 
-import numpy as np
 import pytest
 import torch
 
 from evaluation.reading.labeler import asserts, label_report
+from evaluation.reading.sentences import cut_sentences
 from processing_trrg import TRRGImageProcessor
 from processing_trrg.prompt_trrg import default_clues
 from tests.helpers.paths import ROOT
@@ -22,10 +22,9 @@ from training.config.run_config import ConfigError, FinetuneConfig, PretrainConf
 from training.data.collate import normalise
 from training.data.examples import Examples, SourceData, balanced_rows
 from training.data.sampler import Draw, MicroBatchSampler, StudyPlan, keyed_rng
-from training.data.sentences import draw_sentences, positive_first, sentences_of_report, split_sentences, weighted
+from training.data.sentences import draw_sentences, positive_first, sentences_of_report, weighted
 from training.phantoms.generate import generate_phantom
 from training.pretrain import sentence_labels
-from training.run.validation import auroc
 
 # --- configuration ---
 
@@ -129,9 +128,9 @@ def test_what_is_there_comes_before_what_is_not_and_labels_stay(tmp_path):
         for index in range(len(loaded)):
             draw = Draw(0, index, 0, index)
             findings, before = examples[draw].record["findings"], plain[draw].record["findings"]
-            claims = [asserts(sentence) for sentence in split_sentences(findings)]
+            claims = [asserts(sentence) for sentence in cut_sentences(findings)]
             assert claims == sorted(claims, reverse=True)
-            assert sorted(split_sentences(findings)) == sorted(split_sentences(before))
+            assert sorted(cut_sentences(findings)) == sorted(cut_sentences(before))
             moved += findings != before
     assert moved > 10
     first = stage_1(data, tmp_path / "run")
@@ -167,8 +166,8 @@ def test_sentences_are_cut_and_rare_positive_ones_not_drowned():
         "findings": "Dr. Lee saw a 1.5 cm nodule. No effusion; heart normal.\n2. Stable XXXX. Clear.",
         "impression": None,
     }
-    assert split_sentences(report["findings"]) == [
-        "Dr. Lee saw a 1.5 cm nodule.", "No effusion", "heart normal.", "Stable XXXX.", "Clear.",
+    assert list(cut_sentences(report["findings"])) == [
+        "Dr. Lee saw a 1.5 cm nodule.", "No effusion.", "heart normal.", "Stable XXXX.", "Clear.",
     ]  # fmt: skip
     names = ["Lung Lesion", "Pleural Effusion"]
     studies = [sentences_of_report(report, names, sentence_labels)]
@@ -186,10 +185,6 @@ def test_squares_are_normalised_as_the_image_processor_does():
     expected = processor.preprocess([square.astype("float32") / 255])["pixel_values"]
     found = normalise(torch.from_numpy(square)[None], processor.image_mean, processor.image_std)
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
-
-
-def test_auroc_counts_ties_half():
-    assert auroc(np.array([0.1, 0.4, 0.4, 0.9]), np.array([False, True, False, True])) == pytest.approx(0.875)
 
 
 def test_rare_findings_are_drawn_more_often():

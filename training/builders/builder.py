@@ -16,6 +16,7 @@ from typing import Any
 
 from tqdm import tqdm
 
+from evaluation.reading.observations import Label, check_label
 from processing_trrg import report_text
 
 Record = dict[str, Any]
@@ -182,7 +183,7 @@ def read_report(path: Path) -> str:
         raise TreeError(f"{path}: no UTF-8 text (byte {error.start})") from None
 
 
-def label_value(value: str | float | None, where: str) -> int | None:
+def label_value(value: str | float | None, where: str) -> Label:
     """A label of a CheXpert table: 1.0 present, 0.0 absent, -1.0 uncertain, blank not mentioned.
 
     Raises:
@@ -190,10 +191,11 @@ def label_value(value: str | float | None, where: str) -> int | None:
     """
     if value is None or value == "":
         return None
-    number = {1.0: 1, 0.0: 0, -1.0: -1}.get(number_of(value, where))
-    if number is None:
-        raise TreeError(f"{where}: expected 1, 0, -1 or blank, got {value!r}")
-    return number
+    number = number_of(value, where)
+    try:
+        return check_label(number, where)
+    except ValueError:
+        raise TreeError(f"{where}: expected 1, 0, -1 or blank, got {value!r}") from None
 
 
 def number_of(value: str | float, where: str) -> float:

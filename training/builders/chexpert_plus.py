@@ -16,8 +16,9 @@ from pathlib import Path
 from tqdm import tqdm
 
 from evaluation.reading.labeler import label_report
+from evaluation.reading.observations import CHEXPERT_14
 from evaluation.reading.sections import clean
-from processing_trrg import CHEXPERT_14, report_text
+from processing_trrg import report_text
 from training.builders.builder import (
     Record,
     StudySet,

@@ -15,8 +15,8 @@ from typing import Any
 
 from tqdm import tqdm
 
+from evaluation.reading.observations import CHEXPERT_14
 from evaluation.reading.sections import split_sections
-from processing_trrg import CHEXPERT_14
 from training.builders.builder import (
     VIEWS,
     StudySet,

@@ -12,8 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from evaluation.reading.observations import OPACITIES
-from processing_trrg import CHEXPERT_14
+from evaluation.reading.observations import CHEXPERT_14, Labels, ancestors
 from training.builders.builder import StudySet, TreeError, need, number_of, only_one, read_table, share_of, study_record
 from training.builders.command import build, builder_arguments
 
@@ -42,21 +41,19 @@ BOX_COLUMNS = ("Bbox [x", "y", "w", "h]")
 """The header "Bbox [x,y,w,h]" is not quoted, so a CSV reader sees four columns."""
 
 
-def nih_labels(found: Sequence[str]) -> dict[str, int | None]:
+def nih_labels(found: Sequence[str]) -> Labels:
     """NIH's mined labels as CheXpert's. A label not mined is 0, as NIH users do, with two exceptions: unknown are names
-    that NIH does not have, and Lung Opacity beside a finding that is one (NIH's "Infiltration" does not include
-    it)."""
-    labels: dict[str, int | None] = dict.fromkeys(CHEXPERT_14)
+    that NIH does not have, and what CheXpert's tree puts over a mined finding (an edema is an opacity, a pneumonia a
+    consolidation, while NIH mined each word for itself)."""
+    labels: Labels = dict.fromkeys(CHEXPERT_14)
     labels |= dict.fromkeys(NIH_TO_CHEXPERT.values(), 0)
     labels |= {NIH_TO_CHEXPERT[name]: 1 for name in found if name in NIH_TO_CHEXPERT}
-    if not labels["Lung Opacity"] and any(labels[name] for name in OPACITIES):
-        labels["Lung Opacity"] = None
+    for parent in {parent for name, value in labels.items() if value == 1 for parent in ancestors(name)}:
+        labels[parent] = labels[parent] or None
     return labels
 
 
-def labels_and_boxes(
-    found: Sequence[str], boxes: Sequence[dict[str, Any]]
-) -> tuple[dict[str, int | None], list[dict[str, Any]]]:
+def labels_and_boxes(found: Sequence[str], boxes: Sequence[dict[str, Any]]) -> tuple[Labels, list[dict[str, Any]]]:
     """CheXpert labels of an image and its boxes under their CheXpert names. Where radiologists boxed what the mined
     "No Finding" denies, their boxes are believed and nothing else is."""
     labels = nih_labels(found)

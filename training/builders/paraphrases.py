@@ -14,7 +14,6 @@ and yours. Reports go to no machine but this one; mind the terms of your data wh
 import argparse
 import json
 import os
-import re
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -26,8 +25,9 @@ from tqdm import tqdm
 from transformers import AutoModelForCausalLM, AutoTokenizer, set_seed
 
 from evaluation.reading.labeler import label_report
+from evaluation.reading.sentences import cut_sentences
+from evaluation.reading.sides import find_sides
 from processing_trrg import report_text
-from training.data.sentences import split_sentences
 from training.data.study import REPORT_PARTS, Studies
 
 REQUEST = (
@@ -74,20 +74,19 @@ def sentence_swapper(records: Sequence[dict[str, Any]], seed: int) -> Rewrite:
     rng = np.random.default_rng(seed)
 
     def said(part: str, sentence: str) -> tuple[Any, ...]:
-        sides = frozenset(re.findall(r"\b(?:left|right|bilateral|both)\b", sentence.lower()))
-        return part, sides, *label_report(sentence).values()
+        return part, frozenset(find_sides(sentence)), *label_report(sentence).values()
 
     pool: dict[tuple[Any, ...], list[str]] = defaultdict(list)
     for record in records:
         for part in REPORT_PARTS:
-            for sentence in split_sentences(record.get(part) or ""):
+            for sentence in cut_sentences(record.get(part) or ""):
                 pool[said(part, sentence)].append(sentence)
 
     def swap(part: str, sentence: str) -> str:
         others = pool[said(part, sentence)]
         return others[int(rng.integers(len(others)))] if rng.random() < SWAPPED else sentence
 
-    return lambda texts: [" ".join(swap(part, s) for s in split_sentences(text)) for part, text in texts]
+    return lambda texts: [" ".join(swap(part, s) for s in cut_sentences(text)) for part, text in texts]
 
 
 def check(record: dict[str, Any], rewritten: dict[str, str | None]) -> str | None:

@@ -28,7 +28,8 @@ from datasets import DatasetInfo, Features, List, Value
 from PIL import Image
 from tqdm import tqdm
 
-from processing_trrg import CHEXPERT_14, read_radiograph
+from evaluation.reading.observations import CHEXPERT_14
+from processing_trrg import read_radiograph
 from training.builders.builder import Record, StudySet, TreeError
 
 STUDIES_A_SHARD = 128

@@ -6,16 +6,10 @@ from typing import Any
 import numpy as np
 import torch
 
+from evaluation.reading.observations import MISSING, certain, tensor_labels
 from processing_trrg import TRRGProcessor, follow_up, report_messages, report_text
 from processing_trrg.processing_trrg import CONTEXT_FIELDS
 from training.data.examples import Example
-
-UNKNOWN = -100
-
-
-def known(labels: Sequence[int | None]) -> list[int]:
-    """Labels as the model reads them: 1 present, 0 absent, -100 for what is not known or uncertain."""
-    return [label if label in (0, 1) else UNKNOWN for label in labels]
 
 
 class PretrainCollator:
@@ -54,10 +48,8 @@ class PretrainCollator:
             "sentence_attention_mask": encoded["attention_mask"],
             "sentence_study": torch.tensor([row for row, _ in sentences]),
             "sentence_keys": torch.tensor([sentence.key for _, sentence in sentences]),
-            "sentence_labels": torch.tensor([known(sentence.labels) for _, sentence in sentences]),
-            "clue_labels": torch.tensor(
-                [[UNKNOWN if label is None else label for label in example.labels] for example in examples]
-            ),
+            "sentence_labels": torch.tensor([tensor_labels(certain(s.labels)) for _, s in sentences]),
+            "clue_labels": torch.tensor([tensor_labels(example.labels) for example in examples]),
             "study_source": torch.tensor([example.source for example in examples]),
             **self.clue_inputs,
         }
@@ -147,4 +139,4 @@ class FinetuneCollator:
 
 def count_targets(batch: dict[str, Any]) -> int:
     """Target tokens of a stage-2 batch: the first position predicts nothing."""
-    return int((batch["labels"][:, 1:] != UNKNOWN).sum())
+    return int((batch["labels"][:, 1:] != MISSING).sum())

@@ -18,13 +18,12 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
-from evaluation.reading.observations import PARENT
+from evaluation.reading.observations import NO_FINDING, Labels, ancestors
+from evaluation.reading.sentences import cut_sentences
 from processing_trrg import correction_request, report_text
-from training.data.sentences import split_sentences
 
 DialogueKind = Literal["findings_qa", "finding_qa", "impression", "view", "correction"]
 KINDS = get_args(DialogueKind)
-Labels = dict[str, int | None]
 Sections = dict[str, str | None]
 
 ALL_FINDINGS = (
@@ -73,8 +72,8 @@ def make_exchange(
     findings, impression = (_said(record.get(part)) for part in ("findings", "impression"))
     report = report_text(findings, impression)
     sentences = {clue["name"]: clue for clue in clues}
-    named = {value: [n for n, v in labels.items() if v == value and n != "No Finding"] for value in (1, 0)}
-    if kind == "findings_qa" and (named[1] or labels.get("No Finding") == 1):
+    named = {value: [n for n, v in labels.items() if v == value and n != NO_FINDING] for value in (1, 0)}
+    if kind == "findings_qa" and (named[1] or labels.get(NO_FINDING) == 1):
         answer = f"{', '.join(named[1])}.".capitalize() if named[1] else "No common findings."
         return Exchange(report, pick(ALL_FINDINGS), answer)
     if kind == "finding_qa" and (named[1] or named[0]):
@@ -111,7 +110,7 @@ def _correction(
             return None
         found = labeler(report_text(**left))
         changed = {label for label in read if found[label] != read[label]}
-        return left if name in changed and changed <= {name, PARENT.get(name), "No Finding"} else None
+        return left if name in changed and changed <= {name, *ancestors(name), NO_FINDING} else None
 
     wrong_if = {
         (name, value): left
@@ -131,7 +130,7 @@ def _correction(
 def _drop(sections: Sections, name: str, values: tuple[int, ...], labeler: Callable[[str], Labels]) -> Sections:
     """The sections without the sentences that say one of these values of a finding."""
     return {
-        part: " ".join(s for s in split_sentences(text) if labeler(s).get(name) not in values) or None if text else None
+        part: " ".join(s for s in cut_sentences(text) if labeler(s).get(name) not in values) or None if text else None
         for part, text in sections.items()
     }
 

@@ -12,7 +12,7 @@ import numpy as np
 from torch.utils.data import Dataset
 
 from evaluation.reading.labeler import label_report
-from evaluation.reading.observations import OPACITIES
+from evaluation.reading.observations import Label, clue_score, descendants
 from evaluation.reading.sides import UNSURE, add_report_sides, add_sentence_sides, side_and_finding
 from training.config.run_config import DataSection, Source
 from training.data.augment import augment
@@ -30,7 +30,7 @@ from training.data.sentences import (
 )
 from training.data.study import REPORT_PARTS, Studies, target_text
 
-Labels = tuple[int | None, ...]
+ClueLabels = tuple[Label, ...]
 
 
 @dataclass
@@ -42,7 +42,7 @@ class Example:
     study_id: str
     source: int
     squares: list[np.ndarray]
-    labels: Labels
+    labels: ClueLabels
     record: dict[str, Any]
     sentences: list[Sentence]
     scores: np.ndarray | None = None
@@ -57,7 +57,7 @@ class SourceData:
         names = [clue["name"] for clue in clues]
         self.names = names
         self.studies = Studies(source.path, source.split, source.max_studies)
-        self.labels: list[Labels] = [tuple(self.studies.labels(i, names)) for i in range(len(self.studies))]
+        self.labels: list[ClueLabels] = [tuple(self.studies.labels(i, names)) for i in range(len(self.studies))]
         if source.kind in ("pair", "clue_report"):
             self.labels = [
                 report_labels(record, labels, names)
@@ -127,7 +127,7 @@ class SourceData:
 
 
 def balanced_rows(
-    labels: Sequence[Labels], balance: float, chosen: Sequence[int] | None = None
+    labels: Sequence[ClueLabels], balance: float, chosen: Sequence[int] | None = None
 ) -> list[tuple[int, int]]:
     """What an epoch draws, as (study, repetition): each of the `chosen` studies (None: all) as often as
     `Source.balance` says, one without a positive label as often as one of the most frequent label."""
@@ -142,7 +142,7 @@ def balanced_rows(
     return [(i, repetition) for i in indices for repetition in range(times(i))]
 
 
-def report_labels(record: dict[str, Any], labels: Labels, names: Sequence[str]) -> Labels:
+def report_labels(record: dict[str, Any], labels: ClueLabels, names: Sequence[str]) -> ClueLabels:
     """The labels of a study with a report, those of sided clues read from it."""
     known = add_report_sides(target_text(record), dict(zip(names, labels, strict=True)), names, label_report)
     return tuple(known[name] for name in names)
@@ -158,8 +158,9 @@ class Matches:
     """
 
     def __init__(self, images: Studies, reports: Studies, names: Sequence[str]):
-        by_labels: dict[Labels, list[int]] = defaultdict(list)
+        by_labels: dict[ClueLabels, list[int]] = defaultdict(list)
         opacity = names.index("Lung Opacity") if "Lung Opacity" in names else None
+        opacities = descendants("Lung Opacity")
         for i, record in enumerate(reports.records):
             labels = reports.labels(i, names)
             if not target_text(record) or -1 in labels:
@@ -179,7 +180,7 @@ class Matches:
             if (
                 opacity is not None
                 and labels[opacity] is None
-                and any(name in OPACITIES and label == 1 for name, label in zip(names, labels, strict=True))
+                and any(name in opacities and label == 1 for name, label in zip(names, labels, strict=True))
             ):
                 keys.append(tuple(1 if j == opacity else value for j, value in enumerate(wanted)))
             fits = [
@@ -265,11 +266,11 @@ class Examples(Dataset[Example]):
         return None
 
 
-def oracle_scores(labels: Labels, data: DataSection, rng: np.random.Generator | None) -> np.ndarray:
+def oracle_scores(labels: ClueLabels, data: DataSection, rng: np.random.Generator | None) -> np.ndarray:
     """Clue scores read from labels: 1 present, 0.5 uncertain, 0 absent or not mentioned. With a generator they are
     softened by `score_jitter`, so that scores as images give them are not new to the language model, and replaced at
     random with probability `score_flip`."""
-    exact = np.array([{1: 1.0, -1: 0.5}.get(label, 0.0) if label is not None else 0.0 for label in labels])
+    exact = np.array([clue_score(label) for label in labels])
     if rng is None:
         return exact
     soft = exact + rng.uniform(0, data.score_jitter, len(exact)) * np.where(exact == 1.0, -1, 1)

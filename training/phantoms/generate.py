@@ -19,7 +19,7 @@ import numpy as np
 from PIL import Image, ImageDraw, PngImagePlugin
 from tqdm import tqdm
 
-from evaluation.reading.labeler_phrases import CHEXPERT_14
+from evaluation.reading.observations import CHEXPERT_14, NO_FINDING, Labels
 from training.phantoms.drawing import Anatomy, Array
 from training.phantoms.findings import draw_phantom, plan_findings
 from training.phantoms.report import (
@@ -27,9 +27,6 @@ from training.phantoms.report import (
     PlantedFinding,
     write_report,
 )
-from training.phantoms.scoring import report_sides, score_sides
-
-__all__ = ["Phantom", "PlantedFinding", "generate_phantom", "phantoms", "report_sides", "score_sides"]
 
 MIN_SIZE = 64  # pixels; below it a small nodule is a pixel or two
 
@@ -92,11 +89,11 @@ def _check(name: str, value: int, least: int) -> None:
         raise ValueError(f"{name} is {value}, expected at least {least}")
 
 
-def _labels(findings: tuple[PlantedFinding, ...]) -> dict[str, int | None]:
+def _labels(findings: tuple[PlantedFinding, ...]) -> Labels:
     planted = {LABEL_OF[f.name] for f in findings}
-    labels: dict[str, int | None] = dict.fromkeys(CHEXPERT_14)
+    labels: Labels = dict.fromkeys(CHEXPERT_14)
     labels |= {label: int(label in planted) for label in LABEL_OF.values()}
-    return labels | {"No Finding": int(not planted)}
+    return labels | {NO_FINDING: int(not planted)}
 
 
 def contact_sheet(batch: list[Phantom], columns: int = 4) -> Image.Image:
