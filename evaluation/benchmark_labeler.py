@@ -28,6 +28,7 @@ from evaluation.reading.labeler import label_report, label_reports
 from evaluation.reading.labeler_scope import read_sentence
 from evaluation.reading.observations import Labels
 from evaluation.reading.sentences import split_sentences
+from processing_trrg import report_text
 
 DATA = Path(os.environ.get("TRRG_DATA", Path(__file__).resolve().parent.parent.parent / "shared" / "data"))
 
@@ -55,8 +56,10 @@ ARGUED = {
 """(row, label) of the published samples where we differ, and why."""
 
 
-def report_text(record: dict[str, Any]) -> str:
-    return f"Findings: {record['findings']}\n\nImpression: {record['impression']}"
+def gold_text(record: dict[str, Any]) -> str:
+    """The report of a gold record."""
+    parts = record["findings"], record["impression"]
+    return report_text(*parts) if any(parts) else ""
 
 
 def is_held_out(uid: str) -> bool:
@@ -107,7 +110,7 @@ def accuracy_rows(table: np.ndarray, names: Sequence[str], resamples: int, seed:
 
 
 def print_accuracy(records: list[dict[str, Any]], resamples: int, seed: int) -> None:
-    labels = [label_report(report_text(record)) for record in records]
+    labels = [label_report(gold_text(record)) for record in records]
     held = np.array([is_held_out(record["uid"]) for record in records])
     strict = outcomes(records, labels, GOLD, (1,))
     for title, rows in (("tuned on", ~held), ("held out", held), ("all given", np.ones_like(held))):
@@ -167,7 +170,7 @@ def print_label_table(data: Path, resamples: int = 1000, seed: int = 0) -> None:
     records = read_gold(data / "iu_xray" / "reports.jsonl")
     print_accuracy(records, resamples, seed)
     print_samples(data / "metrics_golden" / "chexpert_labeler_samples.json")
-    print_speed([report_text(record) for record in records])
+    print_speed([gold_text(record) for record in records])
 
 
 def main() -> None:

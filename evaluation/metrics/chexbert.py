@@ -12,25 +12,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from evaluation.reading.observations import CHEXPERT_14, LABEL_OF_CODE, Labels
+from evaluation.reading.observations import CHEXPERT_14, LABEL_OF_CODE, NO_FINDING, Labels
 
 # The order of the published heads, which is not the order of the CheXpert files.
-HEADS = (
-    "Enlarged Cardiomediastinum",
-    "Cardiomegaly",
-    "Lung Opacity",
-    "Lung Lesion",
-    "Edema",
-    "Consolidation",
-    "Pneumonia",
-    "Atelectasis",
-    "Pneumothorax",
-    "Pleural Effusion",
-    "Pleural Other",
-    "Fracture",
-    "Support Devices",
-    "No Finding",
-)
+HEADS = (*(name for name in CHEXPERT_14 if name != NO_FINDING), NO_FINDING)
 MAX_TOKENS = 512
 
 

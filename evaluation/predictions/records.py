@@ -8,7 +8,7 @@ A prediction is one JSON line: `study_id`, `prediction` and, unless a references
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -127,21 +127,27 @@ def open_studies(predictions: Path, references: Path | None, split: str | None) 
     return index, chosen
 
 
-def text_field(record: dict[str, Any], name: str, where: str) -> str:
+def text_field(record: Mapping[str, Any], name: str, where: str) -> str:
     value = record.get(name)
     if not isinstance(value, str):
         raise ValueError(f'{where}: {name} is {value!r:.80}; expected text ("" for an empty report)')
     return value
 
 
-def section_text(record: dict[str, Any], section: str, where: str) -> str:
-    """The reference text of a study record: one section, or the whole report as `Findings: ... Impression: ...`."""
+def section_text(study: Mapping[str, Any], section: str, where: str) -> str:
+    """The reference text of a study: one section, or the whole report as `Findings: ... Impression: ...`.
+
+    Raises:
+        ValueError: the section, or for the whole report both, is missing; the message starts with `where`.
+    """
+    from processing_trrg import report_text  # here: it brings torch, which scoring texts alone does not need
+
     if section != "report":
-        return text_field(record, section, where)
-    parts = [f"{name.capitalize()}: {record[name]}" for name in ("findings", "impression") if record.get(name)]
-    if not parts:
-        raise ValueError(f"{where}: neither findings nor impression; expected at least one")
-    return " ".join(parts)
+        return text_field(study, section, where)
+    try:
+        return report_text(study.get("findings"), study.get("impression"))
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from None
 
 
 def clue_scores_field(record: dict[str, Any], where: str) -> dict[str, float] | None:

@@ -4,31 +4,14 @@ import re
 from collections.abc import Iterator
 from itertools import zip_longest
 
+from evaluation.reading.sections import walk_sections
+
 FINDINGS, IMPRESSION, UNNAMED = "findings", "impression", ""
 MAX_SENTENCE = 2000
 """Characters; a longer sentence is read in pieces, so that one entry of the cache stays small."""
 
-_FINDINGS = r"findings?|report|description|observations?|chest|results?"
-_IMPRESSION = r"impressions?|conclusions?|opinion|summary|assessment|interpretation"
-_UNNAMED = r"techniques?|exam|examination|study|procedure|views?"
-# What the reader was told or asked, older studies and advice: nothing seen on this image.
-_NOT_COUNTED = (
-    r"indications?(?: for (?:exam|examination|study))?|reason for (?:exam|examination|study)"
-    r"|(?:clinical |patient )?history|clinical (?:information|indication|statement|data|question|details)"
-    r"|comparisons?|prior studies|previous studies|recommendations?|recommended follow-?up|notifications?|addendum"
-)
-_COUNTED = f"{_FINDINGS}|{_IMPRESSION}|{_UNNAMED}"
-# What stands before a colon. A heading opens a line or sentence; in flattened texts also stands inside, but what is not
-# counted only in capitals: "limited comparison: ..." must not swallow the rest.
-_HEADING = re.compile(
-    rf"(?:(?:^|\n|[.!?;] ?)(?:final )?({_COUNTED}|{_NOT_COUNTED})| ({_COUNTED}|(?-i:{_NOT_COUNTED.upper()})))"
-    r"(?: ?\([^()\n]{0,40}\))? ?$",
-    re.IGNORECASE,
-)
-_SECTION_OF = [
-    (re.compile(names, re.IGNORECASE), section)
-    for names, section in ((_FINDINGS, FINDINGS), (_IMPRESSION, IMPRESSION), (_UNNAMED, UNNAMED))
-]
+_COUNTED = {"": UNNAMED, "findings": FINDINGS, "impression": IMPRESSION, "technique": UNNAMED, "examination": UNNAMED}
+"""Sections that say something of this image: flattened reports go on after "Technique:" and "Examination:"."""
 
 # A full stop ends a sentence, also without a space after it ("clear.No") and before a small letter (reports in lower
 # case), but not in "2.3 cm", "No. 2" and "p.m." and not after a title or abbreviation.
@@ -65,28 +48,13 @@ def _unwrap(text: str) -> str:
     return "".join(pieces)
 
 
-def _sections(text: str) -> Iterator[tuple[str, str]]:
-    """Yield (section, text) of the counted sections; a blank line ends a section that is not counted."""
-    section: str | None = UNNAMED
-    start = colon = 0
-    while (colon := text.find(":", searched := colon)) >= 0:
-        heading = _HEADING.search(text, searched, colon)
-        colon += 1
-        if heading:
-            yield from _counted(section, text[start : heading.start()])
-            name = heading.group(1) or heading.group(2)
-            section = next((section for names, section in _SECTION_OF if names.fullmatch(name)), None)
-            start = colon
-    yield from _counted(section, text[start:])
-
-
-def _counted(section: str | None, text: str) -> Iterator[tuple[str, str]]:
-    if section is not None:
-        yield section, text
-        return
-    _, _, after = text.strip().partition("\n\n")
-    if after:
-        yield UNNAMED, after
+def _counted(text: str) -> Iterator[tuple[str, str]]:
+    """(section, text) of the sections that count; a blank line ends a section that does not."""
+    for section, part in walk_sections(text):
+        if section in _COUNTED:
+            yield _COUNTED[section], part
+        elif after := part.strip().partition("\n\n")[2]:
+            yield UNNAMED, after
 
 
 def cut_sentences(text: str) -> Iterator[str]:
@@ -107,7 +75,7 @@ def split_sentences(text: str) -> Iterator[tuple[str, str]]:
     `cut_sentences`, without their full stop and in pieces of at most `MAX_SENTENCE` characters.
     """
     text = _plain(text)
-    for section, part in _sections(text) if ":" in text else ((UNNAMED, text),):
+    for section, part in _counted(text) if ":" in text else ((UNNAMED, text),):
         for sentence, end in _pieces(part):
             if end == "?":
                 sentence += end

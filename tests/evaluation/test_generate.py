@@ -20,6 +20,7 @@ from tests.helpers.checkpoints import read, save_checkpoint
 from tests.helpers.paths import ROOT
 from tests.helpers.training_helpers import environment
 from training.builders.small_data import PHANTOM_SEED, write_set
+from training.data.study import read_study
 from training.phantoms.generate import generate_phantom
 
 STUDIES = 7
@@ -42,7 +43,7 @@ def data(tmp_path_factory) -> Path:
             Image.fromarray(phantom.image).save(folder / name)
             views = [{"path": name, "view": "frontal"}] * (2 if index == 2 else 1)
             extra = {"images": views, "split": "test", "indication": "pain " * index or None}
-            yield phantom.record | extra | ({} if index < 5 else {"images": []})
+            yield dict(phantom.record) | extra | ({} if index < 5 else {"images": []})
 
     write_set(folder, records())
     return folder
@@ -179,13 +180,14 @@ def test_a_bad_study_loses_none_of_the_others(checkpoint, data, bad_data, tmp_pa
 
 
 def test_oracle_clues_need_labels(checkpoint, data, tmp_path):
-    records = [*read(data / "studies.jsonl")[:2], read(data / "studies.jsonl")[5] | {"labels": None}]
+    lines = read(data / "studies.jsonl")
+    records = [read_study(line, "here") for line in (*lines[:2], lines[5] | {"labels": None})]
     with pytest.raises(ValueError, match="'phantom-5-5' has no labels"):
         oracle_scores(records, ["Edema"])
     with pytest.raises(ValueError, match=r"no study has a label for the clues \['Gout'\]"):
         oracle_scores(records[:2], ["Edema", "Gout"])
-    with pytest.raises(ValueError, match="label 'Edema' is 2"):
-        oracle_scores([records[0] | {"labels": {"Edema": 2}}], ["Edema"])
+    with pytest.raises(ValueError, match="here: study 'phantom-5-0': label 'Edema' is 2"):
+        read_study(lines[0] | {"labels": {"Edema": 2}}, "here")
 
 
 def test_shuffled_clues_are_always_another_study_s():

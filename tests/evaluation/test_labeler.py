@@ -162,7 +162,7 @@ def test_published_samples_agree_or_the_difference_is_argued(data_dir):
 def test_accuracy_on_gold_labels(data_dir):
     records = benchmark_labeler.read_gold(data_dir / "iu_xray" / "reports.jsonl")
     assert len(records) == 3080
-    labels = list(label_reports(benchmark_labeler.report_text(record) for record in records))
+    labels = list(label_reports(benchmark_labeler.gold_text(record) for record in records))
     table = benchmark_labeler.outcomes(records, labels, benchmark_labeler.GOLD, (1,))
     *_, micro, macro = benchmark_labeler.with_averages(table.sum(0, dtype=int))
     assert micro > 0.94

@@ -204,7 +204,7 @@ def test_different_studies_stop(write, tmp_path: Path) -> None:
         score(
             predictions, tmp_path / "out", "--section", "findings", "--references", str(write(studies, "studies.jsonl"))
         )
-    with pytest.raises(ValueError, match=r"s0.*neither findings nor impression"):
+    with pytest.raises(ValueError, match=r"s0.*needs findings or an impression"):
         score(predictions, tmp_path / "out", "--references", str(write(studies, "studies.jsonl")))
 
 

@@ -12,6 +12,7 @@ from tests.helpers.models import TINY_TEXT
 from tests.helpers.tiny_processors import tiny_processor
 from training.builders import paraphrases
 from training.builders.small_data import write_set
+from training.data.study import Study
 from training.phantoms.generate import generate_phantom
 from training.phantoms.scoring import report_sides
 
@@ -19,7 +20,7 @@ REPORT = {"findings": "There is a left pleural effusion. No pneumothorax.", "imp
 
 
 def records(number=3):
-    return [{**REPORT, "study_id": f"s{row}"} for row in range(number)]
+    return [Study(f"s{row}", f"p{row}", "train", **REPORT) for row in range(number)]
 
 
 def read(file):
@@ -76,7 +77,9 @@ def test_the_command_asks_a_chat_model(tmp_path, capsys):
     settings = {k: v for k, v in TINY_TEXT.items() if k != "model_type"} | {"vocab_size": len(tokenizer)}
     LlamaForCausalLM(LlamaConfig(**settings | {"max_position_embeddings": 512})).save_pretrained(tmp_path / "model")
     tokenizer.save_pretrained(tmp_path / "model")
-    write_set(tmp_path / "data", (generate_phantom(3, index, 64).record | {"split": "train"} for index in range(3)))
+    write_set(
+        tmp_path / "data", (dict(generate_phantom(3, index, 64).record) | {"split": "train"} for index in range(3))
+    )
     paraphrases.main(
         ["--data", str(tmp_path / "data"), "--model", str(tmp_path / "model"), "--out", str(tmp_path / "p.jsonl"),
          "--max-new-tokens", "4", "--batch-size", "2"]

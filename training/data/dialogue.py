@@ -14,16 +14,15 @@ summary and explanations need texts that a language model writes, and are not he
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
 
 import numpy as np
 
 from evaluation.reading.observations import NO_FINDING, Labels, ancestors
 from evaluation.reading.sentences import cut_sentences
 from processing_trrg import correction_request, report_text
+from training.config.run_config import DialogueKind
+from training.data.study import Study
 
-DialogueKind = Literal["findings_qa", "finding_qa", "impression", "view", "correction"]
-KINDS = get_args(DialogueKind)
 Sections = dict[str, str | None]
 
 ALL_FINDINGS = (
@@ -58,7 +57,7 @@ class Exchange:
 
 def make_exchange(
     kind: DialogueKind,
-    record: dict[str, Any],
+    study: Study,
     labels: Labels,
     clues: Sequence[dict[str, str]],
     labeler: Callable[[str], Labels],
@@ -69,7 +68,7 @@ def make_exchange(
     def pick(options: Sequence[str]) -> str:
         return options[int(rng.integers(len(options)))]
 
-    findings, impression = (_said(record.get(part)) for part in ("findings", "impression"))
+    findings, impression = _said(study.findings), _said(study.impression)
     report = report_text(findings, impression)
     sentences = {clue["name"]: clue for clue in clues}
     named = {value: [n for n, v in labels.items() if v == value and n != NO_FINDING] for value in (1, 0)}
@@ -83,7 +82,7 @@ def make_exchange(
         return Exchange(report, pick(ONE_FINDING).format(clue["positive"]), answer)
     if kind == "impression" and findings and impression:
         return Exchange(report_text(findings, None), pick(IMPRESSION), impression)
-    if kind == "view" and (view := _view(record)):
+    if kind == "view" and (view := _view(study)):
         return Exchange(report, pick(VIEW), f"This is a {view} view.")
     if kind == "correction":
         return _correction({"findings": findings, "impression": impression}, named, sentences, labeler, rng)
@@ -139,6 +138,6 @@ def _said(text: str | None) -> str | None:
     return (text or "").strip() or None
 
 
-def _view(record: dict[str, Any]) -> str | None:
-    views = {image.get("view") for image in record.get("images") or []}
+def _view(study: Study) -> str | None:
+    views = {image["view"] for image in study.images}
     return views.pop() if len(views) == 1 and views <= {"frontal", "lateral"} else None

@@ -28,7 +28,7 @@ from training.data.sentences import (
     sentences_of_report,
     weighted,
 )
-from training.data.study import REPORT_PARTS, Studies, target_text
+from training.data.study import REPORT_PARTS, Studies, Study, target_text
 
 ClueLabels = tuple[Label, ...]
 
@@ -43,7 +43,7 @@ class Example:
     source: int
     squares: list[np.ndarray]
     labels: ClueLabels
-    record: dict[str, Any]
+    record: Study
     sentences: list[Sentence]
     scores: np.ndarray | None = None
     exchange: Exchange | None = None
@@ -71,7 +71,7 @@ class SourceData:
             ]
         self.images: ImageBank | None = None
         if source.kind != "clue_report":
-            blind = [r["study_id"] for r in self.studies.records if not r["images"]]
+            blind = [r.study_id for r in self.studies.records if not r.images]
             if blind:
                 raise ValueError(
                     f"{source.path}: {len(blind)} studies of split {source.split!r} have no image, e.g. {blind[0]}; "
@@ -79,7 +79,7 @@ class SourceData:
                 )
             self.images = ImageBank(self.studies, image_processor, data.views, data.image_cache)
         if source.kind in ("pair", "clue_report"):
-            silent = [r["study_id"] for r in self.studies.records if not target_text(r)]
+            silent = [r.study_id for r in self.studies.records if not target_text(r)]
             if silent:
                 raise ValueError(
                     f"{source.path}: {len(silent)} studies of split {source.split!r} have no report, e.g. {silent[0]}; "
@@ -120,7 +120,7 @@ class SourceData:
                 return add_sentence_sides(text, labeler(text), self.names)
 
             found = [sentences_of_report(record, self.names, with_sides) for record in self.studies.records]
-        mute = [r["study_id"] for r, sentences in zip(self.studies.records, found, strict=True) if not sentences]
+        mute = [r.study_id for r, sentences in zip(self.studies.records, found, strict=True) if not sentences]
         if mute:
             raise ValueError(f"{self.source.path}: {len(mute)} studies give no sentence, e.g. {mute[0]}")
         self.sentences = weighted(found, balance)
@@ -142,7 +142,7 @@ def balanced_rows(
     return [(i, repetition) for i in indices for repetition in range(times(i))]
 
 
-def report_labels(record: dict[str, Any], labels: ClueLabels, names: Sequence[str]) -> ClueLabels:
+def report_labels(record: Study, labels: ClueLabels, names: Sequence[str]) -> ClueLabels:
     """The labels of a study with a report, those of sided clues read from it."""
     known = add_report_sides(target_text(record), dict(zip(names, labels, strict=True)), names, label_report)
     return tuple(known[name] for name in names)
@@ -187,7 +187,7 @@ class Matches:
                 r
                 for key in keys
                 for r in by_labels.get(key, [])
-                if reports.records[r]["patient_id"] != record["patient_id"]
+                if reports.records[r]["patient_id"] != record.patient_id
             ]
             if fits:
                 self.images.append(i)
@@ -212,9 +212,9 @@ class Examples(Dataset[Example]):
         source = self.sources[draw.source]
         index, repetition = source.rows[draw.index]
         record = source.studies.records[index]
-        key = (self.seed, draw.epoch, draw.source, record["study_id"], repetition)
+        key = (self.seed, draw.epoch, draw.source, record.study_id, repetition)
         example = Example(
-            study_id=record["study_id"],
+            study_id=record.study_id,
             source=draw.source,
             squares=source.images.get(index) if source.images else [],
             labels=source.labels[index],
@@ -234,14 +234,17 @@ class Examples(Dataset[Example]):
             example = replace(
                 example,
                 study_id=f"{record['study_id']}+{report['study_id']}",
-                record={**report, "images": record["images"], "indication": None, "comparison": None},
+                record=replace(report, images=record.images, indication=None, comparison=None),
             )
-        if rewritten := self.paraphrases.get(example.record["study_id"]):
+        if rewritten := self.paraphrases.get(example.record.study_id):
             choice = int(keyed_rng("paraphrase", *key).integers(len(rewritten) + 1))
-            example.record = {**example.record, **([{}, *rewritten][choice])}
+            if choice:
+                example.record = replace(example.record, **rewritten[choice - 1])
         if self.data.positive_first:
-            parts = {part: positive_first(example.record.get(part) or "") or None for part in REPORT_PARTS}
-            example.record = {**example.record, **parts}
+            findings, impression = (
+                positive_first(part) if part else None for part in (example.record.findings, example.record.impression)
+            )
+            example.record = replace(example.record, findings=findings, impression=impression)
         if self.training and self.data.dialogue:
             example.exchange = self._exchange(example, source.names, keyed_rng("dialogue", *key))
         if source.source.kind == "clue_report":
@@ -261,7 +264,7 @@ class Examples(Dataset[Example]):
             if drawn < reached:
                 labels = {n: v for n, v in zip(names, example.labels, strict=True) if side_and_finding(n) is None}
                 clues = self.sources[example.source].clues
-                shown = {**example.record, "images": example.record["images"][: len(example.squares)]}
+                shown = replace(example.record, images=example.record.images[: len(example.squares)])
                 return make_exchange(kind, shown, labels, clues, label_report, rng)
         return None
 

@@ -10,14 +10,13 @@ import hashlib
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from evaluation.reading.labeler import asserts, label_report
 from evaluation.reading.observations import NO_FINDING, Label, Labels
 from evaluation.reading.sentences import cut_sentences
-from training.data.study import target_text
+from training.data.study import Study, target_text
 
 _POSITIVE_TEMPLATES = ("There is {}.", "{} is present.", "Findings of {}.", "{} is seen.")
 _NEGATIVE_TEMPLATES = ("There is no {}.", "No {}.", "No evidence of {}.", "{} is not seen.")
@@ -49,12 +48,10 @@ def sentence_key(text: str) -> int:
     return int.from_bytes(hashlib.blake2b(normal.encode(), digest_size=8).digest(), "big") >> 1
 
 
-def sentences_of_report(
-    record: dict[str, Any], names: Sequence[str], labeler: Callable[[str], Labels]
-) -> list[Sentence]:
+def sentences_of_report(study: Study, names: Sequence[str], labeler: Callable[[str], Labels]) -> list[Sentence]:
     """The labelled sentences of a study's findings and impression; each different sentence once."""
     found: dict[int, Sentence] = {}
-    for text in cut_sentences(target_text(record)):
+    for text in cut_sentences(target_text(study)):
         key = sentence_key(text)
         if key not in found:
             labels = labeler(text)

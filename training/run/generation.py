@@ -50,7 +50,7 @@ def generation_metrics(
             )
             reports = processor.post_process_report(ids, prompt_length=batch["input_ids"].shape[1])
             for report, row in zip(reports[:real], rows[:real], strict=True):
-                reference = report_text(row.record.get("findings"), row.record.get("impression"))
+                reference = report_text(row.record.findings, row.record.impression)
                 counts += agreement(report.text, reference)
         cells = torch.stack(gather_object([counts])).sum(0).numpy()
         metrics[f"ce_f1/{source.source.kind}"] = float(precision_recall_f1(*cells)["f1"])

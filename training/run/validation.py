@@ -142,11 +142,7 @@ def _pointing(
 ) -> list[list[bool]]:
     """For each boxed finding of each study of this process's share: is its strongest patch in one of its boxes?"""
     names = source.names
-    boxed = [
-        i
-        for i, record in enumerate(source.studies.records)
-        if any(b["label"] in names for b in record.get("boxes") or [])
-    ]
+    boxed = [i for i, record in enumerate(source.studies.records) if any(b["label"] in names for b in record.boxes)]
     hits: list[list[bool]] = []
     for rows, real in shares(accelerator, boxed, batch_size):
         batch = collate([examples[Draw(number, i, 0, i)] for i in rows])
