@@ -4,10 +4,10 @@ STUDY ?=
 OUT ?= demo
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow lint types check lock clean
+.PHONY: help demo test test-slow test-latest test-oldest publish-check lint types check lock clean
 
 help: ## list the targets
-	@grep -hE '^[a-z.-]+:.*## ' Makefile | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z.-]+:.*## ' Makefile | awk -F ':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
 
 # The stamp, not the folder, says that the environment is complete: a broken install is tried again.
 .venv/.installed: requirements.lock pyproject.toml
@@ -37,6 +37,15 @@ test: .venv/.installed ## the tests (offline, two processes)
 
 test-slow: .venv/.installed ## the tests that take minutes
 	OMP_NUM_THREADS=1 .venv/bin/python -m pytest -m slow
+
+test-latest: .venv/.installed ## demo, published folder and main tests with the newest releases that pyproject.toml allows
+	.venv/bin/python tests/releases.py latest
+
+test-oldest: .venv/.installed ## the same with the oldest
+	.venv/bin/python tests/releases.py oldest
+
+publish-check: .venv/.installed ## install package, Space and endpoint in clean environments without the lock, a report each
+	.venv/bin/python -m hub_cards.publish_check
 
 lint: .venv/.installed ## ruff: rules and format
 	.venv/bin/ruff check .

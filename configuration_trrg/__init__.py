@@ -4,6 +4,8 @@ from transformers import AutoConfig
 
 from configuration_trrg.configuration_trrg import TRRGConfig
 
+__version__ = "0.1.0"  # of all three packages
+
 AutoConfig.register("trrg", TRRGConfig, exist_ok=True)
 
-__all__ = ["TRRGConfig"]
+__all__ = ["TRRGConfig", "__version__"]

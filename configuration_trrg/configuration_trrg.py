@@ -310,3 +310,6 @@ PRESETS: dict[str, dict[str, Any]] = {
         "num_interaction_heads": 8, "num_selected_clues": 24, "clue_threshold": 0.25, "image_token_id": 3,
     },
 }  # fmt: skip
+
+# So that `save_pretrained` writes this file beside config.json, and the folder loads where the package is missing.
+TRRGConfig.register_for_auto_class()

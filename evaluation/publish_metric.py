@@ -12,12 +12,14 @@ import argparse
 import ast
 import re
 import shutil
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 
 ROOM = Path(__file__).resolve().parent
 SPACE = ROOM / "radiology-ce"
 NAME = "trrg/radiology-ce"
+GUARDED = re.compile(r"^try:\n((?:    .*\n)+)except ImportError.*\n(?:    .*\n)+\n", re.MULTILINE)
 OWN_IMPORT = re.compile(r"^from evaluation\.(?:\w+\.)*(\w+) import", re.MULTILINE)
 
 
@@ -70,7 +72,8 @@ def assemble(out: Path) -> Path:
     for file in sorted(SPACE.iterdir()):
         if file.is_file():
             shutil.copyfile(file, folder / file.name)
-    script = (SPACE / "radiology-ce.py").read_text(encoding="utf-8")
+    # The script guards its imports, so that a bare copy of it says what is missing; here nothing is.
+    script = GUARDED.sub(lambda found: textwrap.dedent(found[1]) + "\n", (SPACE / "radiology-ce.py").read_text("utf-8"))
     names = base_names(reached_modules(script))
     for module, name in names.items():
         (folder / f"{name}.py").write_text(relative(source_of(module).read_text(encoding="utf-8"), name))

@@ -1,7 +1,10 @@
 """Assemble the complete Hub folder of a checkpoint, then prove that it loads where this project is not installed.
 
     .venv/bin/python hub_cards/publish.py hub_cards/trrg-small --out demo/published
+    .venv/bin/python hub_cards/publish.py runs/trrg-small-stage2/model --out demo/mine    # what training wrote
+    .venv/bin/python hub_cards/publish.py CHECKPOINT --out demo/published --space demo/space    # its Space too
 
+A checkpoint without a card (README.md) gets card_template.md, to be filled in before it is uploaded.
 The proof runs in clean processes (clean_process.py): from the folder, from an emulated Hub cache, and from what
 `save_pretrained` wrote there. All three must compute the same numbers. Nothing is uploaded and no network is used.
 """
@@ -13,6 +16,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,10 +28,11 @@ from tqdm import tqdm
 from training.phantoms.generate import generate_phantom
 
 REPOSITORY = Path(__file__).resolve().parent.parent
+CARD_TEMPLATE = REPOSITORY / "hub_cards" / "card_template.md"
 SOURCE_PACKAGES = ("configuration_trrg", "modeling_trrg", "processing_trrg")
 AUTO_CLASSES = ("AutoConfig", "AutoProcessor", "AutoModel", "AutoModelForImageTextToText")
 CHECKPOINT_SUFFIXES = (".json", ".jinja", ".md", ".png", ".safetensors", ".txt")
-REQUIRED_FILES = ("README.md", "config.json", "processor_config.json", "tokenizer.json")
+REQUIRED_FILES = ("config.json", "processor_config.json", "tokenizer.json")
 TOLERANCE = 1e-5  # largest difference allowed between two processes, on logits of order 10 in float32
 
 
@@ -58,7 +63,7 @@ def source_files() -> list[Path]:
 
 
 def checkpoint_files(checkpoint: Path) -> list[Path]:
-    """Files of a checkpoint folder, relative to it, without the copies of our source that `save_pretrained` leaves.
+    """Files of a checkpoint folder, relative to it, without our source, which `save_pretrained` writes beside them.
 
     Raises:
         ValueError: a needed file is missing, or a file has no place in a checkpoint (a pickle, say).
@@ -75,6 +80,43 @@ def checkpoint_files(checkpoint: Path) -> list[Path]:
     if missing:
         raise ValueError(f"{checkpoint} is no complete checkpoint: missing {', '.join(missing)}")
     return files
+
+
+def write_requirements(folder: Path, *extras: str) -> None:
+    """What the package and its `extras` need, with the ranges of pyproject.toml, as requirements.txt in `folder`."""
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    lines = [*project["dependencies"], *(line for extra in extras for line in project["optional-dependencies"][extra])]
+    (folder / "requirements.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def write_card(folder: Path) -> None:
+    """README.md of a checkpoint that has none, from the template and the facts of its config."""
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    facts = {
+        "name": folder.name,
+        "vision_tower": f"{config['vision_config']['model_type']}, {config['image_size']} px",
+        "clues": config["clue_source"],
+        "connector": config["connector"],
+        "language_model": config["text_config"]["model_type"],
+    }
+    card = CARD_TEMPLATE.read_text(encoding="utf-8")
+    for fact, value in facts.items():
+        card = card.replace(f"{{{fact}}}", str(value))
+    (folder / "README.md").write_text(card, encoding="utf-8")
+
+
+def assemble_space(out: Path) -> None:
+    """Write the Space's folder: its page, its README and its requirements.
+
+    Raises:
+        ValueError: `out` holds other things.
+    """
+    if out.exists() and any(out.iterdir()) and not (out / "app.py").is_file():
+        raise ValueError(f"{out} is not empty and is no Space: not replaced")
+    out.mkdir(parents=True, exist_ok=True)
+    for file in (REPOSITORY / "hub_cards" / "space").glob("*.*"):
+        shutil.copyfile(file, out / file.name)
+    write_requirements(out, "space")
 
 
 def check_auto_map(folder: Path) -> None:
@@ -112,7 +154,9 @@ def assemble(checkpoint: Path, out: Path) -> list[Path]:
         shutil.copyfile(checkpoint / path, out / path)
     for source in [*source_files(), REPOSITORY / "hub_cards" / "handler.py"]:
         shutil.copyfile(source, out / source.name)
-    shutil.copyfile(REPOSITORY / "hub_cards" / "handler_requirements.txt", out / "requirements.txt")
+    write_requirements(out)
+    if not (out / "README.md").is_file():
+        write_card(out)
     shutil.copyfile(REPOSITORY / "LICENSE", out / "LICENSE-CODE")
     return sorted(path for path in out.rglob("*") if path.is_file())
 
@@ -191,9 +235,19 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("checkpoint", type=Path, help="folder with weights, config, tokenizers and card")
     parser.add_argument("--out", type=Path, required=True, help="Hub folder to write")
+    parser.add_argument(
+        "--space", type=Path, help="folder for the Space, whose variable TRRG_CHECKPOINT names the model"
+    )
     args = parser.parse_args(arguments)
 
-    files = assemble(args.checkpoint, args.out)
+    try:
+        files = assemble(args.checkpoint, args.out)
+        if args.space is not None:
+            assemble_space(args.space)
+    except ValueError as error:
+        raise SystemExit(f"Not published: {error}") from error
+    if Path("README.md") not in checkpoint_files(args.checkpoint):
+        print(f"{args.checkpoint} has no card: {args.out}/README.md is the template. Fill it in before you upload it.")
     size = sum(path.stat().st_size for path in files) / 1e6
     print(f"Assembled {args.out}: {len(files)} files, {size:.1f} MB")
     for path in files:

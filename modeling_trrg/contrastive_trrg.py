@@ -136,6 +136,13 @@ class TRRGForContrastivePretraining(TRRGPreTrainedModel):
             )
         self.post_init()
 
+    def save_pretrained(self, *args: Any, **kwargs: Any) -> None:
+        """As in Transformers; the saved map names no class that these weights do not fit."""
+        complete = self.config.auto_map
+        self.config.auto_map = {name: complete[name] for name in ("AutoConfig", "AutoProcessor")}
+        super().save_pretrained(*args, **kwargs)
+        self.config.auto_map = complete
+
     def predict_clues(self, *args: Any, **kwargs: Any) -> TRRGClueOutput:
         """See `TRRGEncoder.predict_clues`."""
         return self.model.predict_clues(*args, **kwargs)
@@ -266,5 +273,7 @@ class TRRGForContrastivePretraining(TRRGPreTrainedModel):
         target = input_ids[:, 1:].masked_fill(attention_mask[:, 1:] == 0, -100)
         out.generation_loss = F.cross_entropy(words.flatten(0, 1), target.flatten())
 
+
+TRRGForContrastivePretraining.register_for_auto_class("AutoModelForPreTraining")
 
 __all__ = ["TRRGForContrastivePretraining"]

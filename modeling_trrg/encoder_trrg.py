@@ -53,7 +53,7 @@ class TRRGPreTrainedModel(PreTrainedModel):
     input_modalities = ("image", "text")
     supports_gradient_checkpointing = True
     _no_split_modules = ["ClueInteraction", "ProjectionHead"]
-    _skip_keys_device_placement = ["past_key_values"]
+    _skip_keys_device_placement = ["cache", "past_key_values"]  # the second name was the first one before 5.24
     _supports_sdpa = True
     _supports_flash_attn = True
     _supports_flex_attn = True

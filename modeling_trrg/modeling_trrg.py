@@ -15,7 +15,6 @@ from typing import Any
 import torch
 from torch import nn
 from transformers import AutoModel
-from transformers.cache_utils import Cache
 from transformers.generation import GenerationMixin
 from transformers.utils import can_return_tuple
 
@@ -173,7 +172,6 @@ class TRRGModel(TRRGEncoder):
         input_ids: torch.Tensor | None = None,
         attention_mask: torch.Tensor | None = None,
         position_ids: torch.Tensor | None = None,
-        past_key_values: Cache | None = None,
         inputs_embeds: torch.Tensor | None = None,
         pixel_values: torch.Tensor | None = None,
         image_mask: torch.Tensor | None = None,
@@ -189,6 +187,8 @@ class TRRGModel(TRRGEncoder):
             input_ids: `[B, T]` with N placeholders (`config.image_token_id`) for each view.
             attention_mask: `[B, T]`.
             pixel_values, image_mask, clue_*, negative_clue_*: see `get_image_features`.
+            kwargs: of the language model, the cache among them; Transformers renamed `past_key_values` to `cache`
+                in 5.24, so it passes under the name it comes with.
 
         Raises:
             ValueError: the number of placeholders differs from the number of image features; both are named.
@@ -223,14 +223,10 @@ class TRRGModel(TRRGEncoder):
             inputs_embeds=inputs_embeds,
             attention_mask=attention_mask,
             position_ids=position_ids,
-            past_key_values=past_key_values,
             **kwargs,
         )
         return TRRGModelOutputWithPast(
-            last_hidden_state=outputs.last_hidden_state,
-            past_key_values=outputs.past_key_values,
-            hidden_states=outputs.hidden_states,
-            attentions=outputs.attentions,
+            **outputs,
             image_hidden_states=None if image is None else image.pooler_output,
             clue_scores=None if image is None else image.clue_scores,
             clue_logits=None if image is None else image.clue_logits,
@@ -298,7 +294,6 @@ class TRRGForConditionalGeneration(TRRGPreTrainedModel, GenerationMixin):
         input_ids: torch.Tensor | None = None,
         attention_mask: torch.Tensor | None = None,
         position_ids: torch.Tensor | None = None,
-        past_key_values: Cache | None = None,
         inputs_embeds: torch.Tensor | None = None,
         pixel_values: torch.Tensor | None = None,
         image_mask: torch.Tensor | None = None,
@@ -326,7 +321,6 @@ class TRRGForConditionalGeneration(TRRGPreTrainedModel, GenerationMixin):
             input_ids=input_ids,
             attention_mask=attention_mask,
             position_ids=position_ids,
-            past_key_values=past_key_values,
             inputs_embeds=inputs_embeds,
             pixel_values=pixel_values,
             image_mask=image_mask,
@@ -358,17 +352,8 @@ class TRRGForConditionalGeneration(TRRGPreTrainedModel, GenerationMixin):
                 items = targets.sum().clamp(min=1) if num_items_in_batch is None else num_items_in_batch
                 consistency = consistency.sum() / items
                 loss = loss + consistency
-        return TRRGCausalLMOutputWithPast(
-            loss=loss,
-            logits=logits,
-            past_key_values=outputs.past_key_values,
-            hidden_states=outputs.hidden_states,
-            attentions=outputs.attentions,
-            image_hidden_states=outputs.image_hidden_states,
-            consistency_loss=consistency,
-            clue_scores=outputs.clue_scores,
-            clue_logits=outputs.clue_logits,
-        )
+        passed_on = {name: value for name, value in outputs.items() if name not in ("last_hidden_state", "clue_bank")}
+        return TRRGCausalLMOutputWithPast(loss=loss, logits=logits, consistency_loss=consistency, **passed_on)
 
     def _consistency(
         self, outputs: TRRGModelOutputWithPast, labels: torch.Tensor, clue_labels: torch.Tensor | None
@@ -416,5 +401,9 @@ class TRRGForConditionalGeneration(TRRGPreTrainedModel, GenerationMixin):
         )  # fmt: skip
         return input_ids, {**kwargs, **clues}
 
+
+# So that `save_pretrained` writes the source beside the weights, whoever calls it: the folder loads anywhere.
+TRRGModel.register_for_auto_class("AutoModel")
+TRRGForConditionalGeneration.register_for_auto_class("AutoModelForImageTextToText")
 
 __all__ = ["TRRGForConditionalGeneration", "TRRGForContrastivePretraining", "TRRGModel"]

@@ -7,7 +7,7 @@ Dv/Dt widths of vision and text model.
 from dataclasses import dataclass
 
 import torch
-from transformers.cache_utils import Cache
+from transformers.modeling_outputs import BaseModelOutputWithPast, CausalLMOutputWithPast
 from transformers.utils import ModelOutput
 
 from .clue_trrg import ClueBank
@@ -34,13 +34,12 @@ class TRRGImageFeatures(ModelOutput):
 
 
 @dataclass
-class TRRGModelOutputWithPast(ModelOutput):
-    """Output of `TRRGModel`: `last_hidden_state [B, T, Dt]`, and what `TRRGImageFeatures` holds."""
+class TRRGModelOutputWithPast(BaseModelOutputWithPast):
+    """Output of `TRRGModel`: `last_hidden_state [B, T, Dt]`, and what `TRRGImageFeatures` holds.
 
-    last_hidden_state: torch.Tensor | None = None
-    past_key_values: Cache | None = None
-    hidden_states: tuple[torch.Tensor, ...] | None = None
-    attentions: tuple[torch.Tensor, ...] | None = None
+    The cache is inherited: its field is `cache` from Transformers 5.24 on and `past_key_values` before.
+    """
+
     image_hidden_states: torch.Tensor | None = None
     clue_scores: torch.Tensor | None = None
     clue_logits: torch.Tensor | None = None
@@ -48,8 +47,8 @@ class TRRGModelOutputWithPast(ModelOutput):
 
 
 @dataclass
-class TRRGCausalLMOutputWithPast(ModelOutput):
-    """Output of `TRRGForConditionalGeneration`.
+class TRRGCausalLMOutputWithPast(CausalLMOutputWithPast):
+    """Output of `TRRGForConditionalGeneration`; `loss`, `logits`, cache, hidden states and attentions are inherited.
 
     Attributes:
         loss: language modelling loss, plus the consistency loss where it is switched on.
@@ -59,11 +58,6 @@ class TRRGCausalLMOutputWithPast(ModelOutput):
         clue_scores, clue_logits: `[B, C]`.
     """
 
-    loss: torch.Tensor | None = None
-    logits: torch.Tensor | None = None
-    past_key_values: Cache | None = None
-    hidden_states: tuple[torch.Tensor, ...] | None = None
-    attentions: tuple[torch.Tensor, ...] | None = None
     image_hidden_states: torch.Tensor | None = None
     consistency_loss: torch.Tensor | None = None
     clue_scores: torch.Tensor | None = None

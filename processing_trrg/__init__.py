@@ -2,9 +2,9 @@
 
 from transformers import AutoImageProcessor, AutoProcessor
 
-from configuration_trrg import TRRGConfig
+from configuration_trrg import TRRGConfig, __version__
 from processing_trrg.batch_trrg import StudyBatch, StudyError
-from processing_trrg.image_processing_trrg import TRRGImageProcessor
+from processing_trrg.image_processing_trrg import PreparedView, TRRGImageProcessor
 from processing_trrg.image_trrg import RadiographError, list_views, read_radiograph
 from processing_trrg.processing_trrg import TRRGProcessor
 from processing_trrg.prompt_trrg import (
@@ -25,6 +25,7 @@ AutoProcessor.register(TRRGConfig, TRRGProcessor, exist_ok=True)
 __all__ = [
     "CHEXPERT_14",
     "ClueScore",
+    "PreparedView",
     "PromptError",
     "RadiographError",
     "Report",
@@ -32,6 +33,7 @@ __all__ = [
     "StudyError",
     "TRRGImageProcessor",
     "TRRGProcessor",
+    "__version__",
     "check_clues",
     "correction_request",
     "follow_up",

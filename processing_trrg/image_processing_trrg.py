@@ -1,6 +1,12 @@
-"""Grey radiographs of any size -> squares, with the aspect ratio kept; and evidence maps back onto the radiograph."""
+"""Radiographs of any size -> grey squares -> normalised pixels; and evidence maps back onto the radiograph.
+
+This is the one way for a pixel: file -> `read_radiograph` -> `TRRGImageProcessor.square` -> `.normalise`. Inference
+goes it at once, training keeps the squares in between; both get the same pixels, bit for bit.
+"""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -9,11 +15,31 @@ from transformers.image_processing_utils import BaseImageProcessor
 from transformers.image_utils import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 
 
-def content_box(height: int, width: int, size: int) -> tuple[int, int, int, int]:
-    """Where a `height` x `width` image lies in the padded square of `size` pixels: (top, left, height, width)."""
+class ContentBox(NamedTuple):
+    """Where a radiograph lies in its padded square, in pixels of the square."""
+
+    top: int
+    left: int
+    height: int
+    width: int
+
+
+def content_box(height: int, width: int, size: int) -> ContentBox:
+    """Where a radiograph of `height` x `width` pixels lies in the square of `size`: as large as it can be, centred."""
     scale = size / max(height, width)
     new_height, new_width = max(1, round(height * scale)), max(1, round(width * scale))
-    return (size - new_height) // 2, (size - new_width) // 2, new_height, new_width
+    return ContentBox((size - new_height) // 2, (size - new_width) // 2, new_height, new_width)
+
+
+@dataclass(frozen=True)
+class PreparedView:
+    """A view that is no file any more but the square that `TRRGImageProcessor.square` made of it, as the image cache
+    keeps it. `TRRGProcessor` takes it in place of a file, and only normalises it.
+
+    square: uint8 `[size, size]`.
+    """
+
+    square: np.ndarray
 
 
 class TRRGImageProcessor(BaseImageProcessor):
@@ -45,22 +71,46 @@ class TRRGImageProcessor(BaseImageProcessor):
         self.image_mean = list(image_mean)
         self.image_std = list(image_std)
 
-    def preprocess(self, images: Sequence[np.ndarray], **kwargs) -> BatchFeature:
+    def preprocess(self, images: Sequence, **kwargs) -> BatchFeature:
         """`n` grey images `[H, W]` in 0..1, as `read_radiograph` gives them -> `pixel_values` `[n, 3, size, size]`."""
         if kwargs:
             raise TypeError(f"unknown arguments: {', '.join(sorted(kwargs))}")
-        return BatchFeature({"pixel_values": torch.stack([self._square(image) for image in images])})
+        return BatchFeature({"pixel_values": self.normalise(np.stack([self.square(image) for image in images]))})
 
-    def _square(self, image: np.ndarray) -> torch.Tensor:
-        top, left, height, width = content_box(image.shape[0], image.shape[1], self.size)
-        grey = torch.from_numpy(np.ascontiguousarray(image, dtype=np.float32))[None, None]
-        grey = torch.nn.functional.interpolate(
-            grey, (height, width), mode="bicubic", align_corners=False, antialias=True
-        ).clamp(0, 1)
-        square = torch.zeros(self.size, self.size)
-        square[top : top + height, left : left + width] = grey[0, 0]
-        mean, std = torch.tensor(self.image_mean), torch.tensor(self.image_std)
-        return (square - mean[:, None, None]) / std[:, None, None]
+    def square(self, grey: np.ndarray) -> np.ndarray:
+        """A grey image `[H, W]` in 0..1 -> uint8 `[size, size]`: resized, in the middle of air."""
+        top, left, height, width = content_box(grey.shape[0], grey.shape[1], self.size)
+        inner = torch.nn.functional.interpolate(
+            torch.from_numpy(grey)[None, None], (height, width), mode="bicubic", align_corners=False, antialias=True
+        )
+        square = np.zeros((self.size, self.size), np.uint8)
+        square[top : top + height, left : left + width] = inner[0, 0].clamp(0, 1).mul(255).round().byte().numpy()
+        return square
+
+    def normalise(self, squares: np.ndarray) -> torch.Tensor:
+        """Squares, uint8 `[n, size, size]` -> pixels `[n, 3, size, size]` as the vision tower takes them.
+
+        Raises:
+            ValueError: another type or size.
+        """
+        if squares.dtype != np.uint8 or squares.shape[1:] != (self.size, self.size):
+            raise ValueError(
+                f"squares: expected uint8 [n, {self.size}, {self.size}], got {squares.dtype} {list(squares.shape)}"
+            )
+        grey = torch.from_numpy(squares).float().div_(255)
+        pixels = torch.empty(len(squares), 3, self.size, self.size)
+        for channel, (mean, std) in enumerate(zip(self.image_mean, self.image_std, strict=True)):
+            torch.sub(grey, mean, out=pixels[:, channel]).div_(std)  # in place: copies would cost more than the sums
+        return pixels
+
+    def box_on_square(
+        self, box: tuple[float, float, float, float], image_size: tuple[int, int]
+    ) -> tuple[float, float, float, float]:
+        """A box (x, y, w, h) in pixels of a radiograph of `image_size` (height, width) -> in pixels of its square."""
+        top, left, height, width = content_box(*image_size, self.size)
+        down, right = height / image_size[0], width / image_size[1]
+        x, y, w, h = box
+        return left + x * right, top + y * down, w * right, h * down
 
     def evidence_on_image(self, evidence: np.ndarray, height: int, width: int) -> np.ndarray:
         """Undoes padding and resizing: a map `[h, w]` over the square -> `[height, width]` over the radiograph.

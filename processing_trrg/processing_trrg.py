@@ -21,6 +21,7 @@ from .batch_trrg import (
     scores_by_clue,
     text_tensors,
 )
+from .image_processing_trrg import PreparedView
 from .image_processing_trrg import TRRGImageProcessor as TRRGImageProcessor  # copied to the Hub with this file
 from .image_trrg import RadiographError, list_views, read_radiograph
 from .prompt_trrg import (
@@ -139,7 +140,7 @@ class TRRGProcessor(ProcessorMixin):
         other argument that belongs to a study is a list with one entry a study, None where a study has none.
 
         Args:
-            images: anything `read_radiograph` reads. None for studies known by their `clue_scores` only.
+            images: anything `read_radiograph` reads, or a `PreparedView`. None: studies known by `clue_scores` only.
             text: rendered prompts, with one image token a view, in place of the style's own; see `apply_chat_template`.
             indication, technique, comparison, prior_report: context, in words. None and blank leave no trace.
             question: asked in place of the request for a report.
@@ -216,8 +217,13 @@ class TRRGProcessor(ProcessorMixin):
             paths.extend(list_views(source) if is_folder else [source])
         if not paths:
             raise RadiographError("the study has no view")
-        greys = [read_radiograph(source, name=f"view {view}") for view, source in enumerate(paths)]
-        return self.image_processor.preprocess(greys)["pixel_values"]
+        squares = [
+            source.square
+            if isinstance(source, PreparedView)
+            else self.image_processor.square(read_radiograph(source, f"view {view}"))
+            for view, source in enumerate(paths)
+        ]
+        return self.image_processor.normalise(np.stack(squares))
 
     def _tokens(self, study: dict[str, Any], num_views: int) -> tuple[list[int], list[int], Any]:
         """Ids of the prompt and of the target, and where image tokens were expanded."""

@@ -16,6 +16,9 @@ import yaml
 from huggingface_hub import ModelCard
 from packaging.requirements import Requirement
 
+import modeling_trrg
+import processing_trrg
+from configuration_trrg import __version__
 from evaluation.metrics.signature import VERSION
 from hub_cards import demo
 from hub_cards.publish import AUTO_CLASSES, SOURCE_PACKAGES, source_files
@@ -172,17 +175,10 @@ def test_the_lock_pins_every_dependency_above_its_floor_and_names_no_address() -
         assert requirement.specifier.contains(pin), f"{requirement} but the lock has {pin}"
 
 
-def test_the_endpoint_and_the_space_ask_for_the_floors_of_the_package() -> None:
-    floors = {Requirement(line).name: line for line in PROJECT["dependencies"]}
-    for name in ("handler_requirements.txt", "space/requirements.txt"):
-        for line in (ROOT / "hub_cards" / name).read_text(encoding="utf-8").splitlines():
-            if not line.startswith("gradio"):
-                assert floors[Requirement(line).name] == line, f"{name}: {line}"
-
-
 def test_version_and_citation_agree() -> None:
     citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
-    assert citation["version"] == PROJECT["version"] == VERSION, "signature.py writes it into every score"
+    assert citation["version"] == __version__ == VERSION, "signature.py writes it into every score"
+    assert modeling_trrg.__version__ == processing_trrg.__version__ == __version__
     assert citation["license"] == PROJECT["license"]
     assert len(citation["preferred-citation"]["authors"]) == 7
 
@@ -233,8 +229,10 @@ def test_the_readmes_python_runs_as_written(tmp_path: Path) -> None:
     assert done.stdout.strip()
 
 
-def test_the_small_checkpoint_is_small_safe_and_holds_no_source() -> None:
-    files = [path for path in SMALL.rglob("*") if path.is_file()]
+def test_the_small_checkpoint_is_small_and_safe_and_its_source_is_a_link() -> None:
+    links = {path.name: path.resolve() for path in SMALL.glob("*.py")}
+    assert links == {path.name: path for path in TRAVELLING}, "ln -s the new source file into hub_cards/trrg-small"
+    files = [path for path in SMALL.rglob("*") if path.is_file() and path.name not in links]
     assert {path.suffix for path in files} <= {".safetensors", ".json", ".jinja", ".md", ".png", ".txt"}
     assert sum(path.stat().st_size for path in files if path.suffix == ".safetensors") <= 25e6
     config = json.loads((SMALL / "config.json").read_text(encoding="utf-8"))

@@ -3,18 +3,25 @@
 import datasets
 import evaluate
 
-from evaluation.metrics.chexbert import CheXbertLabeler
-from evaluation.metrics.clinical import (
-    CONVENTIONS,
-    LabelPatterns,
-    clinical_scores,
-    decode_labels,
-    encode_labels,
-    example_f1,
-)
-from evaluation.metrics.signature import VERSION
-from evaluation.reading.labeler import label_reports
-from evaluation.reading.observations import CHEXPERT_14
+try:
+    from evaluation.metrics.chexbert import CheXbertLabeler
+    from evaluation.metrics.clinical import (
+        CONVENTIONS,
+        LabelPatterns,
+        clinical_scores,
+        decode_labels,
+        encode_labels,
+        example_f1,
+    )
+    from evaluation.metrics.signature import VERSION
+    from evaluation.reading.labeler import label_reports
+    from evaluation.reading.observations import CHEXPERT_14
+except ImportError as error:
+    raise ImportError(
+        "This is the source of the metric trrg/radiology-ce, which needs the other modules of the TRRG repository. "
+        "From a checkout, `python evaluation/publish_metric.py --out build` writes the complete metric, and "
+        'evaluate.load("trrg/radiology-ce") finds it in the folder build.'
+    ) from error
 
 _DESCRIPTION = """\
 Clinical efficacy of generated chest X-ray reports. Both reports are labelled with the 14 CheXpert observations and the

@@ -4,6 +4,7 @@ import ast
 import json
 import os
 import runpy
+import shutil
 import subprocess
 import sys
 import threading
@@ -20,6 +21,7 @@ from transformers import BertConfig, BertModel, BertTokenizerFast
 from evaluation.metrics.chexbert import HEADS, CheXbertLabeler
 from evaluation.metrics.clinical import CHEXPERT_14, CONVENTIONS
 from evaluation.publish_metric import assemble, base_names, own_imports, relative
+from tests.helpers.paths import ROOT
 
 evaluate = pytest.importorskip("evaluate", reason="needs the metrics extra")
 
@@ -100,6 +102,20 @@ def test_works_from_an_emulated_hub_and_then_from_its_cache(space: Path, tmp_pat
         server.shutdown()
         server.server_close()
     check(run_elsewhere(tmp_path, space, **hub, HF_EVALUATE_OFFLINE="1"))
+
+
+def test_a_bare_copy_of_the_script_says_how_to_get_the_complete_metric(tmp_path: Path) -> None:
+    shutil.copytree(ROOT / "evaluation" / "radiology-ce", tmp_path / "trrg" / "radiology-ce")
+    code = "import evaluate; evaluate.load('trrg/radiology-ce')"
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    environment |= {"HF_HOME": str(tmp_path / "home"), "HF_HUB_OFFLINE": "1"}
+    # `evaluate` and `datasets` of this environment, without the checkout that an editable install points to
+    site = [path for path in sys.path if path.endswith("site-packages")]
+    start = f"import sys; sys.path[:0] = ['.']; sys.path += {site}; {code}"
+    command = [sys.executable, "-I", "-S", "-c", start]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode != 0
+    assert "publish_metric.py --out build" in done.stderr.splitlines()[-1], done.stderr[-2000:]
 
 
 def test_folder_follows_the_rules_of_the_loader(space: Path) -> None:

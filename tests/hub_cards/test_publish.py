@@ -5,6 +5,7 @@ import importlib.util
 import io
 import json
 import shutil
+import tomllib
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -66,7 +67,7 @@ def test_publishing_again_replaces_the_folder_and_leaves_nothing_behind(publishe
     ("spoil", "message"),
     [
         (lambda folder: (folder / "model.safetensors").unlink(), r"missing \*\.safetensors"),
-        (lambda folder: (folder / "README.md").unlink(), "missing README.md"),
+        (lambda folder: (folder / "processor_config.json").unlink(), r"missing processor_config\.json"),
         (lambda folder: (folder / "optimizer.pt").write_bytes(b"x"), r"optimizer\.pt: a checkpoint holds only"),
         (lambda folder: (folder / "config.json").write_text("{}"), r"config\.json: auto_map lacks AutoConfig"),
     ],
@@ -77,6 +78,31 @@ def test_an_incomplete_checkpoint_is_refused(checkpoint: Path, tmp_path: Path, s
     with pytest.raises(ValueError, match=message):
         publish.assemble(folder, tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_what_training_writes_is_published_as_it_is_with_a_card_to_fill_in(
+    checkpoint: Path, tmp_path: Path, capsys
+) -> None:
+    (checkpoint / "README.md").unlink()
+    assert (checkpoint / "modeling_trrg.py").is_file(), "save_pretrained writes the source beside the weights"
+    files = publish.assemble(checkpoint, tmp_path / "out")
+    card = (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
+    assert tmp_path / "out" / "README.md" in files
+    assert "never for clinical use" in card and "dinov2, 32 px" in card and "{" not in card
+    with pytest.raises(SystemExit, match=r"^Not published: .*nothing is no complete checkpoint: missing"):
+        publish.main([str(tmp_path / "nothing"), "--out", str(tmp_path / "none")])
+
+
+def test_endpoint_and_space_ask_for_what_the_package_asks_for(published: Path, tmp_path: Path) -> None:
+    project = tomllib.loads((publish.REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert (published / "requirements.txt").read_text(encoding="utf-8").splitlines() == project["dependencies"]
+    publish.assemble_space(tmp_path / "space")
+    wanted = [*project["dependencies"], *project["optional-dependencies"]["space"]]
+    assert (tmp_path / "space" / "requirements.txt").read_text(encoding="utf-8").splitlines() == wanted
+    assert (tmp_path / "space" / "app.py").is_file() and (tmp_path / "space" / "README.md").is_file()
+    (tmp_path / "thesis.tex").write_text("years of work", encoding="utf-8")
+    with pytest.raises(ValueError, match="is no Space: not replaced"):
+        publish.assemble_space(tmp_path)
 
 
 def test_a_folder_with_other_things_is_not_replaced(checkpoint: Path, tmp_path: Path) -> None:

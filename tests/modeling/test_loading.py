@@ -1,6 +1,7 @@
 """Saving and loading: exact, sharded, quantised, with adapters; and every incomplete or unsafe checkpoint refused."""
 
 import json
+import re
 
 import pytest
 import torch
@@ -128,6 +129,25 @@ def test_pickled_weights_are_refused(checkpoint):
         TRRGForConditionalGeneration.from_pretrained(folder)
     with pytest.raises(ValueError, match="reads safetensors only"):
         TRRGForConditionalGeneration.from_pretrained(folder, use_safetensors=False)
+
+
+@pytest.mark.parametrize("stage", [TRRGForConditionalGeneration, TRRGForContrastivePretraining])
+def test_a_saved_folder_is_complete(tiny_config, tmp_path, stage):
+    """A model made by the installed package saves every source file that its auto_map needs."""
+    stage(tiny_config("trrg")).save_pretrained(tmp_path)
+    auto_map = json.loads((tmp_path / "config.json").read_text(encoding="utf-8"))["auto_map"]
+    pretrains = stage is TRRGForContrastivePretraining
+    assert ("AutoModelForPreTraining" in auto_map) is pretrains
+    assert ("AutoModelForImageTextToText" in auto_map) is not pretrains
+    auto_map.pop("AutoProcessor")  # its source comes with the processor
+    waiting, found = {reference.split(".")[0] for reference in auto_map.values()}, set()
+    while waiting:
+        module = waiting.pop()
+        found.add(module)
+        source = (tmp_path / f"{module}.py").read_text(encoding="utf-8")
+        waiting |= set(re.findall(r"^from \.(\w+) import", source, re.MULTILINE)) - found
+    config_class = (tmp_path / "configuration_trrg.py").read_text(encoding="utf-8")
+    assert "class TRRGConfig" in config_class, "the alias was saved in place of the configuration"
 
 
 def test_a_stage_one_checkpoint_is_no_report_writer(tiny_config, tmp_path):

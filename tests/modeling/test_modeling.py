@@ -254,7 +254,8 @@ def test_a_hand_written_loop_decodes_a_padded_batch(tiny_config, system):
         token = token.argmax(-1, keepdim=True)
         ids, mask = torch.cat([ids, token], 1), torch.cat([mask, torch.ones_like(token)], 1)
         if step < 3:
-            output = model(input_ids=token, attention_mask=mask, past_key_values=output.past_key_values, use_cache=True)
+            cache = {name: output[name] for name in ("cache", "past_key_values") if name in output.keys()}  # noqa: SIM118
+            output = model(input_ids=token, attention_mask=mask, use_cache=True, **cache)
     assert torch.equal(ids, expected)
 
 

@@ -160,20 +160,33 @@ def test_a_folder_gives_its_views_by_name(tmp_path: Path):
 @pytest.mark.parametrize("shape", [(64, 48), (48, 64), (64, 64), (37, 200), (500, 33)])
 def test_the_aspect_ratio_is_kept_and_the_rest_is_air(shape: tuple[int, int]):
     processor = TRRGImageProcessor(size=56)
-    square = processor.preprocess([np.ones(shape, np.float32)])["pixel_values"][0]
-    mean, std = (torch.tensor(values)[:, None, None] for values in (processor.image_mean, processor.image_std))
-    grey = square * std + mean
+    square = processor.square(np.ones(shape, np.float32))
     top, left, height, width = content_box(*shape, 56)
-    inside = torch.zeros(56, 56)
-    inside[top : top + height, left : left + width] = 1
-    torch.testing.assert_close(grey, inside.expand(3, -1, -1), atol=1e-5, rtol=0)
+    inside = np.zeros((56, 56), np.uint8)
+    inside[top : top + height, left : left + width] = 255
+    assert np.array_equal(square, inside)
+    assert processor.box_on_square((0, 0, shape[1], shape[0]), shape) == pytest.approx((left, top, width, height))
     assert max(height, width) == 56 and abs(height / width - shape[0] / shape[1]) < 0.5 * max(shape) / 56
 
 
 def test_a_fine_pattern_does_not_alias():
     stripes = np.tile(np.array([0, 1], np.float32), (512, 256))
-    square = TRRGImageProcessor(size=64, image_mean=[0] * 3, image_std=[1] * 3).preprocess([stripes])["pixel_values"]
-    assert (square - 0.5).abs().max() < 0.05
+    assert np.abs(TRRGImageProcessor(size=64).square(stripes) / 255 - 0.5).max() < 0.05
+
+
+def test_pixels_are_the_squares_less_the_mean_over_the_deviation():
+    processor = TRRGImageProcessor(size=64, image_mean=[0.5, 0.4, 0.0], image_std=[0.5, 0.2, 1.0])
+    square = processor.square(EXPECTED)
+    pixels = processor.normalise(square[None])
+    assert torch.equal(pixels, processor.preprocess([EXPECTED])["pixel_values"]) and pixels.shape == (1, 3, 64, 64)
+    grey = square / 255
+    np.testing.assert_allclose(pixels[0], [(grey - 0.5) / 0.5, (grey - 0.4) / 0.2, grey], atol=1e-6)
+
+
+@pytest.mark.parametrize("square", [np.zeros((64, 64), np.float32), np.zeros((63, 64), np.uint8)])
+def test_what_is_no_square_of_the_processor_is_refused(square: np.ndarray):
+    with pytest.raises(ValueError, match=r"squares: expected uint8 \[n, 64, 64\], got"):
+        TRRGImageProcessor(size=64).normalise(square[None])
 
 
 def test_evidence_lands_on_the_place_it_was_seen_and_not_on_padding():

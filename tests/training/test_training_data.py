@@ -4,7 +4,6 @@ import json
 from dataclasses import replace
 
 import pytest
-import torch
 
 from evaluation.reading.labeler import asserts, label_report
 from evaluation.reading.sentences import cut_sentences
@@ -19,11 +18,9 @@ from tests.helpers.training_helpers import (
     write_config,
 )
 from training.config.run_config import ConfigError, FinetuneConfig, PretrainConfig, load_config
-from training.data.collate import normalise
 from training.data.examples import Examples, SourceData, balanced_rows
 from training.data.sampler import Draw, MicroBatchSampler, StudyPlan, keyed_rng
 from training.data.sentences import draw_sentences, positive_first, sentences_of_report, weighted
-from training.phantoms.generate import generate_phantom
 from training.pretrain import sentence_labels
 
 # --- configuration ---
@@ -177,14 +174,6 @@ def test_sentences_are_cut_and_rare_positive_ones_not_drowned():
         first = weighted(studies, balance)[0]
         share = sum("nodule" in draw_sentences(first, 1, rng)[0].text for _ in range(500)) / 500
         assert least < share < most
-
-
-def test_squares_are_normalised_as_the_image_processor_does():
-    processor = TRRGImageProcessor(size=SIDE)
-    square = generate_phantom(1, 1, SIDE).image
-    expected = processor.preprocess([square.astype("float32") / 255])["pixel_values"]
-    found = normalise(torch.from_numpy(square)[None], processor.image_mean, processor.image_std)
-    torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
 
 
 def test_rare_findings_are_drawn_more_often():

@@ -1,13 +1,12 @@
 """Examples -> the tensors of one forward pass, by the checkpoint's own processor."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import torch
 
 from evaluation.reading.observations import MISSING, certain, tensor_labels
-from processing_trrg import TRRGProcessor, follow_up, report_messages, report_text
+from processing_trrg import PreparedView, TRRGProcessor, follow_up, report_messages, report_text
 from processing_trrg.processing_trrg import CONTEXT_FIELDS
 from training.data.examples import Example
 
@@ -57,23 +56,13 @@ class PretrainCollator:
     def _pixels(self, examples: list[Example]) -> tuple[torch.Tensor, torch.Tensor]:
         views = torch.tensor([len(example.squares) for example in examples])
         mask = torch.arange(int(views.max()))[None, :] < views[:, None]
-        processor = self.processor.image_processor
         squares = np.stack([square for example in examples for square in example.squares])
-        pixels = normalise(torch.from_numpy(squares), processor.image_mean, processor.image_std)
+        pixels = self.processor.image_processor.normalise(squares)
         if mask.all():
             return pixels.view(*mask.shape, *pixels.shape[1:]), mask
         padded = torch.zeros(*mask.shape, *pixels.shape[1:])
         padded[mask] = pixels
         return padded, mask
-
-
-def normalise(squares: torch.Tensor, mean: Sequence[float], std: Sequence[float]) -> torch.Tensor:
-    """uint8 `[n, S, S]` -> `[n, 3, S, S]`: what the image processor makes of squares of its size, unresized."""
-    pixels = torch.empty(len(squares), 3, *squares.shape[1:])
-    grey = squares.float().div_(255)
-    for channel, (m, s) in enumerate(zip(mean, std, strict=True)):  # in place: copies would cost more than the sums
-        torch.sub(grey, m, out=pixels[:, channel]).div_(s)
-    return pixels
 
 
 class FinetuneCollator:
@@ -118,7 +107,7 @@ class FinetuneCollator:
             ]
         if any(example.exchange for example in examples):
             self._render_chats(examples, inputs)
-        images = None if without_image else [list(example.squares) for example in examples]
+        images = None if without_image else [[PreparedView(square) for square in e.squares] for e in examples]
         batch = dict(self.processor(images=images, **inputs))
         batch["study_ids"] = [example.study_id for example in examples]
         batch["num_text_tokens"] = int(batch["attention_mask"].sum())

@@ -15,7 +15,7 @@ from training.data.study import Studies
 
 
 class ImageBank:
-    """`views` images of every study as uint8 [size, size], air 0, padded as the image processor pads.
+    """`views` images of every study as the squares that the image processor makes of them, uint8 [size, size].
 
     cache: folder for the decoded squares; None decodes at every access. A cache is found by the set's files, their
         sizes and the image size, so another set or a changed file never meets an old cache.
@@ -65,16 +65,11 @@ class ImageBank:
 
     def _decode(self, index: int, view: int) -> np.ndarray:
         source = self.studies.open_image(index, view)
-        grey = read_radiograph(
-            source, name=f"{self.studies.path}: {self.studies.records[index]['study_id']}, view {view}"
-        )
-        processor = self.image_processor
-        normalised = processor.preprocess([grey])["pixel_values"][0, 0]
-        square = normalised * processor.image_std[0] + processor.image_mean[0]
-        return (square * 255).round().clamp(0, 255).byte().numpy()
+        name = f"{self.studies.path}: {self.studies.records[index]['study_id']}, view {view}"
+        return self.image_processor.square(read_radiograph(source, name))
 
     def _fingerprint(self) -> str:
-        digest = hashlib.blake2b(f"{self.image_processor.size}/{self.views}".encode(), digest_size=12)
+        digest = hashlib.blake2b(f"square/{self.image_processor.size}/{self.views}".encode(), digest_size=12)
         for index in range(len(self.studies)):
             for view in range(self.num_views(index)):
                 digest.update(self.studies.image_key(index, view).encode())

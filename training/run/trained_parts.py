@@ -104,7 +104,9 @@ def checkpoint_layers(model: Any) -> None:
     Transformers also makes the output of every tower's embeddings ask for a gradient, which reentrant checkpointing
     needs. That breaks on Swin (its patch embeddings return a tuple) and would keep a graph through frozen towers.
     """
-    model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    # `activation_checkpointing_enable` is its name from Transformers 5.23 on, and the old one warns from 5.24 on
+    enable = getattr(model, "activation_checkpointing_enable", model.gradient_checkpointing_enable)
+    enable({"use_reentrant": False})
     model.disable_input_require_grads()
 
 

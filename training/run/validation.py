@@ -15,7 +15,6 @@ from accelerate.utils import gather_object, send_to_device
 
 from evaluation.metrics.classification import auroc, judged_columns
 from evaluation.reading.observations import MISSING
-from processing_trrg.image_processing_trrg import content_box
 from training.config.run_config import DataSection
 from training.data.collate import count_targets
 from training.data.examples import Example, Examples, SourceData
@@ -158,17 +157,16 @@ def _pointing(
 
 def _hits(maps: np.ndarray, source: SourceData, index: int) -> list[bool]:
     assert source.images is not None
-    size = source.images.image_processor.size
-    height, width = source.images.original_size(index, 0)
-    top, left, inner_height, _ = content_box(height, width, size)
-    scale = inner_height / height
-    boxes = source.studies.records[index]["boxes"]
+    processor, image_size = source.images.image_processor, source.images.original_size(index, 0)
+    boxes = [
+        (box["label"], processor.box_on_square((box["x"], box["y"], box["w"], box["h"]), image_size))
+        for box in source.studies.records[index]["boxes"]
+    ]
     hits = []
-    for name in dict.fromkeys(box["label"] for box in boxes if box["label"] in source.names):
-        row, column = np.unravel_index(maps[source.names.index(name)].argmax(), maps.shape[1:])
-        y = ((row + 0.5) * size / maps.shape[1] - top) / scale
-        x = ((column + 0.5) * size / maps.shape[2] - left) / scale
+    for name in dict.fromkeys(label for label, _ in boxes if label in source.names):
+        peak = np.unravel_index(maps[source.names.index(name)].argmax(), maps.shape[1:])
+        y, x = ((place + 0.5) * processor.size / side for place, side in zip(peak, maps.shape[1:], strict=True))
         hits.append(
-            any(b["x"] <= x < b["x"] + b["w"] and b["y"] <= y < b["y"] + b["h"] for b in boxes if b["label"] == name)
+            any(label == name and left <= x < left + w and top <= y < top + h for label, (left, top, w, h) in boxes)
         )
     return hits
