@@ -1,5 +1,6 @@
 """TRRGConfig: the axes on which TRRG, MAIRA-1 and RaDialog differ, as typed and checked fields, and their presets."""
 
+import copy
 from dataclasses import fields
 from typing import Any, Literal, get_args
 
@@ -15,6 +16,9 @@ AUTO_MAP = {
     "AutoModel": "modeling_trrg.TRRGModel",
     "AutoModelForImageTextToText": "modeling_trrg.TRRGForConditionalGeneration",
     "AutoProcessor": "processing_trrg.TRRGProcessor",
+}
+CUSTOM_PIPELINES = {
+    "radiology-report": {"impl": "pipeline_trrg.RadiologyReportPipeline", "pt": ["AutoModelForImageTextToText"]}
 }
 
 
@@ -56,8 +60,8 @@ class TRRGConfig(PreTrainedConfig):
             Learned queries a view: half for clues and half for patches in the clue interaction, all of them in the
             query transformer. Unused by the MLP, which keeps every patch.
         num_interaction_heads (`int`): Attention heads of the clue interaction; divides `projection_dim`.
-        num_selected_clues (`int`): The clues with the highest scores that are injected.
-        clue_threshold (`float`): Clues that score this much or less are not injected, in [0, 1).
+        num_selected_clues (`int`): The clues with the highest scores that are injected, or named in the prompt.
+        clue_threshold (`float`): Clues that score this much or less are neither, in [0, 1).
         num_classifier_labels (`int`): Outputs of the findings classifier.
         mlp_depth (`int`): Linear layers of the MLP connector.
         clue_loss_weight (`float`): Stage 1, weight of the clues' binary cross entropy beside the sentence contrast.
@@ -66,8 +70,9 @@ class TRRGConfig(PreTrainedConfig):
             Weight of each posterior's binary cross entropy to the labels. Both weights 0: no consistency loss. The
             loss is a reconstruction (the paper's equation is not public); 1.0 and 0.1 are those of BiOTPrompt.
         image_token_id (`int`): The placeholder's token id. It may lie outside of the language model's vocabulary.
-        clue_token_ids, negative_clue_token_ids (`list[list[int]]`, *optional*):
-            The checkpoint's own clue sentences as token ids of the clue tokenizer, for callers that pass no clues.
+        clue_token_ids (`list[list[list[int]]]`, *optional*):
+            The checkpoint's own clue sentences `[S][C]` as token ids of the clue tokenizer, for callers that pass no
+            clues; S = 2 statements a clue ("there is X", "there is no X") where `clue_scoring` compares two.
         pad_clue_token_id (`int`): Padding id of the clue tokenizer.
 
     Raises:
@@ -109,8 +114,7 @@ class TRRGConfig(PreTrainedConfig):
     consistency_bce_weight: float | int = 0.1
     image_token_id: int = 32000
     pad_clue_token_id: int = 0
-    clue_token_ids: list[list[int]] | None = None
-    negative_clue_token_ids: list[list[int]] | None = None
+    clue_token_ids: list[list[list[int]]] | None = None
     tie_word_embeddings: bool = False
 
     def __post_init__(self, **kwargs: Any) -> None:
@@ -131,7 +135,8 @@ class TRRGConfig(PreTrainedConfig):
         # saving), so the requirements between fields are checked once the sub-configs are there.
         if self.vision_config is not None or self.text_config is not None:
             self.check()
-            self.auto_map = dict(AUTO_MAP)
+            # copies: Transformers writes into both
+            self.auto_map, self.custom_pipelines = dict(AUTO_MAP), copy.deepcopy(CUSTOM_PIPELINES)
 
     @property
     def uses_clue_encoder(self) -> bool:
@@ -204,17 +209,15 @@ class TRRGConfig(PreTrainedConfig):
                 )
         if self.vision_pooling == "cls" and self.num_prefix_tokens == 0:
             raise ValueError("num_prefix_tokens is 0; vision_pooling='cls' expected at least 1.")
-        if self.clue_scoring == "pairwise" and (self.clue_token_ids is None) != (self.negative_clue_token_ids is None):
-            raise ValueError("clue_token_ids and negative_clue_token_ids: expected both or none of them.")
-        for name in ("clue_token_ids", "negative_clue_token_ids"):
-            rows = getattr(self, name)
-            if rows is not None and (not rows or not all(rows)):
-                raise ValueError(f"{name} holds an empty list; expected at least one clue, each of at least one token.")
-        if self.negative_clue_token_ids and len(self.negative_clue_token_ids) != len(self.clue_token_ids or []):
-            raise ValueError(
-                f"clue_token_ids has {len(self.clue_token_ids or [])} clues, negative_clue_token_ids "
-                f"{len(self.negative_clue_token_ids)}; expected as many."
-            )
+        if self.clue_token_ids is not None:
+            counts = [len(statement) for statement in self.clue_token_ids]
+            if not all(counts) or not all(row for statement in self.clue_token_ids for row in statement):
+                raise ValueError("clue_token_ids holds an empty list; expected [S][C] sentences of at least one token.")
+            statements = 2 if self.clue_scoring == "pairwise" else 1
+            if len(counts) < statements or len(set(counts)) > 1:
+                raise ValueError(
+                    f"clue_token_ids has {counts} sentences; expected {statements} statement(s) of as many clues."
+                )
         former = self.query_transformer_config
         if self.connector == "query_transformer":
             if former.model_type != "blip_2_qformer":
@@ -286,7 +289,8 @@ PRESETS: dict[str, dict[str, Any]] = {
         },
         "text_config": _VICUNA_7B,
         "connector": "query_transformer", "clue_source": "classifier", "vision_hidden_size": 2048, "image_size": 448,
-        "patch_grid": 14, "num_query_tokens": 32, "consistency_kl_weight": 0.0, "consistency_bce_weight": 0.0,
+        "patch_grid": 14, "num_query_tokens": 32, "num_selected_clues": 14, "clue_threshold": 0.5,
+        "consistency_kl_weight": 0.0, "consistency_bce_weight": 0.0,
     },
     # The checkpoint in hub_cards/trrg-small: every part of TRRG at a size that trains on two CPU cores.
     "trrg-small": {

@@ -21,11 +21,14 @@ from typing import Any
 
 import numpy as np
 
+from evaluation.metrics.classification import confusion, precision_recall_f1
 from evaluation.metrics.resampling import bootstrap, interval
 from evaluation.reading import labeler
-from evaluation.reading.labeler import Labels, label_report, label_reports
+from evaluation.reading.labeler import label_report, label_reports
 from evaluation.reading.labeler_scope import read_sentence
+from evaluation.reading.observations import Labels
 from evaluation.reading.sentences import split_sentences
+from processing_trrg import report_text
 
 DATA = Path(os.environ.get("TRRG_DATA", Path(__file__).resolve().parent.parent.parent / "shared" / "data"))
 
@@ -53,8 +56,10 @@ ARGUED = {
 """(row, label) of the published samples where we differ, and why."""
 
 
-def report_text(record: dict[str, Any]) -> str:
-    return f"Findings: {record['findings']}\n\nImpression: {record['impression']}"
+def gold_text(record: dict[str, Any]) -> str:
+    """The report of a gold record."""
+    parts = record["findings"], record["impression"]
+    return report_text(*parts) if any(parts) else ""
 
 
 def is_held_out(uid: str) -> bool:
@@ -75,19 +80,13 @@ def outcomes(
     """`[N, C, 3]` (uint8): true positive, false positive, false negative of each report and label."""
     gold = np.array([[any(r["nih14"][name] for name in names) for names in columns.values()] for r in records])
     said = np.array([[row[column] in present for column in columns] for row in labels])
-    return np.stack([gold & said, ~gold & said, gold & ~said], axis=-1).astype(np.uint8)
-
-
-def f1_scores(counts: np.ndarray) -> np.ndarray:
-    """F1 `[...]` of counts `[..., 3]`; 0/0 is 0."""
-    tp, fp, fn = counts[..., 0], counts[..., 1], counts[..., 2]
-    return 2 * tp / np.maximum(2 * tp + fp + fn, 1)
+    return np.stack(confusion(gold, said), axis=-1).astype(np.uint8)
 
 
 def with_averages(counts: np.ndarray) -> np.ndarray:
     """F1 of the C labels, then micro, then macro: `[C + 2]` of counts `[C, 3]`."""
-    each = f1_scores(counts)
-    return np.concatenate([each, [f1_scores(counts.sum(0)), each.mean()]])
+    each = precision_recall_f1(*counts.T)["f1"]
+    return np.array([*each, precision_recall_f1(*counts.sum(0))["f1"], each.mean()])
 
 
 def accuracy_rows(table: np.ndarray, names: Sequence[str], resamples: int, seed: int) -> list[str]:
@@ -102,7 +101,8 @@ def accuracy_rows(table: np.ndarray, names: Sequence[str], resamples: int, seed:
     lines = []
     for i, (name, f1) in enumerate(zip([*names, "micro", "macro"], with_averages(counts), strict=True)):
         tp, fp, fn = counts[i] if i < len(names) else counts.sum(0)
-        middle = f"{tp + fn:5d}  {tp / max(tp + fp, 1):.3f}  {tp / max(tp + fn, 1):.3f}"
+        values = precision_recall_f1(tp, fp, fn)
+        middle = f"{tp + fn:5d}  {values['precision']:.3f}  {values['recall']:.3f}"
         if name == "macro":
             middle = " " * len(middle)
         lines.append(f"{name:18s} {middle}  {f1:.3f} [{low[i]:.3f}, {high[i]:.3f}]")
@@ -110,7 +110,7 @@ def accuracy_rows(table: np.ndarray, names: Sequence[str], resamples: int, seed:
 
 
 def print_accuracy(records: list[dict[str, Any]], resamples: int, seed: int) -> None:
-    labels = [label_report(report_text(record)) for record in records]
+    labels = [label_report(gold_text(record)) for record in records]
     held = np.array([is_held_out(record["uid"]) for record in records])
     strict = outcomes(records, labels, GOLD, (1,))
     for title, rows in (("tuned on", ~held), ("held out", held), ("all given", np.ones_like(held))):
@@ -170,7 +170,7 @@ def print_label_table(data: Path, resamples: int = 1000, seed: int = 0) -> None:
     records = read_gold(data / "iu_xray" / "reports.jsonl")
     print_accuracy(records, resamples, seed)
     print_samples(data / "metrics_golden" / "chexpert_labeler_samples.json")
-    print_speed([report_text(record) for record in records])
+    print_speed([gold_text(record) for record in records])
 
 
 def main() -> None:

@@ -30,7 +30,6 @@ from tqdm import tqdm
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
 import modeling_trrg  # noqa: F401  registers the model with the Auto classes
-import processing_trrg  # noqa: F401  and the processor
 from evaluation.predictions.prediction_parts import (
     PREDICTIONS,
     SKIPPED,
@@ -52,112 +51,69 @@ from evaluation.predictions.study_sources import (
     shuffled,
 )
 from evaluation.reading.prior_comparisons import has_prior
+from processing_trrg import RadiologyReportPipeline, StudyError
 from training.data.study import Studies
 
 Scores = dict[str, float]
-CLUES_IN_PROMPT = 0.5
-"""Clues that score more are the "predicted findings" of RaDialog's prompt; uncertain oracle clues score just this."""
 
 
 class PreparedBatches(Dataset):
-    """Batches of studies as tensors, so that the workers of a DataLoader read the images."""
+    """Batches of studies as tensors, so that the workers of a DataLoader read the images.
+
+    Args:
+        write: the pipeline.
+        batches: indices into the source's records.
+        scores: clue scores of every study by the caller's wish, or None for those that the model sees.
+        options: `views` and `on_error` of the command.
+    """
 
     def __init__(
         self,
         source: StudySource,
-        processor: Any,
+        write: Any,
         batches: Sequence[Sequence[int]],
         scores: Sequence[Scores] | None,
-        views: int | None,
-        on_error: str,
+        options: argparse.Namespace,
     ):
-        self.source, self.processor, self.batches, self.scores = source, processor, batches, scores
-        self.views, self.on_error = views, on_error
+        self.source, self.write, self.batches, self.scores, self.options = source, write, batches, scores, options
 
     def __len__(self) -> int:
         return len(self.batches)
 
     def __getitem__(self, number: int) -> tuple[Sequence[int], Any]:
         indices = self.batches[number]
-        in_prompt = self.processor.prompt_style == "radialog"
-        given = None if self.scores is None else [self.scores[index] for index in indices]
-        return indices, self.prepare(indices, given, in_prompt)
+        studies = [self._study(index) for index in indices]
+        return indices, self.write.preprocess(studies, on_error=self.options.on_error)
 
-    def prepare(self, indices: Sequence[int], scores: Sequence[Scores] | None, in_prompt: bool) -> Any:
-        """A `StudyBatch`. in_prompt: the scores are words of the prompt, not an input of the model."""
-        records = [self.source.records[index] for index in indices]
-        inputs: dict[str, Any] = {name: [record.get(name) for record in records] for name in CONTEXT_FIELDS}
-        if scores is not None and in_prompt:
-            inputs["predicted_findings"] = [
-                [name for name, score in study.items() if score > CLUES_IN_PROMPT] for study in scores
-            ]
-        elif scores is not None:
-            inputs["clue_scores"] = list(scores)
-        images = None
-        if records[0]["images"]:
-            images = [
-                [self.source.open_image(index, view) for view in range(len(record["images"][: self.views]))]
-                for index, record in zip(indices, records, strict=True)
-            ]
-        ids = [record["study_id"] for record in records]
-        return self.processor(images=images, **inputs, study_ids=ids, on_error=self.on_error)
+    def _study(self, index: int) -> dict[str, Any]:
+        record = self.source.records[index]
+        study = {"study_id": record["study_id"], **{name: record.get(name) for name in CONTEXT_FIELDS}}
+        if self.scores is not None:
+            study["clue_scores"] = self.scores[index]
+        views = range(len(record["images"][: self.options.views]))
+        return study | {"images": [self.source.open_image(index, view) for view in views] or None}
 
 
-class Generator:
-    """A model with its processor, and how it is asked for reports."""
-
-    def __init__(self, model: Any, processor: Any, batches: PreparedBatches, options: argparse.Namespace):
-        self.model, self.processor, self.batches, self.options = model, processor, batches, options
-
-    @torch.inference_mode()
-    def __call__(self, indices: Sequence[int], batch: Any) -> list[dict[str, Any]]:
-        """A line for each study of a batch, skipped ones too."""
-        lines = [_skipped(bad.study_id, bad.reason) for bad in batch.skipped]
-        indices = [indices[row] for row in batch.kept]
-        if not indices:
-            return lines
-        scores = self.batches.scores
-        given = None if scores is None else [scores[index] for index in indices]
-        inputs = batch.to(self.model.device)
-        if given is None and self.model.config.clue_source != "none":
-            given = self._seen_scores(inputs)
-            if self.processor.prompt_style == "radialog":  # its prompt names what was seen
-                batch = self.batches.prepare(indices, given, in_prompt=True)
-                lines += [_skipped(bad.study_id, bad.reason) for bad in batch.skipped]
-                indices, given = ([rows[row] for row in batch.kept] for rows in (indices, given))
-                if not indices:
-                    return lines
-                inputs = batch.to(self.model.device)
-        ids = self.model.generate(
-            **inputs, max_new_tokens=self.options.max_new_tokens, num_beams=self.options.num_beams, do_sample=False
-        )
-        reports = self.processor.post_process_report(ids, prompt_length=inputs["input_ids"].shape[1])
-        for row, (index, report) in enumerate(zip(indices, reports, strict=True)):
-            clues = None if given is None or self.options.no_clues else given[row]
-            lines.append(self._line(self.batches.source.records[index], report, clues))
-        return lines
-
-    def _seen_scores(self, inputs: Any) -> list[Scores]:
-        names = [clue["name"] for clue in self.processor.clues]
-        rows = self.model.predict_clues(**inputs).clue_scores.float().tolist()
-        return [dict(zip(names, (round(score, 6) for score in row), strict=True)) for row in rows]
-
-    def _line(self, record: dict[str, Any], report: Any, clues: Scores | None) -> dict[str, Any]:
-        section = self.options.section
-        parts = ("findings", "impression") if section == "report" else (section,)
-        has_reference = any(record.get(part) for part in parts)
-        return {
-            "study_id": record["study_id"],
-            "prediction": report.text if section == "report" else getattr(report, section) or "",
-            "reference": section_text(record, section, f"study {record['study_id']!r}") if has_reference else None,
-            "findings": report.findings,
-            "impression": report.impression,
-            "complete": report.complete,
-            "clue_scores": clues,
-            "labels": record.get("labels"),
-            "has_prior": has_prior(record),
-            "synthetic": bool(record.get("synthetic")),
-        }
+def prediction_line(record: dict[str, Any], report: Any, options: argparse.Namespace) -> dict[str, Any]:
+    """A study's line of predictions.jsonl, or of skipped.jsonl where `report` is the error in its place."""
+    if isinstance(report, StudyError):
+        return _skipped(record["study_id"], report.reason)
+    section = options.section
+    parts = ("findings", "impression") if section == "report" else (section,)
+    has_reference = any(record.get(part) for part in parts)
+    clues = {clue.name: round(clue.score, 6) for clue in report.clues}
+    return {
+        "study_id": record["study_id"],
+        "prediction": report.text if section == "report" else getattr(report, section) or "",
+        "reference": section_text(record, section, f"study {record['study_id']!r}") if has_reference else None,
+        "findings": report.findings,
+        "impression": report.impression,
+        "complete": report.complete,
+        "clue_scores": clues if clues and not options.no_clues else None,
+        "labels": record.get("labels"),
+        "has_prior": has_prior(record),
+        "synthetic": bool(record.get("synthetic")),
+    }
 
 
 def _skipped(study_id: str, reason: str) -> dict[str, Any]:
@@ -172,9 +128,7 @@ def given_scores(options: argparse.Namespace, source: StudySource, processor: An
     """
     if not (options.oracle_clues or options.no_clues or options.shuffle_clues is not None):
         return None
-    if processor.prompt_style != "radialog" and (
-        config.connector != "clue_interaction" or not config.uses_clue_encoder
-    ):
+    if not processor.says_findings and (config.connector != "clue_interaction" or not config.uses_clue_encoder):
         raise ValueError(
             f"clues are given, but this checkpoint reads none (connector={config.connector!r}, "
             f"clue_source={config.clue_source!r}, prompt_style={processor.prompt_style!r})"
@@ -300,13 +254,16 @@ def write_reports(
         part.append([_skipped(source.records[i]["study_id"], fault) for i, fault in faults.items()])
     mine = in_batches(source, [i for i in left if i not in faults], options.batch_size)
     mine = mine[accelerator.process_index :: accelerator.num_processes]
-    batches = PreparedBatches(source, processor, mine, scores, options.views, options.on_error)
-    generator = Generator(model, processor, batches, options)
+    write = RadiologyReportPipeline(model=model, processor=processor, device=accelerator.device)
+    batches = PreparedBatches(source, write, mine, scores, options)
+    generate = {"max_new_tokens": options.max_new_tokens, "num_beams": options.num_beams, "do_sample": False}
     title = f"process {accelerator.process_index} of {accelerator.num_processes}"
     loader = DataLoader(batches, batch_size=None, num_workers=options.workers, collate_fn=as_it_is)
     with tqdm(total=sum(map(len, mine)), desc=title, unit="report", disable=not accelerator.is_main_process) as bar:
         for indices, batch in loader:
-            part.append(generator(indices, batch))
+            reports = write.write_batch(batch, on_error=options.on_error, generate=generate)
+            records = [source.records[index] for index in indices]
+            part.append([prediction_line(*pair, options) for pair in zip(records, reports, strict=True)])
             bar.update(len(indices))
     return len(left) - len(faults)
 

@@ -21,10 +21,11 @@ from transformers import AutoModelForImageTextToText, AutoProcessor
 import modeling_trrg  # noqa: F401  registers the model with the Auto classes
 import processing_trrg  # noqa: F401  and the processor
 from evaluation.predictions.prediction_parts import PREDICTIONS, write_whole
-from evaluation.predictions.records import section_text
+from evaluation.reading.observations import positives
 from evaluation.reading.prior_comparisons import has_prior
 from modeling_trrg.clue_trrg import mean_by_study
-from training.data.study import Studies, target_text
+from processing_trrg import report_text
+from training.data.study import Studies, Study, target_text
 
 ROWS = 256
 """Test studies compared at a time: one row of cosines is as long as the set that lends."""
@@ -37,14 +38,14 @@ def image_features(model: Any, processor: Any, studies: Studies, batch_size: int
     Raises:
         ValueError: a study without an image; names it.
     """
-    blind = [record["study_id"] for record in studies.records if not record["images"]]
+    blind = [study.study_id for study in studies.records if not study.images]
     if blind:
         raise ValueError(f"{studies.path}: {len(blind)} studies have no image, e.g. {blind[0]!r}")
     rows = []
     for start in tqdm(range(0, len(studies), batch_size), desc=f"see {studies.split}", unit="batch"):
         indices = range(start, min(start + batch_size, len(studies)))
         views = [[studies.open_image(i, view) for view in range(studies.num_views(i))] for i in indices]
-        batch = processor(images=views, study_ids=[studies.records[i]["study_id"] for i in indices])
+        batch = processor(images=views, study_ids=[studies.records[i].study_id for i in indices])
         seen = model.model.encode_images(
             batch["pixel_values"].to(model.device, model.dtype), batch["image_mask"].to(model.device)
         )
@@ -70,13 +71,13 @@ def neighbours(test: torch.Tensor, train: torch.Tensor, patients: list[torch.Ten
     return found
 
 
-def borrowed(record: dict[str, Any], clues: Sequence[dict[str, str]]) -> str:
+def borrowed(study: Study, clues: Sequence[dict[str, str]]) -> str:
     """A study's report, or its positive labels as sentences where it has none."""
-    if target_text(record):
-        return section_text(record, "report", f"study {record['study_id']!r}")
-    labels = record.get("labels") or {}
-    sentences = [clue["positive"] for clue in clues if labels.get(clue["name"]) == 1]
-    return "Findings: " + (" ".join(sentences) or "None that has a label.")
+    if target_text(study):
+        return report_text(study.findings, study.impression)
+    present = positives(study.labels or {})
+    sentences = [clue["positive"] for clue in clues if clue["name"] in present]
+    return report_text(" ".join(sentences) or "None that has a label.", None)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -94,25 +95,25 @@ def main(arguments: Sequence[str] | None = None) -> None:
     train, test = Studies(options.data, options.train), Studies(options.data, options.split)
     numbers: dict[str, int] = {}
     patients = [
-        torch.tensor([numbers.setdefault(record["patient_id"], len(numbers)) for record in studies.records])
+        torch.tensor([numbers.setdefault(record.patient_id, len(numbers)) for record in studies.records])
         for studies in (test, train)
     ]
     looks, lends = (image_features(model, processor, studies, options.batch_size) for studies in (test, train))
     lines = []
-    for record, index in zip(test.records, neighbours(looks, lends, patients), strict=True):
+    for study, index in zip(test.records, neighbours(looks, lends, patients), strict=True):
         found = train.records[index]
-        labels = found.get("labels") or {}
+        present = positives(found.labels or {})
         lines.append(
             {
-                "study_id": record["study_id"],
-                "neighbour": found["study_id"],
+                "study_id": study.study_id,
+                "neighbour": found.study_id,
                 "prediction": borrowed(found, processor.clues),
-                "reference": section_text(record, "report", record["study_id"]) if target_text(record) else None,
+                "reference": report_text(study.findings, study.impression) if target_text(study) else None,
                 "complete": True,
-                "clue_scores": {clue["name"]: float(labels.get(clue["name"]) == 1) for clue in processor.clues},
-                "labels": record.get("labels"),
-                "has_prior": has_prior(record),
-                "synthetic": bool(record.get("synthetic")),
+                "clue_scores": {clue["name"]: float(clue["name"] in present) for clue in processor.clues},
+                "labels": study.labels,
+                "has_prior": has_prior(study),
+                "synthetic": study.synthetic,
             }
         )
     options.out.mkdir(parents=True, exist_ok=True)

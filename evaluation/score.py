@@ -25,8 +25,8 @@ from evaluation.metrics.calibration import ClueReliability
 from evaluation.metrics.chexbert import CheXbertLabeler
 from evaluation.metrics.clinical import (
     CONVENTIONS,
+    GivenLabels,
     LabelPatterns,
-    Labels,
     clinical_scores,
     decode_labels,
     encode_labels,
@@ -86,7 +86,7 @@ def labels_of(pairs: Sequence[Pair], side: str) -> np.ndarray:
     """Codes `[N, 14]` of the labels that a pair carries, or of those that the rules read in its text."""
     codes = []
     for pair in pairs:
-        given: Labels | None = getattr(pair, f"{side}_labels")
+        given: GivenLabels | None = getattr(pair, f"{side}_labels")
         labels = label_report(getattr(pair, side)) if given is None else given
         codes.append(encode_labels([labels], f"study {pair.study_id!r}: {side}_labels"))
     return np.concatenate(codes)

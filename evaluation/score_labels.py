@@ -5,11 +5,11 @@
 
 Prints and writes label_scores.json:
 - AUROC of each clue score against the label, for labels with at least --min-positives positives and negatives, and
-  their mean (sklearn's `roc_auc_score`; 0 and 1 count, uncertain and unknown labels are left out); not of a system that
+  their mean (0 and 1 count, uncertain and unknown labels are left out); not of a system that
   has no clues (clue_scores null in every line);
 - F1 of the findings the report claims (rule labeler, uncertain = 0) against the same labels, micro and macro over the
   same label names, beside a report that is always normal.
-95 % percentile intervals by bootstrap over studies, drawn again in full for each resample. Mined labels are noisy: part
+95 % percentile intervals by bootstrap over studies. Mined labels are noisy: part
 of every error below is theirs. Never for clinical use.
 """
 
@@ -20,12 +20,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from sklearn.metrics import roc_auc_score
-from tqdm import tqdm
 
+from evaluation.metrics.classification import confusion, judged_columns, mean_auroc, precision_recall_f1
+from evaluation.metrics.resampling import bootstrap, with_interval
 from evaluation.predictions.records import read_lines, text_field
 from evaluation.reading.labeler import label_report
-from evaluation.reading.labeler_phrases import CHEXPERT_14
+from evaluation.reading.observations import CHEXPERT_14, MISSING, NO_FINDING, certain, tensor_labels
 from evaluation.reading.sides import side_and_finding
 
 RESAMPLES = 1000
@@ -33,14 +33,14 @@ RESAMPLES = 1000
 
 def read(file: Path) -> tuple[list[str], np.ndarray, np.ndarray | None, np.ndarray]:
     """Clue names (those with a side are no labels; the 14 observations for a system without clues), labels `[n, C]`
-    (NaN where unknown or uncertain), clue scores `[n, C]` (None without clues) and claims `[n, C]` (0 or 1).
+    (`MISSING` where unknown or uncertain), clue scores `[n, C]` (None without clues) and claims `[n, C]`, bool.
 
     Raises:
         ValueError: no prediction, one without labels, clue scores in some lines and not in others, or clues that are
             no CheXpert label.
     """
     names: list[str] = []
-    labels: list[list[float]] = []
+    labels: list[list[int]] = []
     scores: list[list[float]] = []
     claims: list[list[bool]] = []
     for number, _, record in read_lines(file):
@@ -55,81 +55,55 @@ def read(file: Path) -> tuple[list[str], np.ndarray, np.ndarray | None, np.ndarr
         unknown = [name for name in names if name not in claimed or name not in record["labels"]]
         if unknown:
             raise ValueError(f"{where}: clues {unknown} are no CheXpert labels of this study")
-        truth = [record["labels"][name] for name in names]
-        labels.append([value if value in (0, 1) else np.nan for value in truth])
+        labels.append(tensor_labels(certain(record["labels"][name] for name in names)))
         if clues:
             scores.append([clues[name] for name in names])
         claims.append([claimed[name] == 1 for name in names])
     if not labels:
         raise ValueError(f"{file}: no prediction")
-    return names, np.array(labels, dtype=float), np.array(scores) if scores else None, np.array(claims, dtype=float)
+    return names, np.array(labels), np.array(scores) if scores else None, np.array(claims)
 
 
-def auroc(labels: np.ndarray, scores: np.ndarray) -> float:
-    known = ~np.isnan(labels)
-    if len(np.unique(labels[known])) < 2:
-        return float("nan")
-    return float(roc_auc_score(labels[known], scores[known]))
-
-
-def f1_scores(labels: np.ndarray, claims: np.ndarray) -> tuple[np.ndarray, float]:
-    """F1 of each column (0/0 is 0) and micro F1, over known labels."""
-    known = ~np.isnan(labels)
-    both = (known & (labels == 1) & (claims == 1)).sum(0)
-    said = (known & (labels == 1)).sum(0) + (known & (claims == 1)).sum(0)
-    f1 = np.divide(2 * both, said, out=np.zeros(labels.shape[1]), where=said > 0)
-    return f1, float(2 * both.sum() / max(said.sum(), 1))
-
-
-def measure(labels: np.ndarray, scores: np.ndarray | None, claims: np.ndarray) -> np.ndarray:
+def measure(labels: np.ndarray, scores: np.ndarray | None, claims: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """All figures of one (resampled) set: AUROC of each column and their mean (with clue scores), F1 of each column,
-    macro and micro F1."""
-    f1, micro = f1_scores(labels, claims)
+    macro and micro F1, over known labels.
+
+    Args:
+        labels, scores, claims: as `read` gives them, `[n, C]`.
+        weights: `[n]`, how often each study counts.
+    """
+    cells = [weights @ (cell & (labels != MISSING)) for cell in confusion(labels == 1, claims)]
+    f1 = precision_recall_f1(*cells)["f1"]
+    micro = precision_recall_f1(*(cell.sum() for cell in cells))["f1"]
     figures = [*f1, f1.mean(), micro]
-    if scores is None:
-        return np.array(figures)
-    areas = [auroc(labels[:, c], scores[:, c]) for c in range(labels.shape[1])]
-    return np.array([*areas, np.nanmean(areas), *figures])
+    return np.array(figures if scores is None else [*mean_auroc(scores, labels, weights), *figures])
 
 
 def score(file: Path, min_positives: int, resamples: int = RESAMPLES, seed: int = 0) -> dict[str, Any]:
     names, labels, scores, claims = read(file)
-    enough = [
-        c for c in range(len(names)) if min((labels[:, c] == 1).sum(), (labels[:, c] == 0).sum()) >= min_positives
-    ]
+    enough = judged_columns(labels, min_positives)
     if not enough:
         raise ValueError(f"{file}: no label has {min_positives} positives and negatives")
     names = [names[c] for c in enough]
     labels, claims = labels[:, enough], claims[:, enough]
     scores = None if scores is None else scores[:, enough]
     normal = np.zeros_like(claims)
-    if "No Finding" in names:
-        normal[:, names.index("No Finding")] = 1
-    value = measure(labels, scores, claims)
-    generator = np.random.default_rng(seed)
-    draws = np.array(
-        [
-            measure(labels[rows], None if scores is None else scores[rows], claims[rows])
-            for rows in (
-                generator.integers(len(labels), size=len(labels)) for _ in tqdm(range(resamples), desc="bootstrap")
-            )
-        ]
-    )
-    low, high = np.nanpercentile(draws, [2.5, 97.5], axis=0)
+    if NO_FINDING in names:
+        normal[:, names.index(NO_FINDING)] = True
+    once = np.ones(len(labels), dtype=np.int64)
+    value = measure(labels, scores, claims, once)
+    draws = bootstrap(once, lambda weights: measure(labels, scores, claims, weights), resamples, seed)
     keys = [*(f"f1/{n}" for n in names), "f1/macro", "f1/micro"]
     if scores is not None:
         keys = [*(f"auroc/{n}" for n in names), "auroc/mean", *keys]
-    per_label, micro = f1_scores(labels, normal)
+    *_, macro, micro = measure(labels, None, normal, once).tolist()
     return {
         "studies": len(labels),
         "positives": {name: int((labels[:, c] == 1).sum()) for c, name in enumerate(names)},
         "min_positives": min_positives,
         "resamples": resamples,
-        "scores": {
-            key: {"value": float(v), "low": float(a), "high": float(b)}
-            for key, v, a, b in zip(keys, value, low, high, strict=True)
-        },
-        "always_normal": {"f1/macro": float(per_label.mean()), "f1/micro": micro},
+        "scores": {key: with_interval(value[column], draws[:, column]) for column, key in enumerate(keys)},
+        "always_normal": {"f1/macro": macro, "f1/micro": micro},
     }
 
 

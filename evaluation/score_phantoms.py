@@ -19,12 +19,14 @@ from typing import Any
 import numpy as np
 
 from evaluation import generate
+from evaluation.metrics.classification import precision_recall_f1
 from evaluation.metrics.resampling import bootstrap, with_interval
 from evaluation.predictions.prediction_parts import PREDICTIONS
 from evaluation.predictions.records import read_lines, text_field
 from evaluation.predictions.study_sources import TEST_PHANTOM_SEED
-from training.phantoms.generate import MIN_SIZE, generate_phantom, report_sides, score_sides
+from training.phantoms.generate import MIN_SIZE, generate_phantom
 from training.phantoms.report import PAIRS, Pair
+from training.phantoms.scoring import report_sides
 
 STUDY_ID = re.compile(r"phantom-(\d+)-(\d+)")
 
@@ -48,39 +50,46 @@ def read_predictions(file: Path) -> tuple[list[set[Pair]], list[set[Pair]]]:
     return planted, claimed
 
 
+def values_of(counts: np.ndarray) -> dict[str, np.ndarray]:
+    """Precision, recall and F1, each `[..., P]`, of counts `[..., P, 3]`: planted, claimed, both."""
+    planted, claimed, both = np.moveaxis(counts, -1, 0)
+    return precision_recall_f1(both, claimed - both, planted - both)
+
+
 def macro_f1(counts: np.ndarray) -> np.ndarray:
-    """Mean F1 `[...]` over the pairs that occur, of counts `[..., pairs, 3]`: planted, claimed, both. As
-    `score_sides`: a pair neither planted nor claimed has no F1."""
-    said = counts[..., 0] + counts[..., 1]
-    f1 = np.divide(2 * counts[..., 2], said, out=np.zeros(said.shape), where=said > 0)
-    return f1.sum(axis=-1) / np.maximum((said > 0).sum(axis=-1), 1)
+    """Mean F1 `[...]` over the pairs that occur, of counts as in `values_of`."""
+    occurs = counts.any(axis=-1)
+    return values_of(counts)["f1"].sum(axis=-1) / np.maximum(occurs.sum(axis=-1), 1)
 
 
 def score(planted: Sequence[set[Pair]], claimed: Sequence[set[Pair]], resamples: int, seed: int) -> dict[str, Any]:
-    """`score_sides`, the interval of its macro F1, and how many sided findings were claimed without a side."""
-    table = np.array(
-        [
-            [[p in true, p in said, p in true and p in said] for p in PAIRS]
-            for true, said in zip(planted, claimed, strict=True)
-        ],
-        dtype=np.int64,
-    ).reshape(len(planted), -1)
-    rows, counts = np.unique(table, axis=0, return_counts=True)
+    """Precision, recall and F1 of each (finding, side) of `PAIRS` over phantoms, and their macro F1 with its interval.
+
+    0/0 counts as 0, except that a pair which is neither planted nor claimed anywhere has no F1 (None) and is left out
+    of the macro mean. A sided finding claimed without its side matches no pair; `claimed_without_side` counts them.
+    """
+    truth, guess = (np.array([[pair in study for pair in PAIRS] for study in side]) for side in (planted, claimed))
+    table = np.stack([truth, guess, truth & guess], axis=-1).astype(np.int64)  # [N, pairs, 3]
+    rows, repeats = np.unique(table.reshape(len(table), -1), axis=0, return_counts=True)
 
     def statistic(weights: np.ndarray) -> np.ndarray:
         return macro_f1((weights @ rows).reshape(len(PAIRS), 3))
 
-    scores = score_sides(planted, claimed)
-    whole = macro_f1(table.sum(0).reshape(len(PAIRS), 3))
-    draws = bootstrap(counts, statistic, resamples, seed) if resamples else None
-    without_side = sum(pair not in PAIRS for said in claimed for pair in said)
+    counts = table.sum(0)
+    values = values_of(counts)
+    pairs = {}
+    for column, (name, side) in enumerate(PAIRS):
+        row = {name: float(column_values[column]) for name, column_values in values.items()}
+        in_pair = {"planted": int(counts[column, 0]), "predicted": int(counts[column, 1])}
+        pairs[f"{side} {name}" if side else name] = row | ({} if any(in_pair.values()) else {"f1": None}) | in_pair
+    draws = bootstrap(repeats, statistic, resamples, seed) if resamples else None
     return {
         "phantoms": len(planted),
         "synthetic": True,
-        "macro_f1": with_interval(whole, draws),
+        "macro_f1": with_interval(macro_f1(counts), draws),
         "resamples": resamples,
-        "pairs": scores["pairs"],
-        "claimed_without_side": without_side,
+        "pairs": pairs,
+        "claimed_without_side": sum(pair not in PAIRS for said in claimed for pair in said),
     }
 
 

@@ -63,6 +63,7 @@ def main() -> None:
 
     import torch
     from safetensors.torch import save_file
+    from transformers import pipeline
 
     config, processor, base, model = load(args.source)
     base.eval()
@@ -71,15 +72,18 @@ def main() -> None:
     with torch.inference_mode():
         logits = model(**inputs).logits
         hidden = base(**inputs).last_hidden_state
-        clues = None if model.config.clue_source == "none" else model.predict_clues(**inputs)
-        generated = model.generate(**inputs, max_new_tokens=args.max_new_tokens, do_sample=False)
-    prompt_length = inputs["input_ids"].shape[1]
-    report = processor.post_process_report(generated, clues, prompt_length=prompt_length)[0]
+        study = model.read_study(**inputs)
+        generated = model.generate(**inputs, study=study, max_new_tokens=args.max_new_tokens, do_sample=False)
+    report = processor.post_process_report(generated, inputs, study)[0]
+    write = pipeline("radiology-report", model=args.source, trust_remote_code=True)
+    piped = write(args.image, indication=args.indication, max_new_tokens=args.max_new_tokens, do_sample=False)
+    if not processor.says_findings and piped.text != report.text:
+        raise SystemExit(f"pipeline('radiology-report') writes {piped.text!r}, generate {report.text!r}")
 
     args.results.mkdir(parents=True)
     outputs = {"logits": logits, "last_hidden_state": hidden, "generated": generated}
-    if clues is not None:
-        outputs["clue_scores"] = clues.clue_scores
+    if study.clue_scores is not None:
+        outputs["clue_scores"] = study.clue_scores
     save_file({name: tensor.contiguous() for name, tensor in outputs.items()}, args.results / "outputs.safetensors")
     classes = [
         f"{type(part).__module__.rsplit('.', 1)[-1]}.{type(part).__name__}" for part in (config, processor, base, model)

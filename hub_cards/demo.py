@@ -14,13 +14,13 @@ import time
 from pathlib import Path
 from typing import Any
 
-import torch
 from PIL import Image
-from transformers import AutoModelForImageTextToText, AutoProcessor
+from transformers import pipeline
 from transformers.utils import logging
 
 from hub_cards.evidence import draw_evidence
 from hub_cards.publish import REPOSITORY, assemble
+from processing_trrg import list_views
 from training.phantoms.generate import generate_phantom
 
 CHECKPOINT = REPOSITORY / "hub_cards" / "trrg-small"
@@ -31,12 +31,13 @@ BAR_WIDTH = 24
 
 
 def clue_table(clues: list[Any]) -> str:
-    """One line a clue: name, bar, score."""
+    """One line a clue: a mark where it reaches the language model, name, bar, score."""
     width = max(len(clue.name) for clue in clues)
     lines = []
     for clue in clues:
         bar = "█" * round(clue.score * BAR_WIDTH)
-        lines.append(f"  {clue.name:<{width}}  {bar:·<{BAR_WIDTH}}  {clue.score:.2f}")
+        mark = ">" if clue.selected else " "
+        lines.append(f"{mark} {clue.name:<{width}}  {bar:·<{BAR_WIDTH}}  {clue.score:.2f}")
     return "\n".join(lines)
 
 
@@ -62,51 +63,45 @@ def main(arguments: list[str] | None = None) -> None:
     if synthetic:
         phantom = generate_phantom(PHANTOM_SEED, PHANTOM_INDEX, size=512)
         Image.fromarray(phantom.image).save(study)
-    context = {"indication": args.indication, "technique": None}
-    if synthetic:
-        context = {name: context[name] or phantom.record[name] for name in context}
+    # Every training phantom came with its technique; without it the prompt is one that the checkpoint never saw.
+    context = {"indication": args.indication, "technique": phantom.record.technique if synthetic else None}
 
     folder = args.out / args.checkpoint.name
     assemble(args.checkpoint, folder)
-    processor = AutoProcessor.from_pretrained(folder, trust_remote_code=True)
-    model = AutoModelForImageTextToText.from_pretrained(folder, trust_remote_code=True).eval()
+    write: Any = pipeline("radiology-report", model=str(folder), trust_remote_code=True)
 
     start = time.perf_counter()
     try:
-        inputs = processor(images=study, **context, return_tensors="pt")
+        report = write(study, **context, max_new_tokens=args.max_new_tokens, do_sample=False)
     except ValueError as error:
         raise SystemExit(f"This study cannot be read: {error}") from error
-    with torch.inference_mode():
-        clues = None if model.config.clue_source == "none" else model.predict_clues(**inputs)
-        generated = model.generate(**inputs, max_new_tokens=args.max_new_tokens, do_sample=False)
-    report = processor.post_process_report(generated, clues, prompt_length=inputs["input_ids"].shape[1])[0]
     seconds = time.perf_counter() - start
 
-    kind = "SYNTHETIC phantom, no patient" if synthetic else str(study)
+    kind = "SYNTHETIC phantom, no patient" if synthetic else study.name
     sections = [("Findings", report.findings or "-"), ("Impression", report.impression or "-")]
     written = {
         "notice": NOTICE,
         "synthetic": synthetic,
-        "study": str(study),
+        "study": study.name,
         **context,
         "checkpoint": args.checkpoint.name,
         "seconds": round(seconds, 2),
         **report.to_dict(),
     }
     if synthetic:
-        written["planted"] = phantom.record["impression"]
+        written["planted"] = phantom.record.impression
     (args.out / "report.json").write_text(json.dumps(written, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    grey = inputs["pixel_values"][0].mean(dim=1).numpy()
     if report.clues:
+        grey = write.image_processor.squares(list_views(study) if study.is_dir() else [study])
         draw_evidence(args.out / "evidence.png", grey, report.clues, sections, f"{kind}.  {HEAT_NOTE}  {NOTICE}")
 
     print(f"Study: {kind}\n")
     for heading, words in sections:
         print_section(heading, words)
     if synthetic:
-        print_section("What the generator planted, in its own words", phantom.record["impression"])
+        print_section("What the generator planted, in its own words", phantom.record.impression)
     if report.clues:
-        print(f"\nDisease clues ({model.config.clue_scoring} scores)\n{clue_table(report.clues)}\n")
+        print(f"\nDisease clues (> reaches the language model)\n{clue_table(report.clues)}\n")
     picture = f" and {args.out}/evidence.png" if report.clues else " (this model has no clues to draw)"
     print(f"{args.checkpoint.name} took {seconds:.1f} s and wrote {args.out}/report.json{picture}")
     print(f"The complete Hub folder is {folder}")

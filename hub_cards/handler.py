@@ -13,7 +13,7 @@ import binascii
 from typing import Any
 
 import torch
-from transformers import AutoModelForImageTextToText, AutoProcessor
+from transformers import pipeline
 
 MAX_VIEWS = 4
 MAX_IMAGE_BYTES = 32 * 1024 * 1024
@@ -74,7 +74,7 @@ def read_parameters(parameters: Any) -> int:
     """
     if not isinstance(parameters, dict) or set(parameters) - {"max_new_tokens"}:
         raise ValueError("parameters: expected an object with max_new_tokens only")
-    number = parameters.get("max_new_tokens", 200)
+    number = parameters.get("max_new_tokens", 160)
     if isinstance(number, bool) or not isinstance(number, int) or not 1 <= number <= MAX_NEW_TOKENS:
         raise ValueError(f"parameters.max_new_tokens is {number!r}; expected 1 to {MAX_NEW_TOKENS}")
     return number
@@ -89,19 +89,12 @@ class EndpointHandler:
 
     def __init__(self, path: str = "") -> None:
         device = "cuda" if torch.cuda.is_available() else "cpu"
-        self.processor: Any = AutoProcessor.from_pretrained(path, trust_remote_code=True)
-        model: Any = AutoModelForImageTextToText.from_pretrained(path, trust_remote_code=True)
-        self.model = model.to(device).eval()
+        self.write: Any = pipeline("radiology-report", model=path, trust_remote_code=True, device=device)
 
     def __call__(self, data: dict[str, Any]) -> dict[str, Any]:
         study = read_inputs(data.get("inputs"))
         max_new_tokens = read_parameters(data.get("parameters") or {})
-        inputs = self.processor(**study, return_tensors="pt").to(self.model.device)
-        with torch.inference_mode():
-            generated = self.model.generate(**inputs, max_new_tokens=max_new_tokens, do_sample=False)
-            clues = None if self.model.config.clue_source == "none" else self.model.predict_clues(**inputs)
-        prompt_length = inputs["input_ids"].shape[1]
-        report = self.processor.post_process_report(generated, clues, prompt_length=prompt_length)[0]
+        report = self.write(study, max_new_tokens=max_new_tokens, do_sample=False)
         return {
             "findings": report.findings,
             "impression": report.impression,

@@ -29,14 +29,14 @@ processor = AutoProcessor.from_pretrained("published", trust_remote_code=True)
 model = AutoModelForImageTextToText.from_pretrained("published", trust_remote_code=True)
 inputs = processor(images="phantom.png", return_tensors="pt")
 generated = model.generate(**inputs, max_new_tokens=160)
-print(processor.post_process_report(generated, prompt_length=inputs["input_ids"].shape[1])[0].text)
+print(processor.post_process_report(generated, inputs)[0].text)
 """
 FROM_THE_SPACE = """
 import sys
 sys.path.insert(0, "space")
 import app
 
-print(app.write_report(["phantom.png"], "")[0])
+print(app.write_report(["phantom.png"], "", "")[0])
 """
 FROM_THE_HANDLER = """
 import base64, sys

@@ -69,22 +69,31 @@ def scores_from_logits(logits: torch.Tensor, scoring: str, valid: torch.Tensor) 
     return logits.sigmoid() * valid
 
 
+def select_clues(clue_scores: torch.Tensor, num_selected: int, threshold: float) -> torch.Tensor:
+    """The clues that the language model hears of: `[B, C]` to `[B, C]` bool.
+
+    Args:
+        clue_scores: `[B, C]`, 0 for padding clues.
+        num_selected: k, the highest. Clues that tie with the k-th are taken too, so that their order never decides.
+        threshold: clues that score this much or less are left out.
+    """
+    last = clue_scores.topk(min(num_selected, clue_scores.shape[1]), dim=1).values[:, -1:]
+    return (clue_scores >= last) & (clue_scores > threshold)
+
+
 def inject_clues(
-    bank: ClueBank, clue_scores: torch.Tensor, num_selected: int, threshold: float
+    bank: ClueBank, clue_scores: torch.Tensor, selected: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """The tokens of the best clues of each study, weighted by their scores.
+    """The tokens of the selected clues of each study, weighted by their scores.
 
     Args:
         bank: C encoded clues.
         clue_scores: `[B, C]`.
-        num_selected: k. Clues that tie with the k-th are taken too, so that the order of the clues never decides.
-        threshold: clues scoring this much or less are masked.
+        selected: `[B, C]` bool, see `select_clues`.
 
     Returns:
         Weighted tokens `[B, K, Dc]` and their mask `[B, K]`, K a multiple of L.
     """
-    last = clue_scores.topk(min(num_selected, clue_scores.shape[1]), dim=1).values[:, -1:]
-    selected = (clue_scores >= last) & (clue_scores > threshold)
     count = max(int(selected.sum(1).max()), 1)
     scores, index = clue_scores.topk(count, dim=1)
     tokens = bank.tokens[index] * scores[:, :, None, None].to(bank.tokens.dtype)

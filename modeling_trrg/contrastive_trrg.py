@@ -14,7 +14,9 @@ from torch.nn import functional as F
 from transformers.utils import ModelOutput
 
 from .configuration_trrg import TRRGConfig
-from .encoder_trrg import SeenImages, TRRGClueOutput, TRRGEncoder, TRRGPreTrainedModel
+from .encoder_trrg import SeenImages, TRRGEncoder
+from .outputs_trrg import TRRGStudyFeatures
+from .pretrained_trrg import TRRGPreTrainedModel
 
 
 @dataclass
@@ -143,9 +145,9 @@ class TRRGForContrastivePretraining(TRRGPreTrainedModel):
         super().save_pretrained(*args, **kwargs)
         self.config.auto_map = complete
 
-    def predict_clues(self, *args: Any, **kwargs: Any) -> TRRGClueOutput:
-        """See `TRRGEncoder.predict_clues`."""
-        return self.model.predict_clues(*args, **kwargs)
+    def read_study(self, **inputs: Any) -> TRRGStudyFeatures:
+        """See `TRRGEncoder.read_study`."""
+        return self.model.read_study(**inputs)
 
     def forward(
         self,
@@ -158,8 +160,6 @@ class TRRGForContrastivePretraining(TRRGPreTrainedModel):
         sentence_labels: torch.Tensor | None = None,
         clue_input_ids: torch.Tensor | None = None,
         clue_attention_mask: torch.Tensor | None = None,
-        negative_clue_input_ids: torch.Tensor | None = None,
-        negative_clue_attention_mask: torch.Tensor | None = None,
         clue_labels: torch.Tensor | None = None,
         study_source: torch.Tensor | None = None,
     ) -> TRRGContrastiveOutput:
@@ -195,9 +195,7 @@ class TRRGForContrastivePretraining(TRRGPreTrainedModel):
         if self.config.clue_source != "none":
             bank = None
             if self.config.uses_clue_encoder:
-                bank = self.model.encode_clues(
-                    clue_input_ids, clue_attention_mask, negative_clue_input_ids, negative_clue_attention_mask
-                )
+                bank = self.model.encode_clues(clue_input_ids, clue_attention_mask)
             clue_logits, out.clue_scores = self.model.score_clues(seen, bank)
             trainable = self.config.clue_source == "classifier" or self.config.clue_scoring == "pairwise"
             if clue_labels is not None and trainable:

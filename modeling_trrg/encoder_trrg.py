@@ -1,39 +1,21 @@
 """What sees: the vision tower, the clue encoder, and the clue scores between them. Both training stages share it."""
 
-import copy
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import nn
-from transformers import AutoModel, BitsAndBytesConfig, PreTrainedModel
-from transformers import initialization as init
-from transformers.utils import ModelOutput
+from transformers import AutoModel, PreTrainedModel
 
-from .clue_trrg import ClueBank, ProjectionHead, log_mean_exp, mean_by_study, scores_from_logits
+from .clue_trrg import ClueBank, ProjectionHead, log_mean_exp, mean_by_study, scores_from_logits, select_clues
 from .configuration_trrg import TRRGConfig
-from .connector_trrg import QueryTransformer, UnitLinear, init_connector
+from .connector_trrg import QueryTransformer
+from .outputs_trrg import TRRGStudyFeatures
+from .pretrained_trrg import TRRGPreTrainedModel
 
-# Module names that are no part of the language model, as patterns; bitsandbytes leaves them in full precision.
-NOT_QUANTISED = [
-    r".*vision_tower", r".*clue_encoder", r".*image_projection", r".*clue_projection", r".*classifier",
-    r".*query_transformer", r".*multi_modal_projector", r".*report_projection", "lm_head",
-]  # fmt: skip
-
-
-@dataclass
-class TRRGClueOutput(ModelOutput):
-    """Disease clues of a batch of studies.
-
-    Attributes:
-        clue_scores: `[B, C]` in [0, 1]: a softmax over the clues, or for each clue the probability of "there is X".
-        clue_logits: `[B, C]`, the scores before softmax or sigmoid.
-        evidence_maps: `[B, V, C, h, w]`, similarity of each patch to each clue, in logits; zero in masked views.
-    """
-
-    clue_scores: torch.Tensor | None = None
-    clue_logits: torch.Tensor | None = None
-    evidence_maps: torch.Tensor | None = None
+# What the processor returns beside images and clues; `read_study(**inputs)` has no use for it.
+TEXT_INPUTS = {"input_ids", "attention_mask", "labels", "clue_labels"}
+MAX_KEPT_BANKS = 8
 
 
 @dataclass
@@ -44,67 +26,6 @@ class SeenImages:
     pooled: torch.Tensor
     study_index: torch.Tensor
     image_mask: torch.Tensor
-
-
-class TRRGPreTrainedModel(PreTrainedModel):
-    config_class = TRRGConfig
-    base_model_prefix = "model"
-    main_input_name = "input_ids"
-    input_modalities = ("image", "text")
-    supports_gradient_checkpointing = True
-    _no_split_modules = ["ClueInteraction", "ProjectionHead"]
-    _skip_keys_device_placement = ["cache", "past_key_values"]  # the second name was the first one before 5.24
-    _supports_sdpa = True
-    _supports_flash_attn = True
-    _supports_flex_attn = True
-    _supports_attention_backend = True
-    _can_compile_fullgraph = False  # counts of placeholders and views are checked against the data
-
-    @torch.no_grad()
-    def _init_weights(self, module: nn.Module) -> None:
-        if not isinstance(module, UnitLinear):
-            super()._init_weights(module)
-        init_connector(module, std=self.config.text_config.initializer_range)
-        if isinstance(module, TRRGEncoder) and module.logit_scale is not None:
-            init.constant_(module.logit_scale, 2.6592)  # log(1 / 0.07), as in CLIP
-
-    @classmethod
-    def from_pretrained(cls, pretrained_model_name_or_path: Any, *args: Any, **kwargs: Any) -> Any:
-        """As in Transformers, but strict: safetensors only, and a missing, unexpected or misshapen weight raises.
-
-        With a bitsandbytes config that names no modules to skip, only the language model is quantised.
-
-        Raises:
-            ValueError: pickled weights are asked for, or the checkpoint does not hold exactly the model's weights.
-            OSError: the checkpoint has no safetensors.
-        """
-        if kwargs.get("use_safetensors") is False:
-            raise ValueError("use_safetensors=False: TRRG reads safetensors only, since a pickle can run code.")
-        kwargs["use_safetensors"] = True
-        quantization = kwargs.get("quantization_config")
-        if isinstance(quantization, dict) and quantization.get("quant_method", "bitsandbytes") == "bitsandbytes":
-            quantization = BitsAndBytesConfig.from_dict(quantization)
-        if isinstance(quantization, BitsAndBytesConfig) and quantization.llm_int8_skip_modules is None:
-            quantization = copy.deepcopy(quantization)
-            quantization.llm_int8_skip_modules = list(NOT_QUANTISED)
-            kwargs["quantization_config"] = quantization
-        return_info = kwargs.pop("output_loading_info", False)
-        model, info = super().from_pretrained(pretrained_model_name_or_path, *args, output_loading_info=True, **kwargs)
-        problems = [
-            f"{title}: {', '.join(sorted(map(str, info[key]))[:8])}{' ...' if len(info[key]) > 8 else ''}"
-            for title, key in (
-                ("missing", "missing_keys"),
-                ("unexpected", "unexpected_keys"),
-                ("wrong shape", "mismatched_keys"),
-            )
-            if info[key]
-        ]
-        if problems:
-            raise ValueError(
-                f"{pretrained_model_name_or_path} does not hold the weights of {cls.__name__}: {'; '.join(problems)}. "
-                "Weights are never filled in at random."
-            )
-        return (model, info) if return_info else model
 
 
 def build_tower(config: Any) -> PreTrainedModel:
@@ -152,7 +73,9 @@ class TRRGEncoder(TRRGPreTrainedModel):
             self.classifier = nn.Linear(config.vision_hidden_size, config.num_classifier_labels)
         if config.connector == "query_transformer":
             self.query_transformer = QueryTransformer(config)
-        self._bank: tuple[Any, ClueBank] | None = None
+        self._banks: dict[Any, ClueBank] = {}
+        encoder = [self.clue_encoder, self.clue_projection] if config.uses_clue_encoder else []
+        self._num_clue_parameters = sum(1 for module in encoder for _ in module.parameters())
         if type(self) is TRRGEncoder:
             self.post_init()
 
@@ -160,7 +83,7 @@ class TRRGEncoder(TRRGPreTrainedModel):
         return None
 
     def train(self, mode: bool = True) -> "TRRGEncoder":
-        self._bank = None
+        self._banks.clear()
         return super().train(mode)
 
     # --- images ---
@@ -230,93 +153,90 @@ class TRRGEncoder(TRRGPreTrainedModel):
         return hidden, self.clue_projection(hidden[:, 0])
 
     def encode_clues(
-        self,
-        clue_input_ids: torch.Tensor | None = None,
-        clue_attention_mask: torch.Tensor | None = None,
-        negative_clue_input_ids: torch.Tensor | None = None,
-        negative_clue_attention_mask: torch.Tensor | None = None,
+        self, clue_input_ids: torch.Tensor | None = None, clue_attention_mask: torch.Tensor | None = None
     ) -> ClueBank:
-        """The clue bank. In eval mode and without gradient it is cached until the clues or the weights change; weights
-        written through `.data` go unseen, and `train()` forgets the bank. Autocast and adapters on the clue encoder
-        switch the cache off.
+        """The clue bank. In eval mode and without gradient the last few lists stay encoded until the weights change;
+        weights written through `.data` go unseen, and `train()` forgets them.
 
         Args:
-            clue_input_ids, clue_attention_mask: `[C, L]`, "there is X"; a row without any True is padding. Without
-                them the checkpoint's own clues (`config.clue_token_ids`) are taken.
-            negative_clue_input_ids, negative_clue_attention_mask: `[C, L]`, "there is no X"; pairwise scoring needs it.
+            clue_input_ids, clue_attention_mask: `[S, C, L]`, S = 1: "there is X", 2: that and "there is no X", which
+                pairwise scoring compares it with. A row of the mask without any True is padding. Without them the
+                checkpoint's own clues (`config.clue_token_ids`) are taken.
 
         Raises:
-            ValueError: no clues anywhere, or no negative ones where they are needed.
+            ValueError: no clues anywhere, another shape, no negative ones where they are needed.
         """
         if clue_input_ids is None:
+            if self.config.clue_token_ids is None:
+                raise ValueError(
+                    "no clues: pass clue_input_ids (the processor makes them) or set clue_token_ids in the config."
+                )
             clue_input_ids, clue_attention_mask = self._own_clues(self.config.clue_token_ids)
-            negative_clue_input_ids, negative_clue_attention_mask = self._own_clues(self.config.negative_clue_token_ids)
-        if clue_input_ids is None:
+        mask = torch.ones_like(clue_input_ids) if clue_attention_mask is None else clue_attention_mask
+        if clue_input_ids.dim() != 3 or mask.shape != clue_input_ids.shape:
             raise ValueError(
-                "no clues: pass clue_input_ids (the processor makes them) or set clue_token_ids in the config."
+                f"clue_input_ids has the shape {list(clue_input_ids.shape)}, its mask {list(mask.shape)}; expected "
+                "[S, C, L] of both."
             )
-        if self.config.clue_scoring == "pairwise" and negative_clue_input_ids is None:
-            raise ValueError("negative_clue_input_ids is missing; clue_scoring='pairwise' needs 'there is no X' too.")
-        sentences = [(clue_input_ids, clue_attention_mask)]
-        if self.config.clue_scoring == "pairwise":
-            sentences.append((negative_clue_input_ids, negative_clue_attention_mask))
-        sentences = [(ids, torch.ones_like(ids) if mask is None else mask) for ids, mask in sentences]
-        present = [mask.bool().any(1) for _, mask in sentences]
-        if any(len(rows) != len(present[0]) or not torch.equal(rows, present[0]) for rows in present):
+        needed = 2 if self.config.clue_scoring == "pairwise" else 1
+        if len(clue_input_ids) < needed:
             raise ValueError(
-                f"{int(present[0].sum())} clues of {len(present[0])} rows, but {int(present[-1].sum())} negative clues "
-                f"of {len(present[-1])} rows; expected one for each, padding in the same rows."
+                f"clue_input_ids holds {len(clue_input_ids)} statement a clue; clue_scoring='pairwise' compares 'there "
+                "is X' with 'there is no X': give each clue its negative sentence too."
+            )
+        clue_input_ids, mask = clue_input_ids[:needed], mask[:needed].bool()
+        present = mask.any(2)
+        if not torch.equal(present[0], present[-1]):
+            raise ValueError(
+                f"{int(present[0].sum())} clues have a positive sentence and {int(present[-1].sum())} a negative one; "
+                "expected padding in the same rows."
             )
         if not bool(present[0].any()):
             raise ValueError("clue_attention_mask leaves no clue; expected at least one row that is not padding.")
+        key = self._bank_key(clue_input_ids, mask)
+        if key not in self._banks:
+            bank = self._encode_clues(clue_input_ids, mask)
+            if key is None:
+                return bank
+            while len(self._banks) >= MAX_KEPT_BANKS:
+                del self._banks[next(iter(self._banks))]
+            self._banks[key] = bank
+        return self._banks[key]
+
+    def _bank_key(self, clue_input_ids: torch.Tensor, mask: torch.Tensor) -> Any:
+        """What an encoded list depends on, or None where it must not be kept."""
         parameters = [*self.clue_encoder.parameters(), *self.clue_projection.parameters()]
-        adapted = any(type(module).__module__.startswith("peft") for module in self.clue_encoder.modules())
         if (
             self.training
             or torch.is_grad_enabled()
             or torch.is_autocast_enabled(parameters[0].device.type)
-            or adapted
             or any(parameter.is_inference() for parameter in parameters)
+            # adapters bring parameters of their own, and can be switched off without a change of any
+            or len(parameters) != self._num_clue_parameters
         ):
-            return self._encode_clues(sentences)
-        weights = [(p.data_ptr(), p.dtype, p._version) for p in parameters]
-        if self._bank is not None:
-            (cached_sentences, cached_weights), bank = self._bank
-            if cached_weights == weights and all(
-                torch.equal(a, b)
-                for cached, given in zip(cached_sentences, sentences, strict=True)
-                for a, b in zip(cached, given, strict=True)
-            ):
-                return bank
-        bank = self._encode_clues(sentences)
-        self._bank = (([(ids.clone(), mask.clone()) for ids, mask in sentences], weights), bank)
-        return bank
+            return None
+        weights = tuple((parameter.data_ptr(), parameter.dtype, parameter._version) for parameter in parameters)
+        sentences = (clue_input_ids.cpu().numpy().tobytes(), mask.cpu().numpy().tobytes())
+        return (clue_input_ids.shape, *sentences, weights)
 
-    def _encode_clues(self, sentences: list[tuple[torch.Tensor, torch.Tensor]]) -> ClueBank:
-        vectors, positive = [], None
-        for ids, mask in sentences:
-            readable = mask.clone()
-            readable[:, 0] = 1  # a padding row must not turn into NaN; it is masked below
-            hidden, vector = self.embed_sentences(ids, readable)
-            vectors.append(vector)
-            positive = hidden if positive is None else positive
-        mask = sentences[0][1].bool()
+    def _encode_clues(self, clue_input_ids: torch.Tensor, mask: torch.Tensor) -> ClueBank:
+        readable = mask.clone()
+        readable[..., 0] = True  # a padding row must not turn into NaN; it is masked below
+        encoded = [self.embed_sentences(ids, rows.long()) for ids, rows in zip(clue_input_ids, readable, strict=True)]
         return ClueBank(
-            tokens=positive,
-            token_mask=mask,
-            vectors=vectors[0],
-            negative_vectors=vectors[1] if len(vectors) > 1 else None,
-            valid=mask.any(1),
+            tokens=encoded[0][0],
+            token_mask=mask[0],
+            vectors=encoded[0][1],
+            negative_vectors=encoded[1][1] if len(encoded) > 1 else None,
+            valid=mask[0].any(1),
         )
 
-    def _own_clues(self, token_ids: list[list[int]] | None) -> tuple[torch.Tensor | None, torch.Tensor | None]:
-        if token_ids is None:
-            return None, None
-        length = max(map(len, token_ids))
+    def _own_clues(self, token_ids: list[list[list[int]]]) -> tuple[torch.Tensor, torch.Tensor]:
+        length = max(len(row) for statement in token_ids for row in statement)
         pad = self.config.pad_clue_token_id
-        ids = torch.tensor([row + [pad] * (length - len(row)) for row in token_ids], device=self.device)
-        mask = torch.tensor([[1] * len(row) + [0] * (length - len(row)) for row in token_ids], device=self.device)
-        return ids, mask
+        ids = [[row + [pad] * (length - len(row)) for row in statement] for statement in token_ids]
+        mask = [[[1] * len(row) + [0] * (length - len(row)) for row in statement] for statement in token_ids]
+        return torch.tensor(ids, device=self.device), torch.tensor(mask, device=self.device)
 
     # --- clue scores ---
 
@@ -353,38 +273,85 @@ class TRRGEncoder(TRRGPreTrainedModel):
             return self.classifier(features)
         return self.similarity(self.image_projection(features), bank)
 
-    def evidence_maps(self, seen: SeenImages, bank: ClueBank | None) -> torch.Tensor:
-        """Similarity of every patch to every clue, `[B, V, C, h, w]`; zero in masked views."""
+    def evidence_maps(self, patches: torch.Tensor, image_mask: torch.Tensor, bank: ClueBank | None) -> torch.Tensor:
+        """Similarity of every patch `[n, P, Dv]` to every clue, `[B, V, C, h, w]`; zero in masked views."""
         grid = self.config.patch_grid
-        maps = self.clue_logits(seen.patches, bank).transpose(1, 2).unflatten(-1, (grid, grid))
-        result = maps.new_zeros((*seen.image_mask.shape, *maps.shape[1:]))
-        result[seen.image_mask] = maps
+        maps = self.clue_logits(patches, bank).transpose(1, 2).unflatten(-1, (grid, grid))
+        result = maps.new_zeros((*image_mask.shape, *maps.shape[1:]))
+        result[image_mask] = maps
         return result
 
-    @torch.no_grad()
-    def predict_clues(
+    def look(
         self,
-        pixel_values: torch.Tensor | None,
+        pixel_values: torch.Tensor | None = None,
         image_mask: torch.Tensor | None = None,
         clue_input_ids: torch.Tensor | None = None,
         clue_attention_mask: torch.Tensor | None = None,
-        negative_clue_input_ids: torch.Tensor | None = None,
-        negative_clue_attention_mask: torch.Tensor | None = None,
-    ) -> TRRGClueOutput:
-        """The disease clues the model sees in each study, and where. Shapes as in `encode_images`, `encode_clues`.
+        clue_scores: torch.Tensor | None = None,
+    ) -> TRRGStudyFeatures:
+        """Patches, clue scores and selected clues of a batch of studies. Shapes as in `encode_images`, `encode_clues`.
+
+        Args:
+            clue_scores: `[B, C]` in [0, 1], clues given by the caller (corrected, or read from a reference report)
+                instead of those seen in the image. `pixel_values` may be None then.
 
         Raises:
-            ValueError: `config.clue_source` is `"none"`.
+            ValueError: neither pixels nor scores, or scores of a wrong shape or range.
         """
-        if self.config.clue_source == "none":
-            raise ValueError("clue_source is 'none': this model sees no clues.")
-        if pixel_values is None:
-            raise ValueError("pixel_values is None; clues are predicted from images.")
-        seen = self.encode_images(pixel_values, image_mask)
-        bank = None
-        if self.config.uses_clue_encoder:
-            bank = self.encode_clues(
-                clue_input_ids, clue_attention_mask, negative_clue_input_ids, negative_clue_attention_mask
+        config = self.config
+        if pixel_values is None and clue_scores is None:
+            raise ValueError(
+                "pixel_values and clue_scores are None; a study is known by its images, its clues or both."
             )
-        logits, scores = self.score_clues(seen, bank)
-        return TRRGClueOutput(clue_scores=scores, clue_logits=logits, evidence_maps=self.evidence_maps(seen, bank))
+        bank = self.encode_clues(clue_input_ids, clue_attention_mask) if config.uses_clue_encoder else None
+        seen = None if pixel_values is None else self.encode_images(pixel_values, image_mask)
+        logits = selected = None
+        if clue_scores is not None:
+            clue_scores = self._checked_scores(clue_scores, bank, seen)
+            certain = clue_scores.float().clamp(1e-4, 1 - 1e-4)
+            logits = certain.log() if config.clue_scoring == "softmax" else certain.logit()
+        elif config.clue_source != "none":
+            logits, clue_scores = self.score_clues(seen, bank)
+        if clue_scores is not None:
+            selected = select_clues(clue_scores, config.num_selected_clues, config.clue_threshold)
+            image_mask = clue_scores.new_ones(len(clue_scores), 1, dtype=torch.bool)  # without images: one view each
+        return TRRGStudyFeatures(
+            last_hidden_state=None if seen is None else seen.patches,
+            image_mask=image_mask if seen is None else seen.image_mask,
+            clue_scores=clue_scores,
+            clue_logits=logits,
+            selected_clues=selected,
+            clue_bank=bank,
+        )
+
+    def _checked_scores(
+        self, clue_scores: torch.Tensor, bank: ClueBank | None, seen: SeenImages | None
+    ) -> torch.Tensor:
+        if self.config.clue_source == "none":
+            raise ValueError("clue_scores are given to a model that knows no clues (clue_source='none').")
+        studies = clue_scores.shape[0] if seen is None else len(seen.image_mask)
+        expected = [studies, self.config.num_classifier_labels if bank is None else len(bank.valid)]
+        if list(clue_scores.shape) != expected:
+            raise ValueError(f"clue_scores has the shape {list(clue_scores.shape)}; expected [B, C] = {expected}.")
+        if not bool(((clue_scores >= 0) & (clue_scores <= 1)).all()):
+            raise ValueError("clue_scores holds values outside of [0, 1] (or NaN).")
+        return clue_scores if bank is None else clue_scores.to(bank.vectors.dtype) * bank.valid
+
+    @torch.no_grad()
+    def read_study(self, **inputs: Any) -> TRRGStudyFeatures:
+        """Look at a batch of studies once, with evidence maps: `study = model.read_study(**processor(...))`.
+
+        Args:
+            inputs: what `look` takes; texts and labels, which the processor also returns, are not read.
+
+        Raises:
+            TypeError: an input that is neither.
+            ValueError: see `look`.
+        """
+        study = self._features({name: value for name, value in inputs.items() if name not in TEXT_INPUTS})
+        if self.config.clue_source != "none" and study.last_hidden_state is not None:
+            study.evidence_maps = self.evidence_maps(study.last_hidden_state, study.image_mask, study.clue_bank)
+        return study
+
+    def _features(self, inputs: dict[str, Any]) -> TRRGStudyFeatures:
+        return self.look(**inputs)

@@ -18,18 +18,16 @@ from transformers import AutoModel
 from transformers.generation import GenerationMixin
 from transformers.utils import can_return_tuple
 
-from .clue_trrg import ClueBank, consistency_loss, inject_clues
+from .clue_trrg import consistency_loss, inject_clues
 from .configuration_trrg import TRRGConfig
 from .connector_trrg import ClueInteraction, MLPConnector
 from .contrastive_trrg import TRRGForContrastivePretraining
-from .encoder_trrg import TRRGClueOutput, TRRGEncoder, TRRGPreTrainedModel
-from .outputs_trrg import TRRGCausalLMOutputWithPast, TRRGImageFeatures, TRRGModelOutputWithPast
+from .encoder_trrg import TRRGEncoder
+from .outputs_trrg import TRRGCausalLMOutputWithPast, TRRGModelOutputWithPast, TRRGStudyFeatures
+from .pretrained_trrg import TRRGPreTrainedModel
 
-# What only the first step of a generation reads: the image is in the cache afterwards.
-STUDY_INPUTS = ("pixel_values", "image_mask", "clue_scores", "clue_labels")
-CLUE_INPUTS = (
-    "clue_input_ids", "clue_attention_mask", "negative_clue_input_ids", "negative_clue_attention_mask",
-)  # fmt: skip
+# What is seen of a study; its `TRRGStudyFeatures` stand for all of it.
+STUDY_INPUTS = ("pixel_values", "image_mask", "clue_input_ids", "clue_attention_mask", "clue_scores")
 
 
 class TRRGModel(TRRGEncoder):
@@ -67,104 +65,56 @@ class TRRGModel(TRRGEncoder):
         image_mask: torch.Tensor | None = None,
         clue_input_ids: torch.Tensor | None = None,
         clue_attention_mask: torch.Tensor | None = None,
-        negative_clue_input_ids: torch.Tensor | None = None,
-        negative_clue_attention_mask: torch.Tensor | None = None,
         clue_scores: torch.Tensor | None = None,
-        **kwargs: Any,
-    ) -> TRRGImageFeatures:
+    ) -> TRRGStudyFeatures:
         """The one door: what the language model reads of the images and the clues.
 
         Args:
             pixel_values: `[B, V, 3, H, W]` (or `[B, 3, H, W]`). None for studies known only by `clue_scores`.
             image_mask: `[B, V]` bool, False for views that only pad.
-            clue_input_ids, clue_attention_mask, negative_clue_input_ids, negative_clue_attention_mask: `[C, L]`,
-                see `encode_clues`.
-            clue_scores: `[B, C]` in [0, 1], clues given by the caller (corrected, or read from a reference report)
-                instead of those seen in the image.
+            clue_input_ids, clue_attention_mask: `[S, C, L]`, see `encode_clues`.
+            clue_scores: `[B, C]`, see `look`.
 
         Raises:
-            ValueError: neither pixels nor scores, scores of a wrong shape or range, or a connector that needs what is
-                missing.
+            ValueError: see `look`; or a connector that needs the images that are missing.
         """
-        if kwargs:
-            raise TypeError(f"get_image_features got unknown arguments: {', '.join(sorted(kwargs))}.")
-        config = self.config
-        bank = None
-        if config.uses_clue_encoder:
-            bank = self.encode_clues(
-                clue_input_ids, clue_attention_mask, negative_clue_input_ids, negative_clue_attention_mask
-            )
-        seen = None
-        if pixel_values is not None:
-            seen = self.encode_images(pixel_values, image_mask)
-        elif clue_scores is None or config.connector != "clue_interaction":
+        if pixel_values is None and clue_scores is not None and self.config.connector != "clue_interaction":
             raise ValueError(
-                "pixel_values is None; expected images, or clue_scores with connector='clue_interaction' "
-                f"(here connector={config.connector!r}, clue_scores {'given' if clue_scores is not None else 'None'})."
+                "pixel_values is None; expected images, or clue_scores with connector='clue_interaction' (here "
+                f"connector={self.config.connector!r}, clue_scores given)."
             )
-        logits = None
-        if clue_scores is not None:
-            clue_scores = self._checked_scores(clue_scores, bank, seen)
-            certain = clue_scores.float().clamp(1e-4, 1 - 1e-4)
-            logits = certain.log() if config.clue_scoring == "softmax" else certain.logit()
-        elif config.clue_source != "none":
-            logits, clue_scores = self.score_clues(seen, bank)
-
-        if config.connector == "clue_interaction":
-            features = self._interact(seen, bank, clue_scores)
-        elif config.connector == "mlp":
-            features = self.multi_modal_projector(seen.patches)
+        study = self.look(pixel_values, image_mask, clue_input_ids, clue_attention_mask, clue_scores)
+        connector = self.multi_modal_projector
+        if self.config.connector == "clue_interaction":
+            study.pooler_output = self._interact(study)
+        elif self.config.connector == "mlp":
+            study.pooler_output = connector(study.last_hidden_state)
         else:
-            queries = self.query_transformer(seen.patches)
-            features = self.multi_modal_projector(queries.to(self.multi_modal_projector.weight.dtype))
-        return TRRGImageFeatures(
-            pooler_output=features,
-            last_hidden_state=None if seen is None else seen.patches,
-            views_by_study=features.new_ones(len(features), dtype=torch.long)
-            if seen is None
-            else seen.image_mask.sum(1),
-            clue_scores=clue_scores,
-            clue_logits=logits,
-            clue_bank=bank,
-        )
+            queries = self.query_transformer(study.last_hidden_state)
+            study.pooler_output = connector(queries.to(connector.weight.dtype))
+        return study
 
-    def _check_placeholders(self, placeholder: torch.Tensor, image: TRRGImageFeatures) -> None:
+    def _features(self, inputs: dict[str, Any]) -> TRRGStudyFeatures:
+        return self.get_image_features(**inputs)
+
+    def _check_placeholders(self, placeholder: torch.Tensor, study: TRRGStudyFeatures) -> None:
         """Study by study: equal totals alone could hand one patient's image to another patient's report."""
         tokens = placeholder.sum(1).tolist()
-        features = [views * image.pooler_output.shape[1] for views in image.views_by_study.tolist()]
+        features = [views * study.pooler_output.shape[1] for views in study.image_mask.sum(1).tolist()]
         if tokens != features:
             raise ValueError(
                 f"the texts of the batch have {tokens} image placeholders, their images {features} features "
                 f"({self.config.num_image_tokens} a view); expected one for one."
             )
 
-    def _interact(self, seen: Any, bank: ClueBank | None, clue_scores: torch.Tensor | None) -> torch.Tensor:
-        batch = len(clue_scores) if seen is None else len(seen.image_mask)
-        connector = self.multi_modal_projector
-        if bank is None:
-            tokens = seen.patches.new_zeros(batch, 0, self.clue_width)
+    def _interact(self, study: TRRGStudyFeatures) -> torch.Tensor:
+        patches, batch = study.last_hidden_state, len(study.image_mask)
+        if study.clue_bank is None:
+            tokens = patches.new_zeros(batch, 0, self.clue_width)
             mask = torch.zeros(batch, 0, dtype=torch.bool, device=tokens.device)
         else:
-            tokens, mask = inject_clues(
-                bank, clue_scores, self.config.num_selected_clues, self.config.clue_threshold
-            )  # fmt: skip
-        if seen is None:
-            return connector(None, tokens, mask, torch.arange(batch, device=tokens.device))
-        return connector(seen.patches, tokens, mask, seen.study_index)
-
-    def _checked_scores(self, clue_scores: torch.Tensor, bank: ClueBank | None, seen: Any) -> torch.Tensor:
-        if bank is None:
-            raise ValueError(
-                f"clue_scores are given to a model without clue embeddings (clue_source={self.config.clue_source!r}, "
-                f"connector={self.config.connector!r})."
-            )
-        studies = clue_scores.shape[0] if seen is None else len(seen.image_mask)
-        expected = [studies, len(bank.valid)]
-        if list(clue_scores.shape) != expected:
-            raise ValueError(f"clue_scores has the shape {list(clue_scores.shape)}; expected [B, C] = {expected}.")
-        if not bool(((clue_scores >= 0) & (clue_scores <= 1)).all()):
-            raise ValueError("clue_scores holds values outside of [0, 1] (or NaN).")
-        return clue_scores.to(bank.vectors.dtype) * bank.valid
+            tokens, mask = inject_clues(study.clue_bank, study.clue_scores, study.selected_clues)
+        return self.multi_modal_projector(patches, tokens, mask, study.image_mask.nonzero()[:, 0])
 
     @can_return_tuple
     def forward(
@@ -177,16 +127,16 @@ class TRRGModel(TRRGEncoder):
         image_mask: torch.Tensor | None = None,
         clue_input_ids: torch.Tensor | None = None,
         clue_attention_mask: torch.Tensor | None = None,
-        negative_clue_input_ids: torch.Tensor | None = None,
-        negative_clue_attention_mask: torch.Tensor | None = None,
         clue_scores: torch.Tensor | None = None,
+        study: TRRGStudyFeatures | None = None,
         **kwargs: Any,
     ) -> TRRGModelOutputWithPast:
         """
         Args:
             input_ids: `[B, T]` with N placeholders (`config.image_token_id`) for each view.
             attention_mask: `[B, T]`.
-            pixel_values, image_mask, clue_*, negative_clue_*: see `get_image_features`.
+            pixel_values, image_mask, clue_input_ids, clue_attention_mask, clue_scores: see `get_image_features`.
+            study: what `get_image_features` or `read_study` made of them, in their place.
             kwargs: of the language model, the cache among them; Transformers renamed `past_key_values` to `cache`
                 in 5.24, so it passes under the name it comes with.
 
@@ -195,26 +145,28 @@ class TRRGModel(TRRGEncoder):
         """
         if (input_ids is None) == (inputs_embeds is None):
             raise ValueError("expected exactly one of input_ids and inputs_embeds.")
-        image = None
+        given = pixel_values is not None or clue_scores is not None
+        if given and study is not None:
+            raise ValueError("pixel_values or clue_scores together with study, which stands for them: expected one.")
+        if inputs_embeds is not None and (given or study is not None):
+            raise ValueError("inputs_embeds with pixel_values, clue_scores or study: expected input_ids with them.")
         if inputs_embeds is None:
             placeholder = input_ids == self.config.image_token_id
             # the placeholder's id may lie outside of the embedding table; its row is replaced anyway
             inputs_embeds = self.get_input_embeddings()(input_ids.masked_fill(placeholder, 0))
-            if pixel_values is not None or clue_scores is not None:
-                image = self.get_image_features(
-                    pixel_values, image_mask, clue_input_ids, clue_attention_mask, negative_clue_input_ids,
-                    negative_clue_attention_mask, clue_scores,
+            if given:
+                study = self.get_image_features(
+                    pixel_values, image_mask, clue_input_ids, clue_attention_mask, clue_scores
                 )  # fmt: skip
-                features = image.pooler_output.to(inputs_embeds.device, inputs_embeds.dtype)
-                self._check_placeholders(placeholder, image)
+            if study is not None:
+                features = study.pooler_output.to(inputs_embeds.device, inputs_embeds.dtype)
+                self._check_placeholders(placeholder, study)
                 inputs_embeds = inputs_embeds.masked_scatter(placeholder[..., None], features)
             elif input_ids.shape[1] > 1 and bool(placeholder.any()):  # a prompt; single tokens are decoding steps
                 raise ValueError(
                     f"the text has {int(placeholder.sum())} image placeholders, but there is neither pixel_values "
-                    "nor clue_scores."
+                    "nor clue_scores nor study."
                 )
-        elif pixel_values is not None or clue_scores is not None:
-            raise ValueError("inputs_embeds with pixel_values or clue_scores: expected input_ids together with them.")
         if position_ids is None and attention_mask is not None and attention_mask.dim() == 2:
             position_ids = (attention_mask.long().cumsum(-1) - 1).clamp(min=0)  # left padding moves nothing
             position_ids = position_ids[:, -inputs_embeds.shape[1] :]
@@ -225,13 +177,7 @@ class TRRGModel(TRRGEncoder):
             position_ids=position_ids,
             **kwargs,
         )
-        return TRRGModelOutputWithPast(
-            **outputs,
-            image_hidden_states=None if image is None else image.pooler_output,
-            clue_scores=None if image is None else image.clue_scores,
-            clue_logits=None if image is None else image.clue_logits,
-            clue_bank=None if image is None else image.clue_bank,
-        )
+        return TRRGModelOutputWithPast(**outputs, study=study)
 
 
 class TRRGForConditionalGeneration(TRRGPreTrainedModel, GenerationMixin):
@@ -263,30 +209,13 @@ class TRRGForConditionalGeneration(TRRGPreTrainedModel, GenerationMixin):
     def get_output_embeddings(self) -> nn.Module:
         return self.lm_head
 
-    def get_image_features(self, *args: Any, **kwargs: Any) -> TRRGImageFeatures:
+    def get_image_features(self, *args: Any, **kwargs: Any) -> TRRGStudyFeatures:
         """See `TRRGModel.get_image_features`."""
         return self.model.get_image_features(*args, **kwargs)
 
-    def predict_clues(
-        self,
-        pixel_values: torch.Tensor | None = None,
-        image_mask: torch.Tensor | None = None,
-        clue_input_ids: torch.Tensor | None = None,
-        clue_attention_mask: torch.Tensor | None = None,
-        negative_clue_input_ids: torch.Tensor | None = None,
-        negative_clue_attention_mask: torch.Tensor | None = None,
-        input_ids: torch.Tensor | None = None,
-        attention_mask: torch.Tensor | None = None,
-        labels: torch.Tensor | None = None,
-        clue_scores: torch.Tensor | None = None,
-        clue_labels: torch.Tensor | None = None,
-    ) -> TRRGClueOutput:
-        """See `TRRGEncoder.predict_clues`. Texts, labels and given scores are accepted, so that
-        `predict_clues(**inputs)` works on what the processor returns, and do not matter."""
-        return self.model.predict_clues(
-            pixel_values, image_mask, clue_input_ids, clue_attention_mask, negative_clue_input_ids,
-            negative_clue_attention_mask,
-        )  # fmt: skip
+    def read_study(self, **inputs: Any) -> TRRGStudyFeatures:
+        """See `TRRGEncoder.read_study`."""
+        return self.model.read_study(**inputs)
 
     @can_return_tuple
     def forward(
@@ -299,9 +228,8 @@ class TRRGForConditionalGeneration(TRRGPreTrainedModel, GenerationMixin):
         image_mask: torch.Tensor | None = None,
         clue_input_ids: torch.Tensor | None = None,
         clue_attention_mask: torch.Tensor | None = None,
-        negative_clue_input_ids: torch.Tensor | None = None,
-        negative_clue_attention_mask: torch.Tensor | None = None,
         clue_scores: torch.Tensor | None = None,
+        study: TRRGStudyFeatures | None = None,
         clue_labels: torch.Tensor | None = None,
         labels: torch.Tensor | None = None,
         logits_to_keep: int | torch.Tensor = 0,
@@ -326,12 +254,11 @@ class TRRGForConditionalGeneration(TRRGPreTrainedModel, GenerationMixin):
             image_mask=image_mask,
             clue_input_ids=clue_input_ids,
             clue_attention_mask=clue_attention_mask,
-            negative_clue_input_ids=negative_clue_input_ids,
-            negative_clue_attention_mask=negative_clue_attention_mask,
             clue_scores=clue_scores,
+            study=study,
             **kwargs,
         )
-        hidden = outputs.last_hidden_state
+        hidden, study = outputs.last_hidden_state, outputs.study
         keep = slice(-logits_to_keep, None) if isinstance(logits_to_keep, int) and logits_to_keep else slice(None)
         logits = self.lm_head(hidden[:, keep if isinstance(logits_to_keep, int) else logits_to_keep])
         if self.config.image_token_id < logits.shape[-1]:  # a report never holds a placeholder
@@ -346,35 +273,53 @@ class TRRGForConditionalGeneration(TRRGPreTrainedModel, GenerationMixin):
                 vocab_size=self.config.text_config.vocab_size,
                 num_items_in_batch=num_items_in_batch,
             )
-            if self.report_projection is not None and outputs.clue_logits is not None:
+            if self.report_projection is not None and study is not None:
                 targets = (labels[:, 1:] != -100).sum(1)
-                consistency = self._consistency(outputs, labels, clue_labels) * targets
+                consistency = self._consistency(study, outputs.last_hidden_state, labels, clue_labels) * targets
                 items = targets.sum().clamp(min=1) if num_items_in_batch is None else num_items_in_batch
                 consistency = consistency.sum() / items
                 loss = loss + consistency
-        passed_on = {name: value for name, value in outputs.items() if name not in ("last_hidden_state", "clue_bank")}
+        passed_on = {name: value for name, value in outputs.items() if name not in ("last_hidden_state", "study")}
+        if study is not None:
+            passed_on |= {name: study[name] for name in ("clue_scores", "clue_logits") if name in study}
+            passed_on["image_hidden_states"] = study.pooler_output
         return TRRGCausalLMOutputWithPast(loss=loss, logits=logits, consistency_loss=consistency, **passed_on)
 
     def _consistency(
-        self, outputs: TRRGModelOutputWithPast, labels: torch.Tensor, clue_labels: torch.Tensor | None
+        self, study: TRRGStudyFeatures, hidden: torch.Tensor, labels: torch.Tensor, clue_labels: torch.Tensor | None
     ) -> torch.Tensor:
         """The report's clue posterior, read from the mean hidden state of its tokens, against the image's: `[B]`."""
-        expected = list(outputs.clue_logits.shape)
+        expected = list(study.clue_logits.shape)
         if clue_labels is not None and list(clue_labels.shape) != expected:
             raise ValueError(f"clue_labels has the shape {list(clue_labels.shape)}; expected [B, C] = {expected}.")
-        report = (labels != -100).to(outputs.last_hidden_state.dtype)[..., None]
-        mean = (outputs.last_hidden_state * report).sum(1) / report.sum(1).clamp(min=1)
+        report = (labels != -100).to(hidden.dtype)[..., None]
+        mean = (hidden * report).sum(1) / report.sum(1).clamp(min=1)
         report_vectors = nn.functional.normalize(self.report_projection(mean), dim=-1)
-        bank = outputs.clue_bank
         return consistency_loss(
-            outputs.clue_logits,
-            self.model.similarity(report_vectors, bank).to(outputs.clue_logits.device),
+            study.clue_logits,
+            self.model.similarity(report_vectors, study.clue_bank).to(study.clue_logits.device),
             clue_labels,
-            bank.valid,
+            study.clue_bank.valid,
             self.config.clue_scoring if self.config.clue_source == "zero_shot" else "pairwise",
             self.config.consistency_kl_weight,
             self.config.consistency_bce_weight,
         )
+
+    @torch.no_grad()
+    def generate(
+        self, inputs: torch.Tensor | None = None, *args: Any, study: TRRGStudyFeatures | None = None, **kwargs: Any
+    ) -> Any:
+        """As in Transformers. The study is looked at once, whatever the number of beams and with or without a cache.
+
+        Args:
+            study: from `read_study`; then the images and clues among `kwargs` are not looked at again.
+        """
+        given = {name: kwargs.pop(name) for name in STUDY_INPUTS if name in kwargs}
+        if study is None and any(given.get(name) is not None for name in ("pixel_values", "clue_scores")):
+            study = self.get_image_features(**given)
+        if study is not None:
+            kwargs["study"] = study
+        return super().generate(inputs, *args, **kwargs)
 
     def prepare_inputs_for_generation(
         self, input_ids: torch.Tensor, use_cache: bool = True, is_first_iteration: bool = False, **kwargs: Any
@@ -382,24 +327,20 @@ class TRRGForConditionalGeneration(TRRGPreTrainedModel, GenerationMixin):
         inputs = super().prepare_inputs_for_generation(
             input_ids, use_cache=use_cache, is_first_iteration=is_first_iteration, **kwargs
         )  # fmt: skip
-        if use_cache and not is_first_iteration:
-            for name in (*STUDY_INPUTS, *CLUE_INPUTS):
-                inputs.pop(name, None)
+        if use_cache and not is_first_iteration:  # the study is in the cache
+            inputs.pop("study", None)
         return inputs
 
     def _expand_inputs_for_generation(
-        self,
-        expand_size: int = 1,
-        is_encoder_decoder: bool = False,
-        input_ids: torch.Tensor | None = None,
-        **kwargs: Any,
-    ) -> tuple[torch.Tensor, dict[str, Any]]:
-        # Beams repeat the studies, not the clues: all beams look at the same clue list.
-        clues = {name: kwargs.pop(name) for name in CLUE_INPUTS if name in kwargs}
+        self, expand_size: int = 1, is_encoder_decoder: bool = False, input_ids: torch.Tensor | None = None,
+        study: TRRGStudyFeatures | None = None, **kwargs: Any,
+    ) -> tuple[torch.Tensor, dict[str, Any]]:  # fmt: skip
         input_ids, kwargs = super()._expand_inputs_for_generation(
             expand_size=expand_size, is_encoder_decoder=is_encoder_decoder, input_ids=input_ids, **kwargs
         )  # fmt: skip
-        return input_ids, {**kwargs, **clues}
+        if study is not None:
+            kwargs["study"] = study.select(torch.arange(len(study.image_mask)).repeat_interleave(expand_size))
+        return input_ids, kwargs
 
 
 # So that `save_pretrained` writes the source beside the weights, whoever calls it: the folder loads anywhere.

@@ -14,36 +14,53 @@ from .clue_trrg import ClueBank
 
 
 @dataclass
-class TRRGImageFeatures(ModelOutput):
-    """What passes the one door between seeing and reading.
+class TRRGStudyFeatures(ModelOutput):
+    """A batch of studies that have been looked at once: all that clues, prompt, report and later turns need of them.
+
+    `generate` and `forward` take it as `study` in place of images, so that nothing is looked at twice.
 
     Attributes:
-        pooler_output: image features `[n, N, Dt]`, one row a placeholder (the name serving engines look for).
+        pooler_output: image features `[n, N, Dt]`, one row a placeholder (the name serving engines look for); None
+            after stage 1, which has no language model.
         last_hidden_state: patches `[n, P, Dv]`, None where a study is known only by its clues.
-        clue_scores, clue_logits: `[B, C]`, None where `clue_source` is `"none"`.
+        image_mask: `[B, V]` bool, which views a study has; the n views are its true entries, study by study.
+        clue_scores: `[B, C]` in [0, 1]: a softmax over the clues, or for each clue the probability of "there is X".
+        clue_logits: `[B, C]`, the scores before softmax or sigmoid. Both None where `clue_source` is `"none"`.
+        selected_clues: `[B, C]` bool, the clues that reach the language model, injected or said in its prompt.
+        evidence_maps: `[B, V, C, h, w]`, similarity of each patch to each clue, in logits; zero in masked views. Only
+            from `read_study`.
         clue_bank: the encoded clues.
-        views_by_study: `[B]`, how many of the n views are of each study.
     """
 
     pooler_output: torch.Tensor | None = None
     last_hidden_state: torch.Tensor | None = None
-    views_by_study: torch.Tensor | None = None
+    image_mask: torch.Tensor | None = None
     clue_scores: torch.Tensor | None = None
     clue_logits: torch.Tensor | None = None
+    selected_clues: torch.Tensor | None = None
+    evidence_maps: torch.Tensor | None = None
     clue_bank: ClueBank | None = None
+
+    def select(self, rows: torch.Tensor) -> "TRRGStudyFeatures":
+        """The studies `rows` `[R]` of the batch, in that order; a study may come more than once, as beams ask for."""
+        rows = rows.to(self.image_mask.device)
+        ends = self.image_mask.sum(1).cumsum(0).tolist()
+        spans = [range(ends[row - 1] if row else 0, ends[row]) for row in rows.tolist()]
+        views = torch.tensor([view for span in spans for view in span], device=rows.device)
+        by_view = ("pooler_output", "last_hidden_state")
+        chosen = {name: self[name][(views if name in by_view else rows).to(self[name].device)]
+                  for name in self.keys() if name != "clue_bank"}  # fmt: skip
+        return TRRGStudyFeatures(**chosen, clue_bank=self.clue_bank)
 
 
 @dataclass
 class TRRGModelOutputWithPast(BaseModelOutputWithPast):
-    """Output of `TRRGModel`: `last_hidden_state [B, T, Dt]`, and what `TRRGImageFeatures` holds.
+    """Output of `TRRGModel`: `last_hidden_state [B, T, Dt]`, and the studies that the text speaks of.
 
     The cache is inherited: its field is `cache` from Transformers 5.24 on and `past_key_values` before.
     """
 
-    image_hidden_states: torch.Tensor | None = None
-    clue_scores: torch.Tensor | None = None
-    clue_logits: torch.Tensor | None = None
-    clue_bank: ClueBank | None = None
+    study: TRRGStudyFeatures | None = None
 
 
 @dataclass

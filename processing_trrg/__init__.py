@@ -1,12 +1,14 @@
 """How studies become tensors and tensors become reports. Importing this package registers the processors."""
 
-from transformers import AutoImageProcessor, AutoProcessor
+from transformers import AutoImageProcessor, AutoModelForImageTextToText, AutoProcessor
+from transformers.pipelines import PIPELINE_REGISTRY
 
 from configuration_trrg import TRRGConfig, __version__
 from processing_trrg.batch_trrg import StudyBatch, StudyError
 from processing_trrg.grey_trrg import GreyRange, stretch
 from processing_trrg.image_processing_trrg import PreparedView, TRRGImageProcessor
 from processing_trrg.image_trrg import Radiograph, RadiographError, list_views, read_radiograph
+from processing_trrg.pipeline_trrg import RadiologyReportPipeline
 from processing_trrg.processing_trrg import TRRGProcessor
 from processing_trrg.prompt_trrg import (
     CHEXPERT_14,
@@ -22,6 +24,9 @@ AutoImageProcessor.register(
     TRRGConfig, image_processor_classes=dict.fromkeys(("pil", "torchvision"), TRRGImageProcessor), exist_ok=True
 )
 AutoProcessor.register(TRRGConfig, TRRGProcessor, exist_ok=True)
+PIPELINE_REGISTRY.register_pipeline(
+    "radiology-report", pipeline_class=RadiologyReportPipeline, pt_model=AutoModelForImageTextToText
+)
 
 __all__ = [
     "CHEXPERT_14",
@@ -31,6 +36,7 @@ __all__ = [
     "PromptError",
     "Radiograph",
     "RadiographError",
+    "RadiologyReportPipeline",
     "Report",
     "StudyBatch",
     "StudyError",

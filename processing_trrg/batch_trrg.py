@@ -1,11 +1,13 @@
 """The arguments of a call -> one dict a study; the studies' rows -> padded tensors."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal
 
 import torch
 from transformers.feature_extraction_utils import BatchFeature
+from transformers.processing_utils import ProcessingKwargs
 
+from .image_trrg import RadiographError
 from .prompt_trrg import PromptError
 
 
@@ -27,40 +29,82 @@ class StudyError(ValueError):
 
 
 class StudyBatch(BatchFeature):
-    """The tensors of a batch, and which of the caller's studies its rows are.
+    """The tensors of a batch, and what they were made from.
 
     Attributes:
         kept: for each row, the index of its study in the caller's batch.
         skipped: the studies left out with `on_error="skip"`, and why.
+        clue_names: in the order of the clue tensors.
+        studies: for each row, its words by argument, and `num_views`.
     """
 
-    def __init__(self, data: dict[str, Any], kept: list[int], skipped: list[StudyError]):
+    def __init__(
+        self,
+        data: dict[str, Any] | None = None,
+        kept: Sequence[int] = (),
+        skipped: Sequence[StudyError] = (),
+        clue_names: Sequence[str] = (),
+        studies: Sequence[dict[str, Any]] = (),
+    ):
         super().__init__(data)
-        self.kept, self.skipped = kept, skipped
+        self.kept, self.skipped = list(kept), list(skipped)
+        self.clue_names, self.studies = list(clue_names), list(studies)
 
     def __getstate__(self):
-        return {"data": self.data, "kept": self.kept, "skipped": self.skipped}
+        names = ("data", "kept", "skipped", "clue_names", "studies")
+        return {name: getattr(self, name) for name in names}
 
     def __setstate__(self, state):
         StudyBatch.__init__(self, **state)
 
 
-def refuse_ignored(padding, truncation, add_special_tokens, return_tensors, videos, audio) -> None:
-    """What callers of Transformers' processors pass by habit: legal with the only value it can have here.
+# What callers of Transformers' processors pass by habit: the values it can have here, and why no other.
+HABITS: dict[str, tuple[tuple, str]] = {
+    "padding": ((True, "longest"), "a batch is always padded to its longest text"),
+    "truncation": ((None, False), "a text is never cut; set the processor's max_length or shorten the text"),
+    "add_special_tokens": ((False,), "special tokens are written by the chat template only"),
+    "return_tensors": (("pt",), "expected 'pt'"),
+    "videos": ((None,), "a study has images only"),
+    "audio": ((None,), "a study has images only"),
+}
+
+
+class TRRGProcessorKwargs(ProcessingKwargs, total=False):  # type: ignore[call-arg]  # a TypedDict
+    """Rarer arguments of `TRRGProcessor`, beside those that Transformers' processors share.
+
+    Attributes:
+        predicted_findings: of a study, names of findings, which the prompt of the style "radialog" names.
+        study_ids: what errors call the studies.
+        on_error: "raise" stops at the first bad study and names it; "skip" leaves bad studies out and lists them in
+            `skipped` of the result. Then no study may be left: check `kept`.
+        padding_side: "left" or "right"; by default left without `report` and right with it.
+    """
+
+    predicted_findings: Sequence[Any] | None
+    study_ids: Sequence[str] | None
+    on_error: Literal["raise", "skip"]
+    padding_side: Literal["left", "right"] | None
+
+
+def read_options(kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    """The rarer arguments of a call, flat; those of Transformers' nested groups (`text_kwargs`) too.
 
     Raises:
-        ValueError: another value, which would be ignored.
+        TypeError: an unknown one.
+        ValueError: a value that would be ignored (`HABITS`).
     """
-    if padding not in (True, "longest"):
-        raise ValueError(f"padding: a batch is always padded to its longest text, got {padding!r}")
-    if truncation:
-        raise ValueError("truncation: a text is never cut; set the processor's max_length or shorten the text")
-    if add_special_tokens:
-        raise ValueError("add_special_tokens: special tokens are written by the chat template only")
-    if return_tensors != "pt":
-        raise ValueError(f"return_tensors: expected 'pt', got {return_tensors!r}")
-    if videos is not None or audio is not None:
-        raise ValueError("videos, audio: a study has images only")
+    flat = {name: value for name, value in kwargs.items() if not name.endswith("_kwargs")}
+    for name in kwargs.keys() - flat.keys():
+        flat |= kwargs[name]
+    known = TRRGProcessorKwargs.__annotations__.keys() | HABITS | {"return_text_replacement_offsets"}
+    if unknown := sorted(flat.keys() - known):
+        raise TypeError(f"unknown arguments: {', '.join(unknown)}")
+    for name, (legal, reason) in HABITS.items():
+        if name in flat and not any(flat[name] is value or flat[name] == value for value in legal):
+            raise ValueError(f"{name}: {reason}, got {flat[name]!r:.80}")
+    if flat.get("on_error", "raise") not in ("raise", "skip"):
+        raise ValueError(f"on_error: expected 'raise' or 'skip', got {flat['on_error']!r}")
+    return flat
 
 
 def group_studies(images, text, image_token: str, fields: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -94,6 +138,30 @@ def group_studies(images, text, image_token: str, fields: Mapping[str, Any]) -> 
         columns[name] = value if batched and value is not None else [value] * count
         _check_column(name, columns[name], batched)
     return [{"images": views[row]} | {name: column[row] for name, column in columns.items()} for row in range(count)]
+
+
+def each_study(
+    make: Callable[[dict[str, Any]], dict[str, Any]],
+    studies: Sequence[dict[str, Any]],
+    study_ids: Sequence[str | None],
+    on_error: str,
+) -> tuple[list[dict[str, Any]], list[int], list[StudyError]]:
+    """`make` of every study: rows, the index of each row's study, and the studies left out.
+
+    Raises:
+        StudyError: a study that `make` refuses, with `on_error="raise"`.
+    """
+    rows, kept, skipped = [], [], []
+    for index, study in enumerate(studies):
+        try:
+            rows.append(make(study))
+            kept.append(index)
+        except (RadiographError, PromptError) as error:
+            bad = StudyError(index, study_ids[index], str(error))
+            if on_error == "raise":
+                raise bad from error
+            skipped.append(bad)
+    return rows, kept, skipped
 
 
 def _is_nested(images) -> bool:

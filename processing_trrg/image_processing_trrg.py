@@ -94,8 +94,15 @@ class TRRGImageProcessor(BaseImageProcessor):
         """
         if kwargs:
             raise TypeError(f"unknown arguments: {', '.join(sorted(kwargs))}")
-        squares = [self.square(read_radiograph(image, f"view {view}")) for view, image in enumerate(images)]
-        return BatchFeature({"pixel_values": self.normalise(np.stack(squares))})
+        return BatchFeature({"pixel_values": self.normalise(self.squares(images))})
+
+    def squares(self, images: Sequence) -> np.ndarray:
+        """`n` views, anything that `read_radiograph` reads -> uint8 `[n, size, size]`, what the model sees of them.
+
+        Raises:
+            RadiographError: a view cannot be read.
+        """
+        return np.stack([self.square(read_radiograph(image, f"view {view}")) for view, image in enumerate(images)])
 
     def square(self, radiograph: Radiograph) -> np.ndarray:
         """A radiograph `[H, W]`, as `read_radiograph` gives it -> uint8 `[size, size]`: stretched, resized, in the

@@ -1,11 +1,12 @@
 """TRRGProcessor: a study as files and words -> tensors; generated tokens and clue scores -> reports."""
 
+import functools
 import hashlib
 import json
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Unpack
 
 import numpy as np
 import torch
@@ -13,11 +14,12 @@ from transformers.processing_utils import MultiModalData, ProcessorMixin
 
 from .batch_trrg import (
     StudyBatch,
-    StudyError,
+    TRRGProcessorKwargs,
+    each_study,
     group_studies,
     image_tensors,
     labels_by_clue,
-    refuse_ignored,
+    read_options,
     scores_by_clue,
     text_tensors,
 )
@@ -25,8 +27,10 @@ from .grey_trrg import GreyRange as GreyRange  # copied to the Hub with this fil
 from .image_processing_trrg import PreparedView
 from .image_processing_trrg import TRRGImageProcessor as TRRGImageProcessor  # this too
 from .image_trrg import RadiographError, list_views, read_radiograph
+from .pipeline_trrg import RadiologyReportPipeline as RadiologyReportPipeline  # copied to the Hub with this file
 from .prompt_trrg import (
     PROMPT_STYLES,
+    STYLES_WITH_FINDINGS,
     PromptError,
     PromptStyle,
     check_clues,
@@ -37,6 +41,7 @@ from .prompt_trrg import (
 )
 from .report_trrg import Report, sorted_clues, split_report
 
+MAX_KEPT_LISTS = 8
 CONTEXT_FIELDS = ("indication", "technique", "comparison", "prior_report", "question")
 
 
@@ -62,6 +67,8 @@ class TRRGProcessor(ProcessorMixin):
     """
 
     clue_tokenizer: Any
+    valid_processor_kwargs = TRRGProcessorKwargs
+    clue_input_names = ("clue_input_ids", "clue_attention_mask")
 
     def __init__(
         self,
@@ -91,7 +98,8 @@ class TRRGProcessor(ProcessorMixin):
             if getattr(tokenizer, name) is None:
                 raise ValueError(f"tokenizer: it has no {name}; set one before building the processor")
         self.num_image_tokens = num_image_tokens
-        self.clues = default_clues() if clues is None else check_clues(clues)
+        self._tokenised: dict[tuple[str, ...], dict[str, torch.Tensor]] = {}
+        self.clues = default_clues() if clues is None else clues
         self.prompt_style = prompt_style
         self.max_length = max_length
         self.image_token = image_token
@@ -107,6 +115,15 @@ class TRRGProcessor(ProcessorMixin):
                     f"its files are missing or were replaced"
                 )
 
+    @property
+    def clues(self) -> list[dict[str, str]]:
+        """The clue list; set it to names, sentences or dicts (`check_clues`)."""
+        return self._clues
+
+    @clues.setter
+    def clues(self, clues: Sequence[str | Mapping[str, str]]) -> None:
+        self._clues = check_clues(clues)
+
     # --------------------------------------------------------------------------------------------- study -> tensors
 
     def __call__(
@@ -119,21 +136,11 @@ class TRRGProcessor(ProcessorMixin):
         comparison=None,
         prior_report=None,
         question=None,
-        predicted_findings=None,
         report=None,
         clues: Sequence[str | Mapping[str, str]] | None = None,
         clue_scores=None,
         clue_labels=None,
-        study_ids: Sequence[str] | None = None,
-        on_error: Literal["raise", "skip"] = "raise",
-        padding_side: Literal["left", "right"] | None = None,
-        padding: bool | str = True,
-        truncation: bool | None = False,
-        add_special_tokens: bool = False,
-        return_text_replacement_offsets: bool = False,
-        return_tensors: str = "pt",
-        videos: None = None,
-        audio: None = None,
+        **kwargs: Unpack[TRRGProcessorKwargs],  # type: ignore[misc]  # mypy does not follow into Transformers
     ) -> StudyBatch:
         """One study, or a batch of them, as tensors.
 
@@ -145,20 +152,17 @@ class TRRGProcessor(ProcessorMixin):
             text: rendered prompts, with one image token a view, in place of the style's own; see `apply_chat_template`.
             indication, technique, comparison, prior_report: context, in words. None and blank leave no trace.
             question: asked in place of the request for a report.
-            predicted_findings: names of positive findings, said in words by the style "radialog"; see `positive_clues`.
             report: target text (`report_text`), for training; gives `labels` and pads on the right.
-            clues: another clue list for this call.
+            clues: another clue list for this call: names, sentences or dicts (`check_clues`).
             clue_scores: of a study, a dict with a score in 0..1 for every clue, given (oracle, corrected), not seen.
             clue_labels: of a study, a dict of clue name to 1, 0, -1 (uncertain) or None (not mentioned).
-            study_ids: what errors call the studies.
-            on_error: "raise" stops at the first bad study and names it; "skip" leaves bad studies out and lists them in
-                `skipped` of the result. Then no study may be left: check `kept`.
+            kwargs: see `TRRGProcessorKwargs`.
 
         Returns:
             input_ids, attention_mask `[B, T]`, padded left without `report` and right with it;
             labels `[B, T]` with `report`: the target and its EOS, -100 elsewhere;
             pixel_values `[B, V, 3, H, W]` and image_mask `[B, V]` (False: padding of a study), absent without images;
-            clue_input_ids, clue_attention_mask `[C, L]`, and the same of the negations as negative_clue_*;
+            clue_input_ids, clue_attention_mask `[S, C, L]`: "there is X" and, where every clue has it, its negation;
             clue_scores `[B, C]`, clue_labels `[B, C]` (-100: not mentioned), when given.
 
         Raises:
@@ -166,37 +170,76 @@ class TRRGProcessor(ProcessorMixin):
                 longer than `max_length`, or scores or labels that do not fit the clues.
             ValueError: arguments that do not fit together, or a clue list that is not legal.
         """
-        refuse_ignored(padding, truncation, add_special_tokens, return_tensors, videos, audio)
-        if on_error not in ("raise", "skip"):
-            raise ValueError(f"on_error: expected 'raise' or 'skip', got {on_error!r}")
+        options = read_options(kwargs)
         clue_list = self.clues if clues is None else check_clues(clues)
         fields = dict(zip(CONTEXT_FIELDS, (indication, technique, comparison, prior_report, question), strict=True))
-        fields |= {"predicted_findings": predicted_findings, "report": report}
+        fields |= {"predicted_findings": options.get("predicted_findings"), "report": report}
         fields |= {"clue_scores": clue_scores, "clue_labels": clue_labels}
         studies = group_studies(images, text, self.image_token, fields)
+        study_ids = options.get("study_ids")
         if study_ids is not None and len(study_ids) != len(studies):
             raise ValueError(f"study_ids: expected {len(studies)}, got {len(study_ids)}")
 
-        rows, kept, skipped = [], [], []
-        for index, study in enumerate(studies):
-            try:
-                rows.append(self._study(study, [clue["name"] for clue in clue_list]))
-                kept.append(index)
-            except (RadiographError, PromptError) as error:
-                bad = StudyError(index, study_ids[index] if study_ids else None, str(error))
-                if on_error == "raise":
-                    raise bad from error
-                skipped.append(bad)
+        names = [clue["name"] for clue in clue_list]
+        ids = study_ids or [None] * len(studies)
+        make = functools.partial(self._study, clue_names=names)
+        rows, kept, skipped = each_study(make, studies, ids, options.get("on_error", "raise"))
         if not rows:
             return StudyBatch({}, kept, skipped)
-        data: dict[str, Any] = text_tensors(rows, self.tokenizer.pad_token_id, padding_side)
-        data |= image_tensors(rows) | self._clue_tensors(clue_list)
+        data: dict[str, Any] = text_tensors(rows, self.tokenizer.pad_token_id, options.get("padding_side"))
+        data |= image_tensors(rows) | self.clue_tensors(clue_list)
         for name, dtype in (("clue_scores", torch.float32), ("clue_labels", torch.long)):
             if fields[name] is not None:
                 data[name] = torch.tensor([row[name] for row in rows], dtype=dtype)
-        if return_text_replacement_offsets:
+        if options.get("return_text_replacement_offsets"):
             data["text_replacement_offsets"] = [row["offsets"] for row in rows]
-        return StudyBatch(data, kept, skipped)
+        words = [
+            {name: value for name, value in studies[index].items() if name != "images"}
+            | {"num_views": 1 if row["views"] is None else len(row["views"]), "study_id": ids[index]}
+            for index, row in zip(kept, rows, strict=True)
+        ]
+        return StudyBatch(data, kept, skipped, names, words)
+
+    @property
+    def says_findings(self) -> bool:
+        """Whether the prompt names the findings that were seen, so that it is written after the look (RaDialog)."""
+        return self.prompt_style in STYLES_WITH_FINDINGS
+
+    def say_findings(self, batch: StudyBatch, selected_clues: torch.Tensor, on_error: str = "raise") -> StudyBatch:
+        """The batch with its prompts written again, naming the clues that were seen, where the style names them and no
+        finding or text was given; else the batch as it is.
+
+        Args:
+            batch: from a call of this processor.
+            selected_clues: `[B, C]` bool, `selected_clues` of `model.read_study(**batch)`.
+            on_error: as in a call; `kept` of the result counts the rows of `batch`.
+
+        Raises:
+            StudyError: a prompt became longer than `max_length`.
+        """
+        if not self.says_findings or any(
+            study["text"] is not None or study["predicted_findings"] is not None for study in batch.studies
+        ):
+            return batch
+        studies = [
+            study | {"predicted_findings": [n for n, said in zip(batch.clue_names, row, strict=True) if said]}
+            for study, row in zip(batch.studies, selected_clues.tolist(), strict=True)
+        ]
+        ids = [study["study_id"] for study in studies]
+        rows, kept, skipped = each_study(
+            lambda study: dict(zip(("prompt", "target"), self._tokens(study, study["num_views"]), strict=False)),
+            studies, ids, on_error,
+        )  # fmt: skip
+        if not rows:
+            return StudyBatch({}, kept, skipped)
+        data = {
+            name: value if name in self.clue_input_names else value[kept]
+            for name, value in batch.items()
+            if isinstance(value, torch.Tensor)
+        }
+        texts = text_tensors(rows, self.tokenizer.pad_token_id, None)
+        data |= {name: value.to(batch["input_ids"].device) for name, value in texts.items()}
+        return StudyBatch(data, kept, skipped, batch.clue_names, [studies[row] for row in kept])
 
     def _study(self, study: dict[str, Any], clue_names: list[str]) -> dict[str, Any]:
         """One study's pixels, tokens, scores and labels."""
@@ -261,56 +304,59 @@ class TRRGProcessor(ProcessorMixin):
         messages = report_messages(self.prompt_style, num_views, predicted_findings=findings, **context)
         return super().apply_chat_template(messages, add_generation_prompt=True)
 
-    def _clue_tensors(self, clues: Sequence[Mapping[str, str]]) -> dict[str, torch.Tensor]:
-        tensors = {}
-        for prefix, sign in (("clue_", "positive"), ("negative_clue_", "negative")):
-            encoded = self.clue_tokenizer([clue[sign] for clue in clues], padding=True, return_tensors="pt")
+    def clue_tensors(self, clues: Sequence[Mapping[str, str]] | None = None) -> dict[str, torch.Tensor]:
+        """`clue_input_ids` and `clue_attention_mask` `[S, C, L]` of a checked clue list (default: the processor's own).
+
+        The last few lists stay tokenised.
+
+        Raises:
+            ValueError: a sentence is longer than the clue tokenizer's limit.
+        """
+        clues = self.clues if clues is None else clues
+        signs = ("positive", "negative") if all("negative" in clue for clue in clues) else ("positive",)
+        sentences = tuple(clue[sign] for sign in signs for clue in clues)
+        if sentences not in self._tokenised:
+            encoded = self.clue_tokenizer(list(sentences), padding=True, return_tensors="pt")
             length, limit = encoded["input_ids"].shape[1], self.clue_tokenizer.model_max_length
             if length > limit:
-                raise ValueError(
-                    f"clues: a {sign} sentence is {length} tokens long, the clue tokenizer's limit is {limit}"
-                )
-            tensors[f"{prefix}input_ids"] = encoded["input_ids"]
-            tensors[f"{prefix}attention_mask"] = encoded["attention_mask"]
-        return tensors
+                raise ValueError(f"clues: a sentence is {length} tokens long, the clue tokenizer's limit is {limit}")
+            while len(self._tokenised) >= MAX_KEPT_LISTS:
+                del self._tokenised[next(iter(self._tokenised))]
+            self._tokenised[sentences] = {
+                f"clue_{name}": encoded[name].unflatten(0, (len(signs), -1)) for name in ("input_ids", "attention_mask")
+            }
+        return dict(self._tokenised[sentences])
 
     # ------------------------------------------------------------------------------------------- tensors -> reports
 
     def post_process_report(
-        self,
-        outputs: torch.Tensor | str | Sequence[str],
-        clues=None,
-        *,
-        prompt_length: int = 0,
-        image_mask: torch.Tensor | None = None,
-        clue_names: Sequence[str] | None = None,
+        self, outputs: torch.Tensor | str | Sequence[str], inputs: Mapping[str, Any] | None = None, study=None
     ) -> list[Report]:
         """Reports of a batch.
 
         Args:
             outputs: ids `[B, T]` from `generate`, or texts.
-            clues: from `model.predict_clues`: `clue_scores` `[B, C]`, and `evidence_maps` `[B, V, C, h, w]` or None.
-            prompt_length: tokens before the report, `inputs["input_ids"].shape[1]`; 0 for ids without the prompt.
-            image_mask: `[B, V]`; evidence of masked views is left out.
-            clue_names: when another clue list was used than the processor's own.
+            inputs: what this processor made and `generate` was given: it says where the reports begin and what the
+                clues are called. None for texts, and for ids without their prompt.
+            study: from `model.read_study`; then the reports carry their clues.
 
         Raises:
             ValueError: ids that still hold the prompt, or counts of reports, scores and names that differ.
         """
-        texts, complete = self._decode(outputs, prompt_length)
+        texts, complete = self._decode(outputs, 0 if inputs is None else inputs["input_ids"].shape[1])
         reports = []
         for row, text in enumerate(texts):
             findings, impression = split_report(text)
             reports.append(Report(findings, impression, text, complete=complete[row]))
-        if clues is not None:
-            names = list(clue_names) if clue_names is not None else [clue["name"] for clue in self.clues]
-            shape = tuple(clues.clue_scores.shape)
+        if study is not None and study.clue_scores is not None:
+            names = getattr(inputs, "clue_names", None) or [clue["name"] for clue in self.clues]
+            shape = tuple(study.clue_scores.shape)
             if shape != (len(reports), len(names)):
                 raise ValueError(
-                    f"clues: scores of shape {shape} for {len(reports)} reports and {len(names)} clue names"
+                    f"study: scores of shape {shape} for {len(reports)} reports and {len(names)} clue names"
                 )
             for row, report in enumerate(reports):
-                report.clues = sorted_clues(clues, row, names, image_mask)
+                report.clues = sorted_clues(study, row, names)
         return reports
 
     def _decode(self, outputs, prompt_length: int) -> tuple[list[str], list[bool | None]]:
@@ -322,7 +368,7 @@ class TRRGProcessor(ProcessorMixin):
         if (generated == self.image_token_id).any():
             raise ValueError(
                 "outputs: the ids hold image tokens, so the prompt is still in front of the report; "
-                "pass prompt_length=inputs['input_ids'].shape[1]"
+                "pass the inputs of `generate` too"
             )
         texts = self.tokenizer.batch_decode(generated, skip_special_tokens=True)
         ended = (generated == self.tokenizer.eos_token_id).any(dim=1).tolist()
@@ -331,15 +377,6 @@ class TRRGProcessor(ProcessorMixin):
     def evidence_on_image(self, evidence: np.ndarray, image_size: tuple[int, int]) -> np.ndarray:
         """An evidence map `[h, w]` of one view on its radiograph: `[height, width]` of `image_size` (height, width)."""
         return self.image_processor.evidence_on_image(evidence, *image_size)
-
-    def positive_clues(
-        self, scores: torch.Tensor, threshold: float = 0.5, clue_names: Sequence[str] | None = None
-    ) -> list[list[str]]:
-        """Names of the clues of each study whose score in `[B, C]` reaches `threshold`; for `predicted_findings`."""
-        names = list(clue_names) if clue_names is not None else [clue["name"] for clue in self.clues]
-        if scores.shape[1] != len(names):
-            raise ValueError(f"scores: {scores.shape[1]} clues, expected {len(names)}")
-        return [[name for name, score in zip(names, row, strict=True) if score >= threshold] for row in scores.tolist()]
 
     # ---------------------------------------------------------------------------------------- chats, engines, saving
 
@@ -369,15 +406,11 @@ class TRRGProcessor(ProcessorMixin):
 
     @property
     def model_input_names(self) -> list[str]:
-        names = [*self.tokenizer.model_input_names, *self.image_processor.model_input_names]
-        return [
-            *names,
-            *(f"{sign}clue_{part}" for sign in ("", "negative_") for part in ("input_ids", "attention_mask")),
-        ]
+        return [*self.tokenizer.model_input_names, *self.image_processor.model_input_names, *self.clue_input_names]
 
     def to_dict(self) -> dict[str, Any]:
         vocabularies = {name: fingerprint(getattr(self, name)) for name in ("tokenizer", "clue_tokenizer")}
-        return super().to_dict() | {"vocabularies": vocabularies}
+        return super().to_dict() | {"vocabularies": vocabularies, "clues": self.clues}
 
     def save_pretrained(self, save_directory, push_to_hub: bool = False, **kwargs):
         # Transformers finds a second tokenizer in an offline Hub cache only beside a config.json with a model_type.

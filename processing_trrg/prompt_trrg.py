@@ -35,6 +35,7 @@ CLUE_SENTENCES = {
 
 PromptStyle = Literal["trrg", "maira1", "radialog"]
 PROMPT_STYLES = get_args(PromptStyle)
+STYLES_WITH_FINDINGS = ("radialog",)  # their prompt names the findings that were seen
 
 SYSTEM = {
     "maira1": "You are a radiology assistant who interprets chest X-rays.",
@@ -64,7 +65,11 @@ def default_clues() -> list[dict[str, str]]:
 
 
 def check_clues(clues: Iterable[str | Mapping[str, str]]) -> list[dict[str, str]]:
-    """Clues as dicts of name, positive and negative sentence; a bare name gets "There is ..." and "There is no ...".
+    """Clues as dicts of name, positive and, where there is one, negative sentence.
+
+    A name ("Hernia") gets "There is hernia." and "There is no hernia.". A sentence (it ends with a full stop) is the
+    positive statement as it stands and its own name; a model that compares two statements asks for its negative, which
+    a dict can give. A dict has `positive`, and may have `name` and `negative`.
 
     Raises:
         ValueError: no clue, a blank or repeated name, a blank sentence, or a sentence equal to its negation.
@@ -75,15 +80,21 @@ def check_clues(clues: Iterable[str | Mapping[str, str]]) -> list[dict[str, str]
     for clue in clues:
         if isinstance(clue, str):
             name = clue.strip()
-            sentences = (f"There is {name.lower()}.", f"There is no {name.lower()}.")
-            positive, negative = CLUE_SENTENCES.get(name, sentences)
-            clue = {"name": name, "positive": positive, "negative": negative}
-        if not isinstance(clue, Mapping) or set(clue) != {"name", "positive", "negative"}:
-            raise ValueError(f"clues: expected a name, or a dict of name, positive and negative, got {clue!r}")
+            if name.endswith("."):
+                clue = {"positive": name}
+            else:
+                sentences = (f"There is {name.lower()}.", f"There is no {name.lower()}.")
+                positive, negative = CLUE_SENTENCES.get(name, sentences)
+                clue = {"name": name, "positive": positive, "negative": negative}
+        if not isinstance(clue, Mapping) or not {"positive"} <= set(clue) <= {"name", "positive", "negative"}:
+            raise ValueError(
+                f"clues: expected a name, a sentence, or a dict of positive, name and negative, got {clue!r}"
+            )
+        clue = {"name": clue["positive"], **clue}
         for field, value in clue.items():
             if not isinstance(value, str) or not value.strip():
                 raise ValueError(f"clues: the {field} of clue {len(checked)} is blank: {value!r}")
-        if clue["positive"] == clue["negative"]:
+        if clue["positive"] == clue.get("negative"):
             raise ValueError(f"clues: {clue['name']!r} has the same positive and negative sentence")
         checked.append(dict(clue))
     if not checked:
@@ -121,7 +132,7 @@ def report_messages(
     Raises:
         PromptError: `predicted_findings` with a style that does not say them.
     """
-    if predicted_findings is not None and style != "radialog":
+    if predicted_findings is not None and style not in STYLES_WITH_FINDINGS:
         raise PromptError(f"predicted_findings: only the prompt style 'radialog' says them, this one is {style!r}")
     request = _said(question) or REQUEST[style]
     if style == "maira1" and not _said(question) and _said(indication):

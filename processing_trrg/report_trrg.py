@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import torch
 
 # "Incidental findings: ..." inside a sentence is no heading, so "findings" counts at a start or with a capital only.
 _HEADING = re.compile(r"(?:\b(?i:impression)|\b(?:Findings|FINDINGS)|(?:^|(?<=[.!?\n]))\s*(?i:findings))\s*:\s*")
@@ -19,11 +18,13 @@ class ClueScore:
     Attributes:
         score: between 0 and 1.
         evidence: `[V, h, w]`, the similarity of every patch of every view to the clue; None when it was not computed.
+        selected: whether it passed the threshold and reached the language model.
     """
 
     name: str
     score: float
     evidence: np.ndarray | None = None
+    selected: bool = False
 
 
 @dataclass
@@ -53,7 +54,7 @@ class Report:
         """Ready for `json.dumps`; with `evidence`, the maps as nested lists too (V x h x w numbers a clue)."""
         clues: list[dict[str, Any]] = []
         for clue in self.clues:
-            clues.append({"name": clue.name, "score": clue.score})
+            clues.append({"name": clue.name, "score": clue.score, "selected": clue.selected})
             if evidence:
                 clues[-1]["evidence"] = None if clue.evidence is None else clue.evidence.tolist()
         return {
@@ -99,13 +100,14 @@ def split_report(text: str) -> tuple[str, str | None]:
     return findings, impression or None
 
 
-def sorted_clues(clues, row: int, names: Sequence[str], image_mask: torch.Tensor | None) -> list[ClueScore]:
-    """The clues of one study of a model's `TRRGClueOutput`, highest score first."""
-    maps = None if clues.evidence_maps is None else clues.evidence_maps[row].detach().float().cpu()
-    if maps is not None and image_mask is not None:
-        maps = maps[image_mask[row].cpu()]
+def sorted_clues(study, row: int, names: Sequence[str]) -> list[ClueScore]:
+    """The clues of one study of a model's `TRRGStudyFeatures`, highest score first."""
+    maps = None
+    if study.evidence_maps is not None:
+        maps = study.evidence_maps[row, study.image_mask[row].to(study.evidence_maps.device)].detach().float().cpu()
+    scores, selected = study.clue_scores[row].tolist(), study.selected_clues[row].tolist()
     scored = [
-        ClueScore(name, score, None if maps is None else maps[:, clue].numpy())
-        for clue, (name, score) in enumerate(zip(names, clues.clue_scores[row].tolist(), strict=True))
+        ClueScore(name, score, None if maps is None else maps[:, clue].numpy(), heard)
+        for clue, (name, score, heard) in enumerate(zip(names, scores, selected, strict=True))
     ]
     return sorted(scored, key=lambda clue: clue.score, reverse=True)

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from evaluation.reading.labeler import label_report
+from evaluation.reading.observations import NO_FINDING, Labels
 from modeling_trrg import TRRGForContrastivePretraining
 from training.config.run_config import PretrainConfig
 from training.data.collate import PretrainCollator
@@ -24,12 +25,12 @@ from training.run.trained_parts import checkpoint_layers, freeze, set_training_m
 from training.run.validation import perceive, zero_shot
 
 
-def sentence_labels(text: str) -> dict[str, int | None]:
+def sentence_labels(text: str) -> Labels:
     """What one sentence asserts. "No Finding" only where the sentence asserts nothing else: "no pneumothorax" is not a
     normal chest."""
     labels = label_report(text)
-    if any(value is not None for name, value in labels.items() if name != "No Finding"):
-        labels["No Finding"] = None
+    if any(value is not None for name, value in labels.items() if name != NO_FINDING):
+        labels[NO_FINDING] = None
     return labels
 
 

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 
 import numpy as np
 
-from evaluation.reading.labeler_phrases import CHEXPERT_14
+from evaluation.reading.observations import CHEXPERT_14
 
 BINS = 10
 # Scores are summed as whole numbers of 2**-40, so a sum is the same in any order.

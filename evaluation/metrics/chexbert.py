@@ -12,26 +12,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from evaluation.metrics.clinical import LABEL_OF_CODE
-from evaluation.reading.labeler_phrases import CHEXPERT_14
+from evaluation.reading.observations import CHEXPERT_14, LABEL_OF_CODE, NO_FINDING, Labels
 
 # The order of the published heads, which is not the order of the CheXpert files.
-HEADS = (
-    "Enlarged Cardiomediastinum",
-    "Cardiomegaly",
-    "Lung Opacity",
-    "Lung Lesion",
-    "Edema",
-    "Consolidation",
-    "Pneumonia",
-    "Atelectasis",
-    "Pneumothorax",
-    "Pleural Effusion",
-    "Pleural Other",
-    "Fracture",
-    "Support Devices",
-    "No Finding",
-)
+HEADS = (*(name for name in CHEXPERT_14 if name != NO_FINDING), NO_FINDING)
 MAX_TOKENS = 512
 
 
@@ -121,7 +105,7 @@ class CheXbertLabeler:
 
     def __call__(self, texts: Sequence[str]) -> list[dict[str, int | None]]:
         """Labels of every report, in order. Reports longer than 512 tokens are cut, as published."""
-        labels: list[dict[str, int | None]] = [dict.fromkeys(CHEXPERT_14) for _ in texts]
+        labels: list[Labels] = [dict.fromkeys(CHEXPERT_14) for _ in texts]
         for rows, vectors in self._batches(texts):
             for name, (weight, bias) in zip(HEADS, self.heads, strict=True):
                 for row, code in zip(rows, (vectors @ weight.T + bias).argmax(dim=1).tolist(), strict=True):

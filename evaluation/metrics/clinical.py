@@ -13,26 +13,33 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from evaluation.metrics.classification import confusion, precision_recall_f1, ratio
 from evaluation.metrics.resampling import BLOCK, bootstrap_sums, with_interval
 from evaluation.metrics.signature import signature
-from evaluation.reading.labeler_phrases import CHEXPERT_14
+from evaluation.reading.observations import (
+    CHEXPERT_14,
+    LABEL_OF_CODE,
+    NO_FINDING,
+    PRESENT,
+    UNCERTAIN,
+    Labels,
+    check_label,
+)
 
 LABEL_SETS: dict[str, tuple[str, ...]] = {
     "14": CHEXPERT_14,
-    "13": tuple(name for name in CHEXPERT_14 if name != "No Finding"),
+    "13": tuple(name for name in CHEXPERT_14 if name != NO_FINDING),
     "5": ("Cardiomegaly", "Edema", "Consolidation", "Atelectasis", "Pleural Effusion"),
 }
 COLUMNS = {key: np.array([CHEXPERT_14.index(name) for name in names]) for key, names in LABEL_SETS.items()}
 
-Labels = Mapping[str, int | float | None]
+GivenLabels = Mapping[str, int | float | None]
 
-# A label is two bits of a pattern: the integers of CheXbert's heads.
-NOT_MENTIONED, PRESENT, ABSENT, UNCERTAIN = 0, 1, 2, 3
-CODE_OF_LABEL: dict[int | float | None, int] = {None: NOT_MENTIONED, 1: PRESENT, 0: ABSENT, -1: UNCERTAIN}
-LABEL_OF_CODE = (None, 1, 0, -1)
+# A label is two bits of a pattern.
+CODE_OF_LABEL = {label: code for code, label in enumerate(LABEL_OF_CODE)}
 
 
-def encode_labels(reports: Sequence[Labels], what: str = "labels") -> np.ndarray:
+def encode_labels(reports: Sequence[GivenLabels], what: str = "labels") -> np.ndarray:
     """Codes `[N, C]` (uint8, columns in `CHEXPERT_14` order) of label dictionaries, read by name.
 
     NaN counts as not mentioned, as in CheXpert's CSV files.
@@ -50,16 +57,11 @@ def encode_labels(reports: Sequence[Labels], what: str = "labels") -> np.ndarray
                 "with None for a label that is not mentioned"
             )
         for column, name in enumerate(CHEXPERT_14):
-            value = labels[name]
-            if value is not None and value != value:  # NaN
-                value = None
-            if value not in CODE_OF_LABEL:
-                raise ValueError(f"{what}[{row}][{name!r}] is {value!r}; expected 1, 0, -1, None or NaN")
-            codes[row, column] = CODE_OF_LABEL[value]
+            codes[row, column] = CODE_OF_LABEL[check_label(labels[name], f"{what}[{row}][{name!r}]")]
     return codes
 
 
-def decode_labels(codes: np.ndarray) -> list[dict[str, int | None]]:
+def decode_labels(codes: np.ndarray) -> list[Labels]:
     """Label dictionaries of codes `[N, C]`."""
     return [{name: LABEL_OF_CODE[code] for name, code in zip(CHEXPERT_14, row, strict=True)} for row in codes]
 
@@ -172,24 +174,10 @@ CONVENTIONS: dict[str, tuple[ClinicalScore, ...]] = {
 }
 
 
-def ratio(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
-    """Elementwise quotient; 0/0 is 0, the field's (and scikit-learn's `zero_division=0`) reading."""
-    denominator = np.asarray(denominator, dtype=np.float64)
-    return np.divide(numerator, denominator, out=np.zeros_like(denominator), where=denominator > 0)
-
-
-def precision_recall_f1(tp: np.ndarray, fp: np.ndarray, fn: np.ndarray) -> dict[str, np.ndarray]:
-    """P = TP/(TP+FP), R = TP/(TP+FN), F1 = 2TP/(2TP+FP+FN), elementwise."""
-    return {"precision": ratio(tp, tp + fp), "recall": ratio(tp, tp + fn), "f1": ratio(2 * tp, 2 * tp + fp + fn)}
-
-
 def hits(reference: np.ndarray, prediction: np.ndarray, uncertain: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """True positives, false positives and false negatives of code arrays, each bool `[U, C]`."""
-    truth, guess = (
-        (codes == PRESENT) | (codes == UNCERTAIN) if uncertain else codes == PRESENT
-        for codes in (reference, prediction)
-    )
-    return truth & guess, guess & ~truth, truth & ~guess
+    counted = [CODE_OF_LABEL[label] for label in ((PRESENT, UNCERTAIN) if uncertain else (PRESENT,))]
+    return confusion(np.isin(reference, counted), np.isin(prediction, counted))
 
 
 def pattern_columns(reference: np.ndarray, prediction: np.ndarray) -> np.ndarray:

@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from evaluation.metrics.classification import precision_recall_f1
+
 LEVELS = ("simple", "partial", "complete")
 # Yu et al., "Evaluating progress in automatic chest X-ray radiology report generation" (2023): coefficients of the
 # published models on raw inputs, intercept first. The BLEU-2 weight of v1 is 1e-11: v1 is an index of three metrics.
@@ -39,7 +41,8 @@ def entity_sets(annotation: Mapping[str, Any]) -> dict[str, set]:
 
 def set_f1(first: set, second: set) -> float:
     """F1 of two sets; 0 where either is empty."""
-    return 2 * len(first & second) / (len(first) + len(second)) if first and second else 0.0
+    cells = (len(first & second), len(first - second), len(second - first))
+    return float(precision_recall_f1(*map(np.asarray, cells))["f1"])
 
 
 def radgraph_f1(hypothesis: Mapping[str, Any], reference: Mapping[str, Any]) -> dict[str, float]:

@@ -15,7 +15,7 @@ come from the rules of `labeler.py`; a *finding* is any CheXpert observation but
 | invented_comparison | reports that compare with an earlier study | reports of studies without one |
 
 - *Positive* is a finding whose label in the report is 1. Doubtful ones (-1) need no support and leave no clue out.
-- *Supported*: its clue, or that of a finding it includes (`INCLUDES`: an edema is an opacity), scores at least
+- *Supported*: its clue, or that of a finding it includes (CheXpert's tree: an edema is an opacity), scores at least
   `support` (0.5).
 - *Confident* is a clue that scores at least `confident` (0.8). It is *left out* when neither its finding nor one that
   the finding includes is 1 or -1 in the report, and *denied* when that finding's own label is 0.
@@ -42,18 +42,11 @@ from evaluation.metrics.resampling import bootstrap, interval_text, number_text,
 from evaluation.metrics.signature import VERSION, signature
 from evaluation.predictions.records import clue_scores_field, prior_field, read_lines, text_field
 from evaluation.reading.contradictions import Contradiction, inconsistencies
-from evaluation.reading.labeler import NO_FINDING, label_report
-from evaluation.reading.labeler_phrases import CHEXPERT_14
+from evaluation.reading.labeler import label_report
+from evaluation.reading.observations import CHEXPERT_14, NO_FINDING, descendants
 from evaluation.reading.prior_comparisons import comparison_sentences
 
 SUPPORT, CONFIDENT = 0.5, 0.8
-
-INCLUDES: dict[str, tuple[str, ...]] = {
-    "Lung Opacity": ("Lung Lesion", "Edema", "Consolidation", "Pneumonia", "Atelectasis"),
-    "Consolidation": ("Pneumonia",),
-    "Enlarged Cardiomediastinum": ("Cardiomegaly",),
-}
-"""The tree of CheXpert's observations: what is also there where one of these is."""
 
 COUNTS = (
     "positive", "supported", "confident", "left_out", "denied", "reports", "contradictory", "both_sections",
@@ -152,7 +145,7 @@ def study_truth(
 
 
 def _with_parts(name: str) -> tuple[str, ...]:
-    return name, *INCLUDES.get(name, ())
+    return name, *descendants(name)
 
 
 @dataclass(frozen=True)

@@ -8,11 +8,13 @@ A prediction is one JSON line: `study_id`, `prediction` and, unless a references
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+
+from evaluation.reading.observations import Labels, check_label
 
 SECTIONS = ("findings", "impression", "report")
 
@@ -24,7 +26,7 @@ class Pair(NamedTuple):
     prediction: str
     reference: str
     clue_scores: dict[str, float] | None = None
-    study_labels: dict[str, int | None] | None = None
+    study_labels: Labels | None = None
     has_prior: bool | None = None
     prediction_labels: dict[str, Any] | None = None
     reference_labels: dict[str, Any] | None = None
@@ -125,21 +127,27 @@ def open_studies(predictions: Path, references: Path | None, split: str | None) 
     return index, chosen
 
 
-def text_field(record: dict[str, Any], name: str, where: str) -> str:
+def text_field(record: Mapping[str, Any], name: str, where: str) -> str:
     value = record.get(name)
     if not isinstance(value, str):
         raise ValueError(f'{where}: {name} is {value!r:.80}; expected text ("" for an empty report)')
     return value
 
 
-def section_text(record: dict[str, Any], section: str, where: str) -> str:
-    """The reference text of a study record: one section, or the whole report as `Findings: ... Impression: ...`."""
+def section_text(study: Mapping[str, Any], section: str, where: str) -> str:
+    """The reference text of a study: one section, or the whole report as `Findings: ... Impression: ...`.
+
+    Raises:
+        ValueError: the section, or for the whole report both, is missing; the message starts with `where`.
+    """
+    from processing_trrg import report_text  # here: it brings torch, which scoring texts alone does not need
+
     if section != "report":
-        return text_field(record, section, where)
-    parts = [f"{name.capitalize()}: {record[name]}" for name in ("findings", "impression") if record.get(name)]
-    if not parts:
-        raise ValueError(f"{where}: neither findings nor impression; expected at least one")
-    return " ".join(parts)
+        return text_field(study, section, where)
+    try:
+        return report_text(study.get("findings"), study.get("impression"))
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from None
 
 
 def clue_scores_field(record: dict[str, Any], where: str) -> dict[str, float] | None:
@@ -154,11 +162,13 @@ def clue_scores_field(record: dict[str, Any], where: str) -> dict[str, float] | 
     return scores
 
 
-def study_labels_field(record: dict[str, Any], where: str) -> dict[str, int | None] | None:
+def study_labels_field(record: dict[str, Any], where: str) -> Labels | None:
     labels = record.get("labels")
-    if labels is not None and (not isinstance(labels, dict) or not {1, 0, -1, None}.issuperset(labels.values())):
+    if labels is None:
+        return None
+    if not isinstance(labels, dict):
         raise ValueError(f"{where}: labels is {labels!r:.80}; expected an object of name: 1, 0, -1 or null")
-    return labels
+    return {name: check_label(value, f"{where}: label {name!r}") for name, value in labels.items()}
 
 
 def prior_field(record: dict[str, Any], where: str) -> bool | None:

@@ -7,22 +7,22 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from evaluation.reading.labeler import Labels
+from evaluation.reading.observations import clue_score
 from evaluation.reading.sides import side_and_finding
+from training.data.study import CONTEXT_FIELDS as CONTEXT_FIELDS
+from training.data.study import Study
+from training.data.study import record_fault as record_fault
 from training.phantoms.generate import MIN_SIZE, generate_phantom
 
 TEST_PHANTOM_SEED = 12141
 """Of phantoms that are only tested on. Another seed gives other phantoms at every index; training draws from 2408
 (`training/builders/small_data.py`)."""
 
-CONTEXT_FIELDS = ("indication", "technique", "comparison", "prior_report")
-SCORE_OF_LABEL: dict[int | None, float] = {1: 1.0, -1: 0.5, 0: 0.0, None: 0.0}
-
 
 class StudySource(Protocol):
-    """Study records in the order of the input, and their images."""
+    """Studies in the order of the input, and their images."""
 
-    records: list[dict[str, Any]]
+    records: list[Any]  # of Study, which generate.py reads as JSON objects
 
     def open_image(self, index: int, view: int) -> Any:
         """One view of a study, as the processor reads it: a path, bytes or an array."""
@@ -40,50 +40,31 @@ class PhantomStudies:
         return generate_phantom(self.seed, index, self.size).image
 
 
-def records_digest(records: Sequence[dict[str, Any]]) -> str:
+def records_digest(records: Sequence[Study]) -> str:
     """Of all studies in their order: a run is not resumed on other data."""
     digest = hashlib.blake2b(digest_size=16)
     for record in records:
-        digest.update(json.dumps(record, sort_keys=True).encode() + b"\n")
+        digest.update(json.dumps(dict(record), sort_keys=True).encode() + b"\n")
     return digest.hexdigest()
 
 
-def record_fault(record: dict[str, Any]) -> str | None:
-    """Why a record cannot be given to the processor, or None."""
-    for name in CONTEXT_FIELDS:
-        if not isinstance(record.get(name), str | None):
-            return f"{name} is {record[name]!r:.80}, expected text or null"
-    images = record["images"]
-    if not isinstance(images, list) or not all(isinstance(image, dict) and image.get("path") for image in images):
-        return f"images is {images!r:.80}, expected a list of objects with a path"
-    return None
-
-
-def oracle_scores(records: Sequence[dict[str, Any]], names: Sequence[str]) -> list[dict[str, float]]:
+def oracle_scores(records: Sequence[Study], names: Sequence[str]) -> list[dict[str, float]]:
     """The clue scores of a perfect eye, from the labels of each study: 1 present, 0.5 uncertain, 0 absent or not
     mentioned; what stage 2 learns from where a report has no image (there with the sides that a report names, in a
     share of the draws). Sided clues score 0 unless a study is labelled by side: the 14 labels know no sides.
 
     Raises:
-        ValueError: a study without labels, a clue that no study has a label for, or a label that is none.
+        ValueError: a study without labels, or a clue that no study has a label for.
     """
     known: set[str] = set()
     for record in records:
-        labels = record.get("labels")
-        if not labels:
-            raise ValueError(f"study {record['study_id']!r} has no labels to make oracle clues from")
-        wrong = {name: label for name, label in labels.items() if label not in SCORE_OF_LABEL}
-        if wrong:
-            raise ValueError(f"study {record['study_id']!r}: labels {wrong}, expected 1, 0, -1 or null")
-        known |= labels.keys()
+        if not record.labels:
+            raise ValueError(f"study {record.study_id!r} has no labels to make oracle clues from")
+        known |= record.labels.keys()
     missing = [name for name in names if name not in known and side_and_finding(name) is None]
     if missing:
         raise ValueError(f"no study has a label for the clues {missing}; labels: {sorted(known)}")
-
-    def score(labels: Labels, name: str) -> float:
-        return SCORE_OF_LABEL[labels.get(name)]
-
-    return [{name: score(record["labels"], name) for name in names} for record in records]
+    return [{name: clue_score((record.labels or {}).get(name)) for name in names} for record in records]
 
 
 def shuffled(scores: Sequence[dict[str, float]], seed: int) -> list[dict[str, float]]:

@@ -15,7 +15,7 @@ try:
     )
     from evaluation.metrics.signature import VERSION
     from evaluation.reading.labeler import label_reports
-    from evaluation.reading.labeler_phrases import CHEXPERT_14
+    from evaluation.reading.observations import CHEXPERT_14
 except ImportError as error:
     raise ImportError(
         "This is the source of the metric trrg/radiology-ce, which needs the other modules of the TRRG repository. "

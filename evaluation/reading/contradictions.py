@@ -7,8 +7,9 @@
 
 Claims and denials are the labeler's mentions (1 and 0; doubtful ones are neither). A denial contradicts a claim of the
 same observation when it covers the claim:
-- place: it names no side, or one of the claim's sides; and no zone, or one of the claim's zones. Sides and zones are
-  those of the mention's clause, else of its sentence. A claim without a side is not covered by a denial with one.
+- place: it names no side, both, or one of the claim's; and no zone, or one of the claim's zones. Sides are those of
+  `sides.py`, zones those of the mention's clause, else of its sentence. A claim without a side is not covered by a
+  denial with one.
 - kind: it is not restricted ("no new", "no large", "no acute"), or by one word that the claim has too.
 - thing: of observations that stand for several things (`BROAD`) both name the same one, "nodule" and "nodules" say.
 Support Devices are left out: one tube is removed while another one stays.
@@ -18,14 +19,15 @@ Never for clinical use.
 
 import re
 from bisect import bisect_right
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
-from itertools import product
+from itertools import groupby, product
 from typing import NamedTuple
 
-from evaluation.reading.labeler import SUPPORT_DEVICES, Mention, mentions
+from evaluation.reading.labeler import Mention, mentions
+from evaluation.reading.observations import SUPPORT_DEVICES
 from evaluation.reading.sentences import FINDINGS, IMPRESSION, split_sentences
+from evaluation.reading.sides import BOTH, sides_of
 
 BROAD = frozenset(("Enlarged Cardiomediastinum", "Lung Opacity", "Lung Lesion", "Pleural Other"))
 THING_LETTERS = 4
@@ -36,8 +38,6 @@ WHOLE_CHEST = "Normal Chest"
 """Stands for an observation where an impression denies every finding: "normal chest"."""
 
 _CLAUSE_END = re.compile(r"[,;:()]|\b(?:and|but|however|although|though|while|whereas|with|without)\b")
-_SIDES = {"left": ("left",), "right": ("right",), "bi": ("left", "right"), "both": ("left", "right")}
-_SIDE = re.compile(r"\b(left|right|bi(?=lateral|basilar|basal|apical)|both)")
 _ZONES = {
     "upper": r"upper|apic\w+|apex|biapical",
     "mid": r"mid(?:dle)?|perihilar|lingula\w*",
@@ -75,24 +75,6 @@ class _Scope(NamedTuple):
     sides: frozenset[str]
     zones: frozenset[str]
     restricting: frozenset[str]
-
-
-class _Sentence:
-    """A lower-cased sentence cut into clauses."""
-
-    def __init__(self, text: str) -> None:
-        self.text = text
-        self.ends = [cut.start() for cut in _CLAUSE_END.finditer(text)] + [len(text)]
-        self._places: dict[str, list[int]] = {}
-
-    def around(self, phrase: str, turn: int) -> tuple[str, str]:
-        """The clause up to the phrase where it stands for the `turn`-th time, and the whole clause."""
-        if phrase not in self._places:
-            self._places[phrase] = [found.start() for found in re.finditer(rf"\b{re.escape(phrase)}", self.text)] or [0]
-        place = self._places[phrase][turn % len(self._places[phrase])]
-        number = bisect_right(self.ends, place)
-        start = self.ends[number - 1] if number else 0
-        return self.text[start:place], self.text[start : self.ends[number]]
 
 
 class Inconsistencies(NamedTuple):
@@ -155,7 +137,10 @@ def _pairs(scopes: Sequence[_Scope]) -> Iterator[tuple[Contradiction, str, str]]
     found: set[tuple[str, str, str]] = set()
     for scope in scopes:
         if scope.mention.polarity == 0 and len(scope.restricting) < 2:
-            filed = product(*(sorted(names) or [""] for names in (scope.sides, scope.zones, scope.restricting)))
+            sides = (
+                scope.sides - BOTH if scope.sides == BOTH else scope.sides
+            )  # denied on both sides is denied anywhere
+            filed = product(*(sorted(names) or [""] for names in (sides, scope.zones, scope.restricting)))
             for claimed, place in product((FINDINGS, IMPRESSION), filed):
                 key = scope.mention.observation, claimed, scope.section
                 claim = claims.get((*_thing(scope.mention), claimed, *place))
@@ -173,29 +158,23 @@ def _thing(mention: Mention) -> tuple[str, str]:
 
 def _scopes(text: str | None) -> Iterator[_Scope]:
     """Every mention with its limits, in text order."""
-    turns: Counter[tuple[str, str, str]] = Counter()
-    sentences: dict[str, _Sentence] = {}
-    for mention in mentions(text):
-        if mention.sentence not in sentences:
-            sentences[mention.sentence] = _Sentence(mention.sentence.lower())
-        sentence = sentences[mention.sentence]
-        key = mention.observation, mention.phrase, mention.sentence
-        before, clause = sentence.around(mention.phrase, turns[key])
-        turns[key] += 1
-        restricting = _words(_RESTRICTING, before) | _words(_RESTRICTING, mention.cue or "")
-        if mention.observation in BROAD:
-            restricting |= _words(_FOCAL, clause)
-        sides, zones = _sides(clause) or _sides(sentence.text), _zones(clause) or _zones(sentence.text)
-        yield _Scope(mention, IMPRESSION if mention.section == IMPRESSION else FINDINGS, sides, zones, restricting)
+    for sentence, group in groupby(mentions(text), key=lambda mention: (mention.sentence, mention.section)):
+        lower = sentence[0].lower()
+        found = sorted(group, key=lambda mention: mention.start)
+        ends = [cut.start() for cut in _CLAUSE_END.finditer(lower)] + [len(lower)]
+        for mention, sides in zip(found, sides_of(lower, [mention.start for mention in found]), strict=True):
+            number = bisect_right(ends, mention.start)
+            start = ends[number - 1] if number else 0
+            clause = lower[start : ends[number]]
+            restricting = _words(_RESTRICTING, lower[start : mention.start]) | _words(_RESTRICTING, mention.cue or "")
+            if mention.observation in BROAD:
+                restricting |= _words(_FOCAL, clause)
+            section = IMPRESSION if mention.section == IMPRESSION else FINDINGS
+            yield _Scope(mention, section, sides, _zones(clause) or _zones(lower), restricting)
 
 
 def _words(pattern: re.Pattern[str], text: str) -> frozenset[str]:
     return frozenset(found.group() for found in pattern.finditer(text))
-
-
-@lru_cache(maxsize=1024)
-def _sides(text: str) -> frozenset[str]:
-    return frozenset(side for found in _SIDE.finditer(text) for side in _SIDES[found.group(1)])
 
 
 @lru_cache(maxsize=1024)

@@ -26,14 +26,12 @@ from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from typing import NamedTuple
 
-from evaluation.reading.labeler_phrases import CHEXPERT_14, OTHER
-from evaluation.reading.labeler_scope import ABSENT, PRESENT, UNCERTAIN, ReadSentence, read_sentence
+from evaluation.reading.labeler_phrases import OTHER
+from evaluation.reading.labeler_scope import ReadSentence, read_sentence
+from evaluation.reading.observations import ABSENT, CHEXPERT_14, NO_FINDING, PRESENT, SUPPORT_DEVICES, UNCERTAIN, Labels
 from evaluation.reading.sentences import split_sentences
 from evaluation.reading.streaming import in_chunks, ordered_map
 
-Labels = dict[str, int | None]
-
-NO_FINDING, SUPPORT_DEVICES = "No Finding", "Support Devices"
 CACHED_SENTENCES, CACHED_LENGTH = 16_384, 400
 """Sentences, and characters of the longest one, that a process remembers: they repeat, and memory stays bounded."""
 CHUNK = 256
@@ -47,13 +45,15 @@ class Mention(NamedTuple):
     """One finding in one sentence.
 
     `polarity` is 1 present, 0 absent, -1 uncertain; `phrase` named the finding and `cue` decided (None: plainly
-    asserted), both lower-case; `section` is "findings", "impression" or "" (no heading).
+    asserted), both lower-case; `start` is where the phrase stands in the lower-cased sentence; `section`
+    is "findings", "impression" or "" (no heading).
     """
 
     observation: str
     polarity: int
     phrase: str
     cue: str | None
+    start: int
     sentence: str
     section: str
 
@@ -103,7 +103,7 @@ def label_report(text: str | None) -> Labels:
     for _, sentence in split_sentences(_check(text)):
         mentions, sentence_known = _read(sentence)
         known = known or sentence_known
-        for observation, polarity, _, _ in mentions:
+        for observation, polarity, *_ in mentions:
             if polarity != ABSENT and observation != SUPPORT_DEVICES:
                 healthy = False
             if observation != OTHER:

@@ -3,25 +3,8 @@
 Every phrase is a regular expression over a lower-cased sentence with single spaces, without capturing groups. It
 starts with a letter, or with alternatives that do, since the scanner sorts phrases by their first letter, and it ends
 at a word boundary. Where two phrases fit at the same place, the one written first wins.
-The observations and their order are those of CheXpert (Irvin et al. 2019); the phrases are our own.
+The observations are those of `observations.py`; the phrases are our own.
 """
-
-CHEXPERT_14 = (
-    "No Finding",
-    "Enlarged Cardiomediastinum",
-    "Cardiomegaly",
-    "Lung Opacity",
-    "Lung Lesion",
-    "Edema",
-    "Consolidation",
-    "Pneumonia",
-    "Atelectasis",
-    "Pneumothorax",
-    "Pleural Effusion",
-    "Pleural Other",
-    "Fracture",
-    "Support Devices",
-)
 
 OTHER = "Other Abnormality"
 """Not one of the fourteen: an abnormality that only decides whether "No Finding" holds."""

@@ -12,8 +12,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from evaluation.reading.labeler_scan import SCANNER, TERMS
-
-PRESENT, ABSENT, UNCERTAIN = 1, 0, -1
+from evaluation.reading.observations import ABSENT, PRESENT, UNCERTAIN
 
 STATE_REACH = 40
 """Characters that an adjective may stand before its organ: "enlargement of the central pulmonary arteries"."""
@@ -24,12 +23,14 @@ _TELLING_KINDS = frozenset(("finding", "anatomy", "report_word"))
 
 
 class SentenceMention(NamedTuple):
-    """One finding of a sentence: 1 present, 0 absent, -1 uncertain, with the words that named and decided it."""
+    """One finding of a sentence: 1 present, 0 absent, -1 uncertain, with the words that named and decided it, and the
+    character of the sentence where the naming one starts."""
 
     observation: str
     polarity: int
     phrase: str
     cue: str | None
+    start: int
 
 
 class ReadSentence(NamedTuple):
@@ -50,12 +51,11 @@ class _Found(NamedTuple):
 
 
 class _Finding:
-    __slots__ = ("cue", "observations", "phrase", "polarity")
+    __slots__ = ("cue", "named", "observations", "polarity")
 
-    def __init__(self, observations: tuple[str, ...], polarity: int | None, phrase: str, cue: str | None):
-        self.observations = observations
+    def __init__(self, named: _Found, polarity: int | None, cue: str | None):
+        self.named, self.observations = named, named.observations
         self.polarity = polarity  # None: named, but not asserted of today
-        self.phrase = phrase
         self.cue = cue
 
 
@@ -89,7 +89,7 @@ class _Reader:
             return
         if self.group_closed:
             self.group, self.group_closed = [], False
-        new = _Finding(term.observations, _POLARITY_IN_SCOPE[self.scope], term.text, self.cue)
+        new = _Finding(term, _POLARITY_IN_SCOPE[self.scope], self.cue)
         self.findings.append(new)
         self.group.append(new)
         # "Atelectasis or scarring" names one shadow twice; "effusion or pneumothorax" asserts neither of the two.
@@ -200,7 +200,7 @@ class _Reader:
             polarity, cue = UNCERTAIN, f"{self.cue} {text}"
         for organ in organs:
             if organ.observations:
-                self.findings.append(_Finding(organ.observations, polarity, organ.text, cue))
+                self.findings.append(_Finding(organ, polarity, cue))
 
 
 _METHODS: dict[str, Callable[[_Reader, _Found], None]] = {
@@ -241,7 +241,7 @@ def read_sentence(sentence: str) -> ReadSentence:
     if sentence.endswith("?"):
         reader.doubt(reader.findings, "?")
     mentions = tuple(
-        SentenceMention(observation, finding.polarity, finding.phrase, finding.cue)
+        SentenceMention(observation, finding.polarity, finding.named.text, finding.cue, finding.named.start)
         for finding in reader.findings
         if finding.polarity is not None
         for observation in finding.observations

@@ -1,28 +1,79 @@
-"""Labels of sided clues ("Left Pleural Effusion"), read from a report: the 14 labels know no sides.
+"""Left and right in a report: which sides a text names, which of its findings they belong to, and the labels of sided
+clues ("Left Pleural Effusion"), which the 14 labels do not have.
 
 A clue is sided when its name is "Left" or "Right" and the name of another label. Without sides, a sentence of a left
-effusion would count as true of every study with a right one. The rules say less rather than something wrong: a side
-counts only in a sentence with one positive finding, and what stays open is unknown.
+effusion would count as true of every study with a right one. The rules for labels say less rather than something
+wrong: a side counts only in a sentence with one positive finding, and what stays open is unknown.
 """
 
 import re
+from bisect import bisect_left
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 
-from training.data.sentences import split_sentences
+from evaluation.reading.observations import UNCERTAIN, Labels
+from evaluation.reading.sentences import cut_sentences
 
-Labels = dict[str, int | None]
-
-UNSURE = -1
+UNSURE = UNCERTAIN
 """The finding is there, its side is not said."""
 
-_SIDE = re.compile(r"\b(?:(left|right)|bilateral\w*|both|either|bibasilar|bibasal)\b")
+Sides = frozenset[str]
+BOTH: Sides = frozenset(("left", "right"))
+
+_SIDE = re.compile(r"\b(?:(left|right)|bilateral\w*|both|either|bibasilar|bibasal|biapical)\b")
 # Places named left or right that are not a side of the chest.
-_ASIDE = re.compile(
+_NO_SIDE = re.compile(
     r"\b(?:left|right) (?:ventric\w+|atri\w+|heart|cardiac (?:border|silhouette|contour))\b|\bto the (?:left|right)\b"
 )
+_BREAK = re.compile(r"[,;:()]|\b(?:and|or|with|without|but|however|although|though|while|whereas|as well as|plus)\b")
+_NORMAL = re.compile(r"\b(?:clear|normal|unremarkable|sharp|well expanded)\b")
+# "small left" of "small left and large right effusion"; not the "on the left" that ends an earlier thought.
+_BARE_SIDE = re.compile(r"(?<!on the )(?<!to the )(?<!in the )\b(?:left|right)(?:-sided)?\s*$")
 # Words after which one named side does not deny the other.
 _MORE = re.compile(r"\b(?:larger|largest|greater|greatest|worse|more|most|predominant\w*|multiple|several|numerous)\b")
 _NO_PLACE = ("No Finding", "Lung Opacity")  # no finding, and the parent that comes with a finding
+
+
+def find_sides(text: str) -> list[Sides]:
+    """Every naming of a side of the chest, in text order: {left}, {right}, or both at once ("bilateral", "either")."""
+    words = _SIDE.finditer(_NO_SIDE.sub(" ", text.lower()))
+    return [frozenset((word.group(1),)) if word.group(1) else BOTH for word in words]
+
+
+def sides_of(sentence: str, starts: Sequence[int]) -> list[Sides]:
+    """The sides of each finding of a sentence; empty where none is named for it.
+
+    The sentence is cut at commas and conjunctions. The sides in a part without a finding belong to the part before it,
+    or after it where they stand alone ("small left and large right effusion"); a finding without a side takes that of
+    the part before it.
+
+    Args:
+        sentence: one sentence, as the labeler cuts them.
+        starts: where the findings stand in it, in ascending order (`Mention.start`).
+    """
+    text = _NO_SIDE.sub(lambda match: " " * len(match.group()), sentence.lower())
+    cuts = [0, *(cut.start() for cut in _BREAK.finditer(text)), len(text) + 1]
+    parts: list[tuple[int, set[str]]] = []  # number of findings and sides of each part that has findings
+    waiting: set[str] = set()
+    for start, end in pairwise(cuts):
+        part = text[start:end]
+        named = {side for sides in find_sides(part) for side in sides}
+        findings = bisect_left(starts, end) - bisect_left(starts, start)
+        if findings:
+            parts.append((findings, waiting | named))
+            waiting = set()
+        elif parts and not _BARE_SIDE.search(part):
+            parts[-1][1].update(named)
+        elif not _NORMAL.search(part):
+            waiting |= named
+    if parts:
+        parts[-1][1].update(waiting)
+    found: list[Sides] = []
+    known: Sides = frozenset()
+    for count, named in parts:
+        known = frozenset(named) or known
+        found += [known] * count
+    return found
 
 
 def side_and_finding(clue: str) -> tuple[str, str] | None:
@@ -40,9 +91,9 @@ def add_sentence_sides(text: str, labels: Labels, names: Sequence[str]) -> Label
     sided = _sided(names, labels)
     if not sided:
         return labels
-    words = list(_SIDE.finditer(_ASIDE.sub(" ", text.lower())))
-    single = {word.group(1) for word in words if word.group(1)}
-    both = any(not word.group(1) for word in words)
+    named = find_sides(text)
+    single = {side for sides in named if sides != BOTH for side in sides}
+    both = BOTH in named
     positives = [name for name, value in labels.items() if value == 1 and name not in _NO_PLACE]
     result = dict(labels)
     for name, (side, finding) in sided.items():
@@ -66,7 +117,7 @@ def add_report_sides(report: str, labels: Labels, names: Sequence[str], labeler:
     if not sided:
         return labels
     read = []
-    for text in split_sentences(report):
+    for text in cut_sentences(report):
         found = labeler(text)
         read.append((text, found, add_sentence_sides(text, found, names)))
     result = dict(labels)

@@ -10,18 +10,17 @@ import gradio as gr
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from transformers import AutoModelForImageTextToText, AutoProcessor
+from transformers import pipeline
 
 MAX_VIEWS = 4
 MAX_CHARACTERS = 2_000
-MAX_NEW_TOKENS = 200
+MAX_NEW_TOKENS = 160
 NUM_HEAT_MAPS = 3
 DISPLAY_SIDE = 640  # pixels
 NOTICE = "**Research only, never for clinical use.** Upload no image that you have no right to share."
 
 checkpoint = os.environ["TRRG_CHECKPOINT"]
-processor = AutoProcessor.from_pretrained(checkpoint, trust_remote_code=True)
-model = AutoModelForImageTextToText.from_pretrained(checkpoint, trust_remote_code=True).eval()
+write = pipeline("radiology-report", model=checkpoint, trust_remote_code=True)
 
 
 def enlarge(picture: NDArray) -> NDArray:
@@ -36,26 +35,22 @@ def heat_map(evidence: NDArray) -> NDArray:
     return 0.6 * np.clip((enlarge(evidence) - low) / max(high - low, 1e-6), 0, 1)
 
 
-def write_report(files: list[str] | None, indication: str) -> tuple[str, list[list[Any]], Any]:
+def write_report(files: list[str] | None, indication: str, technique: str) -> tuple[str, list[list[Any]], Any]:
     """Report as Markdown, rows of the clue table, and the first view with the heat maps of the leading clues."""
     if not files or len(files) > MAX_VIEWS:
         raise gr.Error(f"Upload 1 to {MAX_VIEWS} views of one study; got {len(files or [])}.")
-    if len(indication) > MAX_CHARACTERS:
-        raise gr.Error(f"The indication has {len(indication)} characters; at most {MAX_CHARACTERS} are read.")
+    for name, words in (("indication", indication), ("technique", technique)):
+        if len(words) > MAX_CHARACTERS:
+            raise gr.Error(f"The {name} has {len(words)} characters; at most {MAX_CHARACTERS} are read.")
+    study = {"images": files, "indication": indication.strip() or None, "technique": technique.strip() or None}
     try:
-        inputs = processor(images=files, indication=indication.strip() or None, return_tensors="pt")
+        report = write(study, max_new_tokens=MAX_NEW_TOKENS, do_sample=False)
     except ValueError as error:  # an unreadable image; the message says which and why
         raise gr.Error(str(error)) from error
-    with torch.inference_mode():
-        clues = model.predict_clues(**inputs)
-        generated = model.generate(**inputs, max_new_tokens=MAX_NEW_TOKENS, do_sample=False)
-    prompt_length = inputs["input_ids"].shape[1]
-    report = processor.post_process_report(generated, clues, prompt_length=prompt_length)[0]
 
     words = f"### Findings\n{report.findings or 'none'}\n\n### Impression\n{report.impression or 'none'}\n\n{NOTICE}"
     rows = [[clue.name, round(clue.score, 2)] for clue in report.clues]
-    grey = inputs["pixel_values"][0, 0].mean(dim=0).numpy()
-    picture = enlarge((grey - grey.min()) / max(float(np.ptp(grey)), 1e-6))
+    picture = enlarge(write.image_processor.squares(files[:1])[0] / 255)
     annotations = [(heat_map(clue.evidence[0]), clue.name) for clue in report.clues[:NUM_HEAT_MAPS]]
     return words, rows, ((picture[..., None].repeat(3, axis=2) * 255).astype(np.uint8), annotations)
 
@@ -68,12 +63,13 @@ with gr.Blocks(title="TRRG") as space:
                 file_count="multiple", file_types=[".png", ".jpg", ".jpeg", ".dcm"], label="Views of one study"
             )
             indication = gr.Textbox(label="Indication", placeholder="Why was the study made?")
+            technique = gr.Textbox(label="Technique", placeholder="Frontal view, two views ...")
             button = gr.Button("Write the report", variant="primary")
             report = gr.Markdown(label="Report")
         with gr.Column():
             picture = gr.AnnotatedImage(label="First view, with what supports the leading clues", height=DISPLAY_SIDE)
             table = gr.Dataframe(headers=["Clue", "Score"], label="Disease clues", interactive=False)
-    button.click(write_report, inputs=[views, indication], outputs=[report, table, picture])
+    button.click(write_report, inputs=[views, indication, technique], outputs=[report, table, picture])
 
 if __name__ == "__main__":
     space.queue(max_size=16).launch(max_file_size="32mb")

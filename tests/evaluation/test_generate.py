@@ -16,10 +16,12 @@ from PIL import Image
 from evaluation import generate, score_phantoms
 from evaluation.predictions.prediction_parts import PartFile, RunError
 from evaluation.predictions.study_sources import TEST_PHANTOM_SEED, oracle_scores, shuffled
+from processing_trrg import RadiologyReportPipeline
 from tests.helpers.checkpoints import read, save_checkpoint
 from tests.helpers.paths import ROOT
 from tests.helpers.training_helpers import environment
 from training.builders.small_data import PHANTOM_SEED, write_set
+from training.data.study import read_study
 from training.phantoms.generate import generate_phantom
 
 STUDIES = 7
@@ -42,7 +44,7 @@ def data(tmp_path_factory) -> Path:
             Image.fromarray(phantom.image).save(folder / name)
             views = [{"path": name, "view": "frontal"}] * (2 if index == 2 else 1)
             extra = {"images": views, "split": "test", "indication": "pain " * index or None}
-            yield phantom.record | extra | ({} if index < 5 else {"images": []})
+            yield dict(phantom.record) | extra | ({} if index < 5 else {"images": []})
 
     write_set(folder, records())
     return folder
@@ -181,13 +183,14 @@ def test_a_bad_study_loses_none_of_the_others(checkpoint, data, bad_data, tmp_pa
 
 
 def test_oracle_clues_need_labels(checkpoint, data, tmp_path):
-    records = [*read(data / "studies.jsonl")[:2], read(data / "studies.jsonl")[5] | {"labels": None}]
+    lines = read(data / "studies.jsonl")
+    records = [read_study(line, "here") for line in (*lines[:2], lines[5] | {"labels": None})]
     with pytest.raises(ValueError, match="'phantom-5-5' has no labels"):
         oracle_scores(records, ["Edema"])
     with pytest.raises(ValueError, match=r"no study has a label for the clues \['Gout'\]"):
         oracle_scores(records[:2], ["Edema", "Gout"])
-    with pytest.raises(ValueError, match=r"labels \{'Edema': 2\}"):
-        oracle_scores([records[0] | {"labels": {"Edema": 2}}], ["Edema"])
+    with pytest.raises(ValueError, match="here: study 'phantom-5-0': label 'Edema' is 2"):
+        read_study(lines[0] | {"labels": {"Edema": 2}}, "here")
 
 
 def test_shuffled_clues_are_always_another_study_s():
@@ -211,15 +214,15 @@ class Killed(Exception):
 
 def stop_after(monkeypatch, batches: int) -> None:
     """As a kill would: no line of the batch that was running reaches the disk."""
-    original = generate.Generator.__call__
+    original = RadiologyReportPipeline.write_batch
     calls = iter(range(batches))
 
-    def call(self, indices, batch):
+    def write_batch(self, batch, **options):
         if next(calls, None) is None:
             raise Killed
-        return original(self, indices, batch)
+        return original(self, batch, **options)
 
-    monkeypatch.setattr(generate.Generator, "__call__", call)
+    monkeypatch.setattr(RadiologyReportPipeline, "write_batch", write_batch)
 
 
 def test_a_killed_run_goes_on_and_loses_nothing(checkpoint, data, tmp_path, monkeypatch, capsys):
@@ -283,6 +286,17 @@ def test_two_processes_killed_and_resumed_write_what_one_writes(checkpoint, data
 
 
 # ------------------------------------------------------------------------------------------------------ score_phantoms
+
+
+def test_phantoms_are_scored_by_finding_and_side():
+    left, right = ("effusion", "left"), ("effusion", "right")
+    scores = score_phantoms.score([{left}, {left, right}, set()], [{left}, {right}, {right, ("effusion", None)}], 0, 0)
+    pairs = scores["pairs"]
+    assert pairs["left effusion"] == {"precision": 1.0, "recall": 0.5, "f1": 2 / 3, "planted": 2, "predicted": 1}
+    assert pairs["right effusion"] == {"precision": 0.5, "recall": 1.0, "f1": 2 / 3, "planted": 1, "predicted": 2}
+    assert pairs["cardiomegaly"]["f1"] is None and pairs["cardiomegaly"]["precision"] == 0.0
+    assert scores["macro_f1"]["value"] == pytest.approx(2 / 3) and scores["claimed_without_side"] == 1
+    assert score_phantoms.score([{left}], [set()], 0, 0)["macro_f1"]["value"] == 0.0
 
 
 def phantom_predictions(file: Path, count: int, prediction) -> Path:

@@ -26,7 +26,7 @@ def make_data(folder, studies):
             name = phantom.record["images"][0]["path"]
             Image.fromarray(phantom.image).save(folder / name)
             silent = {} if reported else {"findings": None, "impression": None}
-            yield phantom.record | {"study_id": f"s{row}", "patient_id": patient, "split": split} | silent
+            yield dict(phantom.record) | {"study_id": f"s{row}", "patient_id": patient, "split": split} | silent
 
     folder.mkdir(exist_ok=True)
     write_set(folder, records())

@@ -161,7 +161,7 @@ def test_labels_given(write, tmp_path: Path) -> None:
         (lambda r: r[1].update(study_id=7), "expected an object with a text study_id"),
         (lambda r: r[1].update(clue_scores={"Edema": 1.5}), "clue score of 'Edema' is 1.5; expected a number from 0"),
         (lambda r: r[1].update(clue_scores=[0.5]), "clue_scores is"),
-        (lambda r: r[1].update(labels={"Edema": 2}), "labels is {'Edema': 2}; expected"),
+        (lambda r: r[1].update(labels={"Edema": 2}), "label 'Edema' is 2; expected"),
         (lambda r: r[1].update(has_prior="yes"), "has_prior is 'yes'; expected true, false or null"),
         (lambda r: r[1].update(has_prior=0), "has_prior is 0; expected"),
         (lambda r: r.clear(), "no study"),
@@ -204,7 +204,7 @@ def test_different_studies_stop(write, tmp_path: Path) -> None:
         score(
             predictions, tmp_path / "out", "--section", "findings", "--references", str(write(studies, "studies.jsonl"))
         )
-    with pytest.raises(ValueError, match=r"s0.*neither findings nor impression"):
+    with pytest.raises(ValueError, match=r"s0.*needs findings or an impression"):
         score(predictions, tmp_path / "out", "--references", str(write(studies, "studies.jsonl")))
 
 

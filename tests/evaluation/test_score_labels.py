@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from evaluation.reading.labeler_phrases import CHEXPERT_14
+from evaluation.reading.observations import CHEXPERT_14
 from evaluation.score_labels import main, score
 
 TEXT = {1: "There is a left pleural effusion. Heart size is normal.", 0: "The lungs are clear. No pleural effusion."}

@@ -4,6 +4,7 @@ import doctest
 import json
 import random
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -63,7 +64,7 @@ def test_without_clues_only_the_text_is_measured():
 def test_oracle_clues_of_a_report_fit_the_report():
     records = [phantom.record for phantom in phantoms(12141, 40, 64)]
     texts = [f"Findings: {record['findings']} Impression: {record['impression']}" for record in records]
-    labelled = [record | {"labels": label_report(text)} for record, text in zip(records, texts, strict=True)]
+    labelled = [replace(record, labels=label_report(text)) for record, text in zip(records, texts, strict=True)]
     scores = oracle_scores(labelled, list(labelled[0]["labels"]))
     table = TruthCounts.from_studies([study_truth(t, s, False) for t, s in zip(texts, scores, strict=True)])
     measured = truth_scores(table, resamples=0)

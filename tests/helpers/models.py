@@ -7,9 +7,7 @@ import torch
 from modeling_trrg import TRRGForConditionalGeneration
 
 SYSTEMS = ["trrg", "maira1", "radialog"]
-CLUE_NAMES = (
-    "clue_input_ids", "clue_attention_mask", "negative_clue_input_ids", "negative_clue_attention_mask",
-)  # fmt: skip
+CLUE_NAMES = ("clue_input_ids", "clue_attention_mask")
 TINY_TEXT = {
     "model_type": "llama", "vocab_size": 64, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2,
     "num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 256,
@@ -64,13 +62,11 @@ def build(config, seed=0):
 
 
 def clues(count=4, length=6, seed=1):
+    """Random clues `[2, C, L]` of different lengths."""
     generator = torch.Generator().manual_seed(seed)
-    inputs = {}
-    for name in ("clue", "negative_clue"):
-        inputs[f"{name}_input_ids"] = torch.randint(4, 60, (count, length), generator=generator)
-        lengths = torch.randint(2, length + 1, (count, 1), generator=generator)
-        inputs[f"{name}_attention_mask"] = (torch.arange(length) < lengths).long()
-    return inputs
+    ids = torch.randint(4, 60, (2, count, length), generator=generator)
+    lengths = torch.randint(2, length + 1, (2, count, 1), generator=generator)
+    return {"clue_input_ids": ids, "clue_attention_mask": (torch.arange(length) < lengths).long()}
 
 
 def studies(config, views=(1, 1), text=(5, 5), seed=2, **clue_kwargs):
@@ -91,10 +87,6 @@ def studies(config, views=(1, 1), text=(5, 5), seed=2, **clue_kwargs):
         "image_mask": mask,
     }
     return {**inputs, **clues(**clue_kwargs)} if config.uses_clue_encoder else inputs
-
-
-def own_rows(own, name):
-    return zip(own[f"{name}_input_ids"], own[f"{name}_attention_mask"], strict=True)
 
 
 def only(inputs, row, views):

@@ -43,7 +43,7 @@ def test_seven_billion_parameters_are_there():
 
 
 def test_round_trip(tiny_config, tmp_path):
-    config = tiny_config("trrg", clue_threshold=0.25, clue_token_ids=[[5, 6]], negative_clue_token_ids=[[5, 7]])
+    config = tiny_config("trrg", clue_threshold=0.25, clue_token_ids=[[[5, 6]], [[5, 7]]])
     config.save_pretrained(tmp_path)
     again = TRRGConfig.from_pretrained(tmp_path)
     assert again.to_dict() == config.to_dict()
@@ -66,9 +66,10 @@ def test_round_trip(tiny_config, tmp_path):
         ({"vision_config": {"model_type": "vgg99"}}, ["vision_config", "vgg99", "timm_wrapper"]),
         ({"connector": "query_transformer"}, ["query_transformer_config", "None"]),
         ({"vision_pooling": "cls", "num_prefix_tokens": 0}, ["num_prefix_tokens", "cls"]),
-        ({"clue_token_ids": [[1]]}, ["clue_token_ids", "negative_clue_token_ids"]),
-        ({"clue_token_ids": [[1], [2]], "negative_clue_token_ids": [[1]]}, ["2 clues", "negative_clue_token_ids 1"]),
-        ({"clue_token_ids": [], "negative_clue_token_ids": []}, ["clue_token_ids", "empty"]),
+        ({"clue_token_ids": [[[1]]]}, ["clue_token_ids", "[1] sentences", "2 statement(s)"]),
+        ({"clue_token_ids": [[[1], [2]], [[1]]]}, ["clue_token_ids", "[2, 1] sentences"]),
+        ({"clue_token_ids": [[], []]}, ["clue_token_ids", "empty"]),
+        ({"clue_token_ids": [[[1]], [[]]]}, ["clue_token_ids", "empty"]),
         ({"consistency_kl_weight": float("nan")}, ["consistency_kl_weight", "nan"]),
     ],
 )

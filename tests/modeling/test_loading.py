@@ -165,9 +165,9 @@ def test_five_lines_and_the_pipeline(tiny_config, tmp_path):
     processor = AutoProcessor.from_pretrained(tmp_path)
     model = AutoModelForImageTextToText.from_pretrained(tmp_path)
     inputs = processor(images=radiograph(), indication="Cough.")
-    output = model.generate(**inputs, max_new_tokens=12)
-    clues = model.predict_clues(**inputs)
-    [report] = processor.post_process_report(output, clues, prompt_length=inputs["input_ids"].shape[1])
+    study = model.read_study(**inputs)
+    output = model.generate(**inputs, study=study, max_new_tokens=12)
+    [report] = processor.post_process_report(output, inputs, study)
     assert len(report.clues) == 14 and report.clues[0].evidence.shape == (1, 2, 2)
     json.dumps(report.to_dict())
 

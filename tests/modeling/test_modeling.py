@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from modeling_trrg import TRRGForConditionalGeneration, TRRGModel
-from tests.helpers.models import CLUE_NAMES, SYSTEMS, TINY_BERT, build, clues, only, own_rows, studies
+from tests.helpers.models import CLUE_NAMES, SYSTEMS, TINY_BERT, build, clues, only, studies
 
 
 @torch.no_grad()
@@ -15,7 +15,7 @@ def test_order_of_clues_does_not_matter(tiny_config):
     config = tiny_config("trrg")
     model, inputs = build(config), studies(config, views=(1, 2))
     order = torch.tensor([2, 0, 3, 1])
-    permuted = {**inputs, **{name: inputs[name][order] for name in CLUE_NAMES}}
+    permuted = {**inputs, **{name: inputs[name][:, order] for name in CLUE_NAMES}}
     first, second = model(**inputs), model(**permuted)
     torch.testing.assert_close(first.logits, second.logits, rtol=1e-4, atol=1e-4)
     torch.testing.assert_close(first.clue_scores[:, order], second.clue_scores)
@@ -157,7 +157,7 @@ def test_with_lse_pooling_a_score_is_the_log_mean_exp_of_its_evidence_map(tiny_c
             "trrg", vision_pooling="lse", clue_scoring="pairwise", clue_source=source, num_classifier_labels=4
         )
         model = TRRGForConditionalGeneration(config).eval()
-        output = model.predict_clues(**studies(config, views=(1, 2)))
+        output = model.read_study(**studies(config, views=(1, 2)))
         maps = output.evidence_maps.flatten(3)  # [B, V, C, P]
         by_view = maps.logsumexp(-1) - math.log(maps.shape[-1])
         torch.testing.assert_close(output.clue_logits[0], by_view[0, 0])
@@ -168,7 +168,7 @@ def test_with_lse_pooling_a_score_is_the_log_mean_exp_of_its_evidence_map(tiny_c
 def test_evidence_maps_have_the_shape_of_the_grid_and_respect_the_mask(tiny_config):
     config = tiny_config("trrg")
     model, inputs = build(config), studies(config, views=(1, 2))
-    output = model.predict_clues(**inputs)
+    output = model.read_study(**inputs)
     assert output.evidence_maps.shape == (2, 2, 4, 2, 2)
     assert output.evidence_maps[0, 1].abs().max() == 0 and output.evidence_maps[1, 1].abs().max() > 0
     torch.testing.assert_close(output.clue_scores, output.clue_logits.sigmoid())
@@ -200,6 +200,7 @@ def test_clue_bank_is_cached_until_clues_or_weights_change(tiny_config, monkeypa
     model(**inputs)
     assert len(calls) == 1
     model(**{**inputs, **clues(seed=4)})
+    model(**inputs)  # several lists stay encoded
     assert len(calls) == 2
     next(model.model.clue_projection.parameters()).add_(0.5)
     changed = model(**{**inputs, **clues(seed=4)}).logits
@@ -231,7 +232,7 @@ def test_ties_do_not_depend_on_the_order(tiny_config):
     model, inputs = build(config), studies(config)
     order = torch.tensor([3, 1, 0, 2])
     scores = torch.tensor([[1.0, 1.0, 1.0, 0.0], [0.5, 0.5, 0.5, 0.5]])
-    permuted = {**inputs, **{name: inputs[name][order] for name in CLUE_NAMES}}
+    permuted = {**inputs, **{name: inputs[name][:, order] for name in CLUE_NAMES}}
     torch.testing.assert_close(
         model(**inputs, clue_scores=scores).logits,
         model(**permuted, clue_scores=scores[:, order]).logits,
@@ -262,12 +263,9 @@ def test_a_hand_written_loop_decodes_a_padded_batch(tiny_config, system):
 @torch.no_grad()
 def test_the_checkpoints_own_clues_serve_callers_that_pass_none(tiny_config):
     own = clues()
-    rows = {
-        name: [ids[mask.bool()].tolist() for ids, mask in own_rows(own, name)] for name in ("clue", "negative_clue")
-    }
-    config = tiny_config(
-        "trrg", clue_token_ids=rows["clue"], negative_clue_token_ids=rows["negative_clue"]
-    )  # fmt: skip
+    pairs = zip(own["clue_input_ids"], own["clue_attention_mask"], strict=True)
+    rows = [[row[keep.bool()].tolist() for row, keep in zip(*pair, strict=True)] for pair in pairs]
+    config = tiny_config("trrg", clue_token_ids=rows)
     model, inputs = build(config), studies(config)
     without = {name: value for name, value in inputs.items() if name not in CLUE_NAMES}
     torch.testing.assert_close(model(**inputs).logits, model(**without).logits, rtol=1e-4, atol=1e-4)
@@ -318,13 +316,17 @@ def test_accumulated_steps_weigh_tokens_and_studies_alike(tiny_config):
         ({"pixel_values": torch.zeros(2, 1, 3, 16, 16)}, r"pixel_values has the shape \[2, 1, 3, 16, 16\]; expected"),
         ({"image_mask": torch.zeros(2, 1, dtype=torch.bool)}, r"no view to the studies \[0, 1\]"),
         ({"image_mask": torch.ones(2, 3, dtype=torch.bool)}, r"image_mask has the shape \[2, 3\]"),
-        ({"negative_clue_input_ids": None}, "negative_clue_input_ids is missing"),
+        ({"clue_input_ids": torch.ones(1, 4, 6).long(), "clue_attention_mask": None}, "give each clue its negative"),
+        ({"clue_input_ids": torch.ones(4, 6).long(), "clue_attention_mask": None}, r"expected \[S, C, L\] of both"),
         ({"clue_input_ids": None}, "no clues"),
         ({"clue_scores": torch.ones(2, 3)}, r"clue_scores has the shape \[2, 3\]; expected \[B, C\] = \[2, 4\]"),
         ({"clue_scores": torch.full((2, 4), 1.5)}, r"outside of \[0, 1\]"),
         ({"clue_scores": torch.full((2, 4), float("nan"))}, r"outside of \[0, 1\]"),
         ({"inputs_embeds": torch.zeros(2, 4, 32)}, "exactly one of input_ids and inputs_embeds"),
-        ({"negative_clue_attention_mask": torch.zeros(4, 6).long()}, "4 clues of 4 rows, but 0 negative clues"),
+        (
+            {"clue_attention_mask": torch.stack([torch.ones(4, 6), torch.zeros(4, 6)]).long()},
+            "4 clues have a positive sentence and 0 a negative one",
+        ),
     ],
 )
 def test_bad_inputs_are_named(tiny_config, change, message):
@@ -355,12 +357,12 @@ def test_a_tower_with_another_number_of_patches_is_named(tiny_config):
         build(config)(**studies(config))
 
 
-def test_models_without_clues_refuse_clue_scores_and_predictions(tiny_config):
+def test_models_without_clues_refuse_clue_scores(tiny_config):
     config = tiny_config("maira1")
     model, inputs = build(config), studies(config)
-    with pytest.raises(ValueError, match="clue_source is 'none'"):
-        model.predict_clues(**inputs)
-    with pytest.raises(ValueError, match="without clue embeddings"):
+    study = model.read_study(**inputs)
+    assert study.clue_scores is None and study.evidence_maps is None and study.pooler_output is not None
+    with pytest.raises(ValueError, match="knows no clues"):
         model(**inputs, clue_scores=torch.zeros(2, 4))
 
 
@@ -396,5 +398,5 @@ def test_timm_towers(tiny_config, architecture):
         num_prefix_tokens=prefix,
     )
     model = build(config)
-    output = model.predict_clues(torch.randn(2, 1, 3, size, size), **clues())
+    output = model.read_study(pixel_values=torch.randn(2, 1, 3, size, size), **clues())
     assert output.evidence_maps.shape == (2, 1, 4, config.patch_grid, config.patch_grid)

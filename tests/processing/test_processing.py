@@ -36,7 +36,7 @@ def test_one_study(processor: TRRGProcessor):
     assert batch["pixel_values"].shape == (1, 1, 3, 32, 32) and batch["pixel_values"].dtype == torch.float32
     assert batch["image_mask"].tolist() == [[True]]
     assert batch["clue_input_ids"].shape == batch["clue_attention_mask"].shape
-    assert len(batch["clue_input_ids"]) == len(batch["negative_clue_input_ids"]) == 14
+    assert batch["clue_input_ids"].shape[:2] == (2, 14)
     assert set(batch) <= {*processor.model_input_names, "labels"} and "clue_scores" not in batch
     assert "indication: cough" in processor.tokenizer.decode(batch["input_ids"][0])
 
@@ -111,13 +111,39 @@ def test_labels_and_scores_follow_the_order_of_the_clues(processor: TRRGProcesso
     assert batch["clue_labels"][0].tolist() == [0, -100, -100, -100, -100, -1] + [-100] * 8
     assert batch["clue_labels"].dtype == torch.long and (batch["clue_labels"][1] == -100).all()
     own = processor(images=ONE, clues=["Mass", "Edema"], clue_scores={"Edema": 0.5, "Mass": 1})
-    assert own["clue_scores"].tolist() == [[1, 0.5]] and len(own["clue_input_ids"]) == 2
+    assert own["clue_scores"].tolist() == [[1, 0.5]] and own["clue_input_ids"].shape[:2] == (2, 2)
 
 
 @pytest.mark.parametrize("count", [1, 1000])
 def test_one_clue_and_a_thousand_make_tensors(processor: TRRGProcessor, count: int):
     batch = processor(images=ONE, clues=[f"finding {index}" for index in range(count)])
-    assert len(batch["clue_input_ids"]) == len(batch["negative_clue_attention_mask"]) == count
+    assert batch["clue_input_ids"].shape[:2] == (2, count)
+    assert batch.clue_names[-1] == f"finding {count - 1}"
+
+
+def test_a_clue_may_be_a_name_a_sentence_or_a_dict():
+    processor = tiny_processor()
+    processor.clues = ["Hernia", {"positive": "A line ends in the atrium.", "negative": "No line ends there."}]
+    assert [clue["name"] for clue in processor.clues] == ["Hernia", "A line ends in the atrium."]
+    assert processor.clues[0]["positive"] == "There is hernia."
+    assert processor(images=ONE)["clue_input_ids"].shape[:2] == (2, 2)
+    sentence = processor(images=ONE, clues=["There is finding number 0."])
+    assert sentence.clue_names == ["There is finding number 0."]
+    assert sentence["clue_input_ids"].shape[:2] == (1, 1)  # a model that compares two statements asks for the other
+    text = processor.clue_tokenizer.decode(sentence["clue_input_ids"][0, 0], skip_special_tokens=True)
+    assert "there is there is" not in text.lower()
+
+
+def test_a_clue_list_is_tokenised_once(monkeypatch):
+    processor = tiny_processor()
+    calls, tokenise = [], type(processor.clue_tokenizer).__call__
+    counted = lambda self, *args, **kwargs: calls.append(1) or tokenise(self, *args, **kwargs)  # noqa: E731
+    monkeypatch.setattr(type(processor.clue_tokenizer), "__call__", counted)
+    before = len(calls)
+    for _ in range(3):
+        processor.clue_tensors()
+        processor.clue_tensors([{"name": "Mass", "positive": "There is a mass.", "negative": "There is no mass."}])
+    assert len(calls) - before == 2
 
 
 # ------------------------------------------------------------------------------------------------------------- refusals
@@ -149,7 +175,7 @@ def test_a_text_longer_than_the_context_is_refused_with_both_lengths():
 
 
 def test_a_clue_longer_than_the_clue_encoder_reads_is_refused(processor: TRRGProcessor):
-    with pytest.raises(ValueError, match=r"a positive sentence is 53 tokens long, the clue tokenizer's limit is 32"):
+    with pytest.raises(ValueError, match=r"a sentence is 54 tokens long, the clue tokenizer's limit is 32"):
         processor(images=ONE, clues=["very " * 47 + "large"])
 
 
@@ -331,10 +357,11 @@ def test_generated_tokens_become_reports_with_sorted_clues_and_evidence(processo
     outputs = generated(processor, prompt, "Findings: clear. Impression: normal.", "Findings: edema.")
     scores = torch.rand(2, 14, generator=torch.Generator().manual_seed(0))
     maps = torch.rand(2, 2, 14, 3, 3)
-    clues = SimpleNamespace(clue_scores=scores.bfloat16(), evidence_maps=maps)
-    first, second = processor.post_process_report(
-        outputs, clues, prompt_length=prompt.shape[1], image_mask=inputs["image_mask"]
+    study = SimpleNamespace(
+        clue_scores=scores.bfloat16(), selected_clues=scores > 0.5, evidence_maps=maps, image_mask=inputs["image_mask"]
     )
+    first, second = processor.post_process_report(outputs, inputs, study)
+    assert all(clue.selected == (clue.score > 0.5) for clue in first.clues)
     assert (first.findings, first.impression, first.complete) == ("clear.", "normal.", True)
     assert (second.findings, second.impression, second.missing) == ("edema.", None, ["impression"])
     assert [clue.score for clue in first.clues] == sorted((clue.score for clue in first.clues), reverse=True)
@@ -358,27 +385,32 @@ def test_a_report_that_was_cut_says_so(processor: TRRGProcessor):
 
 def test_tokens_that_still_hold_the_prompt_are_refused(processor: TRRGProcessor):
     prompt = processor(images=ONE)["input_ids"]
-    with pytest.raises(ValueError, match=r"pass prompt_length=inputs\['input_ids'\]\.shape\[1\]"):
+    with pytest.raises(ValueError, match="pass the inputs of `generate` too"):
         processor.post_process_report(generated(processor, prompt, "Findings: clear."))
 
 
 def test_scores_that_do_not_fit_the_reports_are_refused(processor: TRRGProcessor):
     for rows, columns in ((2, 14), (1, 13)):
-        clues = SimpleNamespace(clue_scores=torch.zeros(rows, columns), evidence_maps=None)
+        study = SimpleNamespace(clue_scores=torch.zeros(rows, columns), evidence_maps=None)
         with pytest.raises(ValueError, match=rf"scores of shape \({rows}, {columns}\) for 1 reports and 14 clue names"):
-            processor.post_process_report("clear", clues)
-    clues = SimpleNamespace(clue_scores=torch.ones(1, 2), evidence_maps=None)
-    named = processor.post_process_report("clear", clues, clue_names=["Mass", "Edema"])
+            processor.post_process_report("clear", study=study)
+    study = SimpleNamespace(clue_scores=torch.ones(1, 2), selected_clues=torch.ones(1, 2) > 0, evidence_maps=None)
+    inputs = processor(images=ONE, clues=["Mass", "Edema"])
+    named = processor.post_process_report(generated(processor, inputs["input_ids"], "clear"), inputs, study)
     assert [(clue.name, clue.evidence) for clue in named[0].clues] == [("Mass", None), ("Edema", None)]
 
 
-def test_positive_clues_go_into_the_prompt_of_radialog():
+def test_what_was_seen_goes_into_the_prompt_of_radialog():
     processor = tiny_processor("radialog")
-    scores = torch.zeros(2, 14)
-    scores[0, [0, 5, 13]] = torch.tensor([0.9, 0.5, 0.7])
-    findings = processor.positive_clues(scores)
-    assert findings == [["No Finding", "Edema", "Support Devices"], []]
-    batch = processor(images=[[ONE], [TWO]], predicted_findings=findings)
+    selected = torch.zeros(2, 14, dtype=torch.bool)
+    selected[0, [0, 5, 13]] = True
+    plain = processor(images=[[ONE], [TWO, THREE]], indication=["cough", None])
+    batch = processor.say_findings(plain, selected)
+    findings = [["No Finding", "Edema", "Support Devices"], []]
+    given = processor(images=[[ONE], [TWO, THREE]], indication=["cough", None], predicted_findings=findings)
+    assert torch.equal(batch["input_ids"], given["input_ids"])
+    assert torch.equal(batch["pixel_values"], plain["pixel_values"])
+    assert processor.say_findings(given, ~selected) is given, "what the caller names is not named again"
     texts = processor.tokenizer.batch_decode(batch["input_ids"])
     assert "predicted findings: edema, support devices." in texts[0]
     assert "predicted findings: no common findings." in texts[1]

@@ -55,7 +55,7 @@ def test_one_clue_and_a_thousand_work(count: int):
         ([""], "name of clue 0 is blank"),
         (["Edema", "  "], "name of clue 1 is blank"),
         (["Edema", "Mass", "edema "], "repeated: edema"),
-        ([{"name": "Edema", "positive": "There is edema."}], "expected a name, or a dict"),
+        ([{"name": "Edema"}], "expected a name, a sentence, or a dict"),
         ([{"name": "Edema", "positive": "Edema.", "negative": ""}], "negative of clue 0 is blank"),
         ([{"name": "Edema", "positive": "Edema.", "negative": "Edema."}], "same positive and negative"),
         ([7], "expected a name"),
@@ -176,7 +176,7 @@ def test_report_text_and_split_report_are_inverse():
 def test_a_report_becomes_json_with_and_without_its_maps():
     evidence = np.arange(8, dtype=np.float32).reshape(2, 2, 2)
     report = Report(
-        "Clear.", None, "Clear.", [ClueScore("Edema", 0.25, evidence), ClueScore("Mass", 0.1)], complete=True
+        "Clear.", None, "Clear.", [ClueScore("Edema", 0.25, evidence, True), ClueScore("Mass", 0.1)], complete=True
     )
     plain = json.loads(json.dumps(report.to_dict()))
     assert plain == {
@@ -185,7 +185,10 @@ def test_a_report_becomes_json_with_and_without_its_maps():
         "text": "Clear.",
         "missing": ["impression"],
         "complete": True,
-        "clues": [{"name": "Edema", "score": 0.25}, {"name": "Mass", "score": 0.1}],
+        "clues": [
+            {"name": "Edema", "score": 0.25, "selected": True},
+            {"name": "Mass", "score": 0.1, "selected": False},
+        ],
     }
     maps = json.loads(json.dumps(report.to_dict(evidence=True)))["clues"]
     assert maps[0]["evidence"] == evidence.tolist() and maps[1]["evidence"] is None

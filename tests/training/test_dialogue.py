@@ -1,10 +1,12 @@
 """Turns after the report: what is asked and what is learned."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from evaluation.reading.labeler import label_report
-from evaluation.reading.observations import PARENT
+from evaluation.reading.observations import ancestors
 from processing_trrg.prompt_trrg import correction_request, default_clues
 from tests.helpers.training_helpers import make_data, stage_2, write_config
 from training.config.run_config import ConfigError, FinetuneConfig, load_config
@@ -12,18 +14,20 @@ from training.data.collate import FinetuneCollator
 from training.data.dialogue import make_exchange
 from training.data.examples import Examples, SourceData
 from training.data.sampler import Draw
+from training.data.study import Study
 from training.phantoms.generate import generate_phantom
 
-RECORD = {
-    "findings": "There is a left pleural effusion. The heart is enlarged. No pneumothorax. The bones are intact.",
-    "impression": "Left pleural effusion.",
-    "images": [{"path": "a.png", "view": "frontal"}],
-}
-LABELS = label_report(f"{RECORD['findings']} {RECORD['impression']}")
+STUDY = Study(
+    "s", "p", "train",
+    findings="There is a left pleural effusion. The heart is enlarged. No pneumothorax. The bones are intact.",
+    impression="Left pleural effusion.",
+    images=[{"path": "a.png", "view": "frontal"}],
+)  # fmt: skip
+LABELS = label_report(f"{STUDY.findings} {STUDY.impression}")
 
 
-def exchange(kind, record=RECORD, labels=LABELS, seed=0):
-    return make_exchange(kind, record, labels, default_clues(), label_report, np.random.default_rng(seed))
+def exchange(kind, study=STUDY, labels=LABELS, seed=0):
+    return make_exchange(kind, study, labels, default_clues(), label_report, np.random.default_rng(seed))
 
 
 def test_questions_are_answered_from_the_record():
@@ -39,8 +43,8 @@ def test_questions_are_answered_from_the_record():
 def test_a_study_without_an_answer_has_no_exchange():
     assert exchange("findings_qa", labels={"Edema": None}) is None
     assert exchange("finding_qa", labels={"Edema": -1}) is None
-    assert exchange("impression", record={**RECORD, "impression": "  "}) is None
-    assert exchange("view", record={**RECORD, "images": []}) is None
+    assert exchange("impression", study=replace(STUDY, impression="  ")) is None
+    assert exchange("view", study=replace(STUDY, images=[])) is None
     assert exchange("correction", labels={"Edema": None}) is None
 
 
@@ -54,7 +58,7 @@ def test_a_correction_undoes_exactly_the_error_it_names():
             continue
         wrong, right = label_report(made.reply), label_report(made.answer)
         changed = {name for name in right if right[name] != wrong[name]} - {"No Finding"}
-        changed -= {PARENT[name] for name in changed if name in PARENT}
+        changed -= {parent for name in changed for parent in ancestors(name)}
         assert len(changed) == 1
         name = changed.pop()
         missing = right[name] == 1
@@ -65,15 +69,11 @@ def test_a_correction_undoes_exactly_the_error_it_names():
 
 
 def test_an_error_that_cannot_be_made_alone_is_not_made():
-    record = {
-        **RECORD,
-        "findings": "Cardiomegaly and pulmonary edema. No pneumothorax or effusion.",
-        "impression": None,
-    }
-    labels = label_report(record["findings"])
-    assert all(exchange("correction", record, labels, seed=seed) is None for seed in range(10))
-    hedged = {"findings": "Left basilar opacity may represent pneumonia. The heart is normal.", "impression": None}
-    assert exchange("correction", hedged, {"Pneumonia": 0}) is None
+    text = "Cardiomegaly and pulmonary edema. No pneumothorax or effusion."
+    study = replace(STUDY, findings=text, impression=None)
+    assert all(exchange("correction", study, label_report(text), seed=seed) is None for seed in range(10))
+    hedged = "Left basilar opacity may represent pneumonia. The heart is normal."
+    assert exchange("correction", replace(study, findings=hedged), {"Pneumonia": 0}) is None
 
 
 def test_dialogue_reaches_the_batch_and_only_the_answer_is_learned(tmp_path):

@@ -81,12 +81,11 @@ def measured(name: str) -> int:
     optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-4)
     ids = torch.full((sizes.studies, architecture.num_image_tokens + sizes.text_tokens), 7)
     ids[:, : architecture.num_image_tokens] = architecture.image_token_id
-    clue = torch.full((sizes.clues, sizes.clue_tokens), 7)
+    clue = torch.full((2, sizes.clues, sizes.clue_tokens), 7)
     batch = {
         "input_ids": ids, "attention_mask": torch.ones_like(ids), "labels": ids,
         "pixel_values": torch.zeros(sizes.studies, 1, 3, architecture.image_size, architecture.image_size),
         "clue_input_ids": clue, "clue_attention_mask": torch.ones_like(clue),
-        "negative_clue_input_ids": clue, "negative_clue_attention_mask": torch.ones_like(clue),
     }  # fmt: skip
     for _ in range(2):
         language_loss(model, batch, torch.tensor(100.0))[0].backward()

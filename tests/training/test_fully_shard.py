@@ -133,9 +133,9 @@ def train(name: str, out: Path) -> list[float]:
     model.eval()
     seen = []
     if system == "trrg":  # three studies: the second process has one of its own and one that fills up
-        images = {k: v for k, v in batch.items() if k.startswith(("clue_", "neg", "pix")) and k != "clue_labels"}
+        images = {k: v for k, v in batch.items() if k.startswith(("clue_", "pix")) and k != "clue_labels"}
         for rows, real in shares(accelerator, range(3), batch_size=2):
-            scores = model.predict_clues(**{**images, "pixel_values": images["pixel_values"][rows]}).clue_scores
+            scores = model.read_study(**{**images, "pixel_values": images["pixel_values"][rows]}).clue_scores
             seen += scores[:real].tolist()
     if name != "stage 1":
         prompt = {k: v for k, v in mine.items() if k != "labels"}

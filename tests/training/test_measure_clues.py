@@ -9,13 +9,13 @@ import pytest
 from tests.helpers.training_helpers import make_data, run_script, stage_1, write_config
 from training.measure import clues
 from training.measure.clues import intervals
-from training.run import validation
 from training.run.tracking import read_metrics
 from training.run.validation import Perceived
 
 
 def test_the_command_repeats_what_training_printed_and_adds_intervals(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(validation, "MIN_POSITIVES", 2)
+    monkeypatch.setattr(clues, "MIN_POSITIVES", 2)
+    monkeypatch.setattr("training.run.validation.MIN_POSITIVES", 2)
     config = stage_1(make_data(tmp_path / "data"), tmp_path / "run")
     assert run_script("pretrain.py", config) == 0
     printed = [row for row in read_metrics(tmp_path / "run" / "metrics.jsonl") if "validation/auroc" in row][-1]
@@ -38,12 +38,12 @@ def test_intervals_know_certainty_and_chance():
     generator = np.random.default_rng(0)
     labels = np.stack([generator.permutation([1] * 40 + [0] * 60), np.full(100, -100)], axis=1)
     hits = [[True, True], [False], [True]] * 10
-    perfect = intervals(Perceived(0.0, labels.astype(float), labels, hits), ["A", "B"], seed=0)
+    perfect = intervals(Perceived(0.0, labels.astype(float), labels, hits), ["A", "B"])
     assert list(perfect) == ["auroc", "auroc/A", "pointing"]
     assert [perfect["auroc"][key] for key in ("value", "low", "high")] == [1, 1, 1]
     assert (perfect["auroc"]["studies"], perfect["auroc/A"]["positives"]) == (100, 40)
     assert perfect["pointing"]["value"] == 0.75 and perfect["pointing"]["low"] < 0.75 < perfect["pointing"]["high"]
-    blind = intervals(Perceived(0.0, generator.random((100, 2)), labels, []), ["A", "B"], seed=0)
+    blind = intervals(Perceived(0.0, generator.random((100, 2)), labels, []), ["A", "B"])
     assert blind["auroc"]["low"] < 0.5 < blind["auroc"]["high"]
     assert "pointing" not in blind
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from tests.helpers.tiny_processors import radiograph
-from training.measure.grey_levels import STRETCHES, Measured, largest_moves, mean_auroc
+from training.measure.grey_levels import STRETCHES, Measured, auroc_with_interval, largest_moves
 from training.run.initial_model import GREY_RANGES
 
 
@@ -30,7 +30,7 @@ def test_the_interval_is_over_patients():
     five_each = Measured([], labels, np.repeat(np.arange(40), 5), [])
     widths = []
     for source in (one_each, five_each):
-        value, low, high = (float(part.strip("[],")) for part in mean_auroc(scores, source, [0]).split())
+        value, low, high = (float(part.strip("[],")) for part in auroc_with_interval(scores, source, [0]).split())
         assert low < value < high
         widths.append(high - low)
     assert widths[1] > 1.5 * widths[0]

@@ -7,18 +7,20 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from evaluation.reading.labeler import label_report
+from evaluation.reading.sentences import cut_sentences
 from tests.helpers.models import TINY_TEXT
 from tests.helpers.tiny_processors import tiny_processor
 from training.builders import paraphrases
 from training.builders.small_data import write_set
-from training.data.sentences import split_sentences
-from training.phantoms.generate import generate_phantom, report_sides
+from training.data.study import Study
+from training.phantoms.generate import generate_phantom
+from training.phantoms.scoring import report_sides
 
 REPORT = {"findings": "There is a left pleural effusion. No pneumothorax.", "impression": "Left pleural effusion."}
 
 
 def records(number=3):
-    return [{**REPORT, "study_id": f"s{row}"} for row in range(number)]
+    return [Study(f"s{row}", f"p{row}", "train", **REPORT) for row in range(number)]
 
 
 def read(file):
@@ -75,7 +77,9 @@ def test_the_command_asks_a_chat_model(tmp_path, capsys):
     settings = {k: v for k, v in TINY_TEXT.items() if k != "model_type"} | {"vocab_size": len(tokenizer)}
     LlamaForCausalLM(LlamaConfig(**settings | {"max_position_embeddings": 512})).save_pretrained(tmp_path / "model")
     tokenizer.save_pretrained(tmp_path / "model")
-    write_set(tmp_path / "data", (generate_phantom(3, index, 64).record | {"split": "train"} for index in range(3)))
+    write_set(
+        tmp_path / "data", (dict(generate_phantom(3, index, 64).record) | {"split": "train"} for index in range(3))
+    )
     paraphrases.main(
         ["--data", str(tmp_path / "data"), "--model", str(tmp_path / "model"), "--out", str(tmp_path / "p.jsonl"),
          "--max-new-tokens", "4", "--batch-size", "2"]
@@ -96,11 +100,11 @@ def test_swapped_sentences_say_the_same(tmp_path):
     paraphrases.paraphrase(studies, paraphrases.sentence_swapper(studies, seed=0), out, 2, 8)
     rows, originals = read(out), {record["study_id"]: record for record in studies}
     assert len(rows) > 40
-    sentences = {s for record in studies for part in paraphrases.REPORT_PARTS for s in split_sentences(record[part])}
+    sentences = {s for record in studies for part in paraphrases.REPORT_PARTS for s in cut_sentences(record[part])}
     for row in rows:
         original = originals[row["study_id"]]
         assert any(row[part] != original[part] for part in paraphrases.REPORT_PARTS)
         texts = [f"{record['findings']} {record['impression']}" for record in (original, row)]
         assert label_report(texts[0]) == label_report(texts[1])
         assert report_sides(texts[0]) == report_sides(texts[1])
-        assert set(split_sentences(texts[1])) <= sentences
+        assert set(cut_sentences(texts[1])) <= sentences

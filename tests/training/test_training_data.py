@@ -3,10 +3,10 @@
 import json
 from dataclasses import replace
 
-import numpy as np
 import pytest
 
 from evaluation.reading.labeler import asserts, label_report
+from evaluation.reading.sentences import cut_sentences
 from processing_trrg import TRRGImageProcessor
 from processing_trrg.prompt_trrg import default_clues
 from tests.helpers.paths import ROOT
@@ -20,9 +20,8 @@ from tests.helpers.training_helpers import (
 from training.config.run_config import ConfigError, FinetuneConfig, PretrainConfig, load_config
 from training.data.examples import Examples, SourceData, balanced_rows
 from training.data.sampler import Draw, MicroBatchSampler, StudyPlan, keyed_rng
-from training.data.sentences import draw_sentences, positive_first, sentences_of_report, split_sentences, weighted
+from training.data.sentences import draw_sentences, positive_first, sentences_of_report, weighted
 from training.pretrain import sentence_labels
-from training.run.validation import auroc
 
 # --- configuration ---
 
@@ -126,9 +125,9 @@ def test_what_is_there_comes_before_what_is_not_and_labels_stay(tmp_path):
         for index in range(len(loaded)):
             draw = Draw(0, index, 0, index)
             findings, before = examples[draw].record["findings"], plain[draw].record["findings"]
-            claims = [asserts(sentence) for sentence in split_sentences(findings)]
+            claims = [asserts(sentence) for sentence in cut_sentences(findings)]
             assert claims == sorted(claims, reverse=True)
-            assert sorted(split_sentences(findings)) == sorted(split_sentences(before))
+            assert sorted(cut_sentences(findings)) == sorted(cut_sentences(before))
             moved += findings != before
     assert moved > 10
     first = stage_1(data, tmp_path / "run")
@@ -164,8 +163,8 @@ def test_sentences_are_cut_and_rare_positive_ones_not_drowned():
         "findings": "Dr. Lee saw a 1.5 cm nodule. No effusion; heart normal.\n2. Stable XXXX. Clear.",
         "impression": None,
     }
-    assert split_sentences(report["findings"]) == [
-        "Dr. Lee saw a 1.5 cm nodule.", "No effusion", "heart normal.", "Stable XXXX.", "Clear.",
+    assert list(cut_sentences(report["findings"])) == [
+        "Dr. Lee saw a 1.5 cm nodule.", "No effusion.", "heart normal.", "Stable XXXX.", "Clear.",
     ]  # fmt: skip
     names = ["Lung Lesion", "Pleural Effusion"]
     studies = [sentences_of_report(report, names, sentence_labels)]
@@ -175,10 +174,6 @@ def test_sentences_are_cut_and_rare_positive_ones_not_drowned():
         first = weighted(studies, balance)[0]
         share = sum("nodule" in draw_sentences(first, 1, rng)[0].text for _ in range(500)) / 500
         assert least < share < most
-
-
-def test_auroc_counts_ties_half():
-    assert auroc(np.array([0.1, 0.4, 0.4, 0.9]), np.array([False, True, False, True])) == pytest.approx(0.875)
 
 
 def test_rare_findings_are_drawn_more_often():

@@ -170,6 +170,6 @@ def test_8_real_studies_are_learned_by_heart(data_dir, tmp_path):
     for record in records:
         inputs = processor(images=folder / record["images"][0]["path"], indication=record["indication"])
         ids = model.generate(**inputs, max_new_tokens=300, do_sample=False)
-        text = processor.post_process_report(ids, prompt_length=inputs["input_ids"].shape[1])[0].text
+        text = processor.post_process_report(ids, inputs)[0].text
         assert text == report_text(record["findings"], record["impression"])
     assert time.perf_counter() - start < 300

@@ -1,4 +1,4 @@
-"""What every data builder shares: the study record, its tables and files, and the checks that refuse a wrong tree.
+"""What every data builder shares: tables and files, splits and priors, and the checks that refuse a wrong tree.
 
 A builder (`iu.py`, `mimic.py`, `chexpert_plus.py`, `nih.py`, `clinic.py`) turns a data set as its owner ships it
 into a `StudySet`; `shards.py` decodes the images and writes the set. Everything is read and checked before
@@ -16,9 +16,9 @@ from typing import Any
 
 from tqdm import tqdm
 
+from evaluation.reading.observations import Label, check_label
 from processing_trrg import report_text
-
-Record = dict[str, Any]
+from training.data.study import Study, View
 
 VIEWS = dict.fromkeys(("PA", "AP", "AP AXIAL"), "frontal") | dict.fromkeys(("LATERAL", "LL", "RL"), "lateral")
 """View positions of DICOM headers and tables; others (oblique, decubitus, swimmer's, not given) have no name here."""
@@ -36,7 +36,7 @@ class StudySet:
     """A data set before its images are decoded.
 
     root: folder that every image path is relative to.
-    studies: study records in their final order; the first view of a study is its best one.
+    studies: in their final order; the first view of a study is its best one.
     dropped: (study id, reason) of every study left out.
     inputs: tables that were read, for the manifest's hashes.
     choices: what the user chose, for the manifest.
@@ -44,52 +44,43 @@ class StudySet:
 
     name: str
     root: Path
-    studies: list[Record]
+    studies: list[Study]
     dropped: list[tuple[str, str]] = field(default_factory=list)
     inputs: list[Path] = field(default_factory=list)
     choices: dict[str, Any] = field(default_factory=dict)
 
 
-def study_record(study_id: str, patient_id: str, split: str) -> Record:
-    """A study of which nothing is known yet."""
-    return {
-        "study_id": study_id, "patient_id": patient_id, "split": split, "images": [], "indication": None,
-        "technique": None, "comparison": None, "prior_report": None, "prior_images": [], "findings": None,
-        "impression": None,
-    }  # fmt: skip
-
-
-def sorted_views(images: list[dict[str, Any]], frontal_only: bool) -> list[dict[str, Any]]:
+def sorted_views(images: list[View], frontal_only: bool) -> list[View]:
     """Images of a study as runs take them: frontal before lateral before unnamed views, then by path."""
     order = {"frontal": 0, "lateral": 1, None: 2}
     kept = [image for image in images if image["view"] == "frontal" or not frontal_only]
     return sorted(kept, key=lambda image: (order[image["view"]], image["path"]))
 
 
-def why_dropped(record: Record, findings_only: bool) -> str | None:
+def why_dropped(study: Study, findings_only: bool) -> str | None:
     """Why a study cannot be learned from as image and report, or None. With findings_only its impression is removed."""
     if findings_only:
-        record["impression"] = None
-    if not record["images"]:
+        study.impression = None
+    if not study.images:
         return "no image of the wanted views"
-    if not record["findings"] and not record["impression"]:
+    if not study.findings and not study.impression:
         return "no findings in its report" if findings_only else "neither findings nor impression in its report"
     return None
 
 
-def set_priors(studies: list[Record], times: dict[str, tuple[float, ...]]) -> None:
+def set_priors(studies: list[Study], times: dict[str, tuple[float, ...]]) -> None:
     """Give each study the images and the report of its patient's latest study before it. Studies of the same time are
     no prior of each other."""
-    by_patient: dict[str, list[Record]] = {}
-    for record in studies:
-        by_patient.setdefault(record["patient_id"], []).append(record)
-    for records in by_patient.values():
-        records = sorted(records, key=lambda record: (times[record["study_id"]], record["study_id"]))
-        for position, record in enumerate(records):
-            before = [r for r in records[:position] if times[r["study_id"]] < times[record["study_id"]]]
+    by_patient: dict[str, list[Study]] = {}
+    for study in studies:
+        by_patient.setdefault(study.patient_id, []).append(study)
+    for visits in by_patient.values():
+        visits.sort(key=lambda study: (times[study.study_id], study.study_id))
+        for position, study in enumerate(visits):
+            before = [visit for visit in visits[:position] if times[visit.study_id] < times[study.study_id]]
             if before:
-                record["prior_images"] = [dict(image) for image in before[-1]["images"]]
-                record["prior_report"] = report_text(before[-1]["findings"], before[-1]["impression"])
+                study.prior_images = [image.copy() for image in before[-1].images]
+                study.prior_report = report_text(before[-1].findings, before[-1].impression)
 
 
 def share_of(key: str) -> float:
@@ -120,11 +111,11 @@ def need_images(found: StudySet) -> None:
     Raises:
         TreeError: names the first one missing and counts all, or a path that leads out of the set.
     """
-    for record in found.studies:
-        for image in record["images"]:
+    for study in found.studies:
+        for image in study.images:
             if Path(image["path"]).is_absolute() or ".." in Path(image["path"]).parts:
                 raise TreeError(f"{found.root}: {image['path']!r} leads out of the set")
-    paths = [found.root / image["path"] for record in found.studies for image in record["images"]]
+    paths = [found.root / image["path"] for study in found.studies for image in study.images]
     missing = [
         path
         for path in tqdm(paths, desc="look for images", unit="image")
@@ -182,7 +173,7 @@ def read_report(path: Path) -> str:
         raise TreeError(f"{path}: no UTF-8 text (byte {error.start})") from None
 
 
-def label_value(value: str | float | None, where: str) -> int | None:
+def label_value(value: str | float | None, where: str) -> Label:
     """A label of a CheXpert table: 1.0 present, 0.0 absent, -1.0 uncertain, blank not mentioned.
 
     Raises:
@@ -190,10 +181,11 @@ def label_value(value: str | float | None, where: str) -> int | None:
     """
     if value is None or value == "":
         return None
-    number = {1.0: 1, 0.0: 0, -1.0: -1}.get(number_of(value, where))
-    if number is None:
-        raise TreeError(f"{where}: expected 1, 0, -1 or blank, got {value!r}")
-    return number
+    number = number_of(value, where)
+    try:
+        return check_label(number, where)
+    except ValueError:
+        raise TreeError(f"{where}: expected 1, 0, -1 or blank, got {value!r}") from None
 
 
 def number_of(value: str | float, where: str) -> float:

@@ -16,20 +16,20 @@ from pathlib import Path
 from tqdm import tqdm
 
 from evaluation.reading.labeler import label_report
+from evaluation.reading.observations import CHEXPERT_14, Labels
 from evaluation.reading.sections import clean
-from processing_trrg import CHEXPERT_14, report_text
+from processing_trrg import report_text
 from training.builders.builder import (
-    Record,
     StudySet,
     TreeError,
     label_value,
     need,
     read_table,
     sorted_views,
-    study_record,
     why_dropped,
 )
 from training.builders.command import build, builder_arguments
+from training.data.study import Study
 
 SPLITS = ("train", "valid")
 COLUMNS = (
@@ -47,7 +47,7 @@ def read_chexpert_plus(
         TreeError: a column is missing, a path or split is not of this set, or an image has no row in `labels`.
     """
     found = StudySet("chexpert-plus", need(images), [], inputs=[path for path in (table, labels) if path])
-    studies: dict[str, Record] = {}
+    studies: dict[str, Study] = {}
     for row in tqdm(read_table(table, *COLUMNS), desc="read table", unit="image"):
         path = Path(row["path_to_image"])
         if len(path.parts) != 4 or path.parts[0] != row["split"] or row["split"] not in SPLITS:
@@ -57,30 +57,33 @@ def read_chexpert_plus(
             )
         study_id = f"{path.parts[1]}_{path.parts[2]}"
         if study_id not in studies:
-            studies[study_id] = study_record(study_id, row["deid_patient_id"], row["split"]) | {
-                "indication": clean(row["section_clinical_history"]) or clean(row["section_history"]),
-                "technique": clean(row["section_technique"]),
-                "comparison": clean(row["section_comparison"]),
-                "findings": clean(row["section_findings"]),
-                "impression": clean(row["section_impression"]),
-            }
+            studies[study_id] = Study(
+                study_id,
+                row["deid_patient_id"],
+                row["split"],
+                indication=clean(row["section_clinical_history"]) or clean(row["section_history"]),
+                technique=clean(row["section_technique"]),
+                comparison=clean(row["section_comparison"]),
+                findings=clean(row["section_findings"]),
+                impression=clean(row["section_impression"]),
+            )
         view = row["frontal_lateral"].lower()
         if view not in ("frontal", "lateral"):
             raise TreeError(f"{table}: {path}: frontal_lateral is {row['frontal_lateral']!r}")
-        studies[study_id]["images"].append({"path": path.with_suffix(f".{suffix}").as_posix(), "view": view})
+        studies[study_id].images.append({"path": path.with_suffix(f".{suffix}").as_posix(), "view": view})
     known = _read_labels(labels, suffix) if labels else None
-    for study_id, record in tqdm(studies.items(), desc="label reports", unit="study"):
-        record["images"] = sorted_views(record["images"], frontal_only)
-        if reason := why_dropped(record, findings_only):
+    for study_id, study in tqdm(studies.items(), desc="label reports", unit="study"):
+        study.images = sorted_views(study.images, frontal_only)
+        if reason := why_dropped(study, findings_only):
             found.dropped.append((study_id, reason))
             continue
         if known is None:
-            record["labels"] = label_report(report_text(record["findings"], record["impression"]))
-        elif (first := record["images"][0]["path"]) in known:
-            record["labels"] = known[first]
+            study.labels = label_report(report_text(study.findings, study.impression))
+        elif (first := study.images[0]["path"]) in known:
+            study.labels = known[first]
         else:
             raise TreeError(f"{labels}: no row for {first}")
-        found.studies.append(record)
+        found.studies.append(study)
     found.choices = {
         "findings_only": findings_only, "frontal_only": frontal_only, "format": suffix,
         "labels": labels.name if labels else "evaluation.reading.labeler",
@@ -88,7 +91,7 @@ def read_chexpert_plus(
     return found
 
 
-def _read_labels(labels: Path, suffix: str) -> dict[str, dict[str, int | None]]:
+def _read_labels(labels: Path, suffix: str) -> dict[str, Labels]:
     known = {}
     with need(labels).open(encoding="utf-8") as lines:
         for number, line in enumerate(lines, 1):

@@ -28,10 +28,10 @@ from training.builders.builder import (
     need,
     read_report,
     sorted_views,
-    study_record,
     why_dropped,
 )
 from training.builders.command import build, builder_arguments
+from training.data.study import Study, View
 
 REPORT = "report.txt"
 PICTURES = (".png", ".jpg", ".jpeg")
@@ -47,18 +47,18 @@ def read_clinic(root: Path, findings_only: bool, frontal_only: bool) -> StudySet
     studies = [study for patient in _folders(root) for study in _folders(patient)]
     for folder in tqdm(studies, desc="read studies", unit="study"):
         patient = folder.parent.name
-        record = study_record(f"{patient}/{folder.name}", patient, hashed_split(f"clinic/{patient}", 0.1, 0.1))
-        record |= split_sections(read_report(folder / REPORT))
+        sections = split_sections(read_report(folder / REPORT))
+        study = Study(f"{patient}/{folder.name}", patient, hashed_split(f"clinic/{patient}", 0.1, 0.1), **sections)
         views = [path for path in sorted(folder.iterdir()) if path.name != REPORT and not path.name.startswith(".")]
         if not views:
             raise TreeError(f"{folder}: no image beside the report")
-        images = [{"path": path.relative_to(root).as_posix(), "view": _view(path)} for path in views]
-        record["images"] = sorted_views(images, frontal_only)
-        if reason := why_dropped(record, findings_only):
-            found.dropped.append((record["study_id"], reason))
+        images: list[View] = [{"path": path.relative_to(root).as_posix(), "view": _view(path)} for path in views]
+        study.images = sorted_views(images, frontal_only)
+        if reason := why_dropped(study, findings_only):
+            found.dropped.append((study.study_id, reason))
             continue
-        record["labels"] = label_report(report_text(record["findings"], record["impression"]))
-        found.studies.append(record)
+        study.labels = label_report(report_text(study.findings, study.impression))
+        found.studies.append(study)
     return found
 
 

@@ -14,29 +14,28 @@ name. Labels are those of the project's own labeler. Never for clinical use.
 import json
 import re
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
 from tqdm import tqdm
 
 from evaluation.reading.labeler import label_report
-from evaluation.reading.sections import clean
+from evaluation.reading.sections import Sections, clean
 from processing_trrg import report_text
 from training.builders.builder import (
-    Record,
     StudySet,
     TreeError,
     hashed_split,
     need,
     read_table,
     sorted_views,
-    study_record,
     why_dropped,
 )
 from training.builders.command import build, builder_arguments
+from training.data.study import Study, View
 
 SPLITS = {"train": "train", "val": "validation", "test": "test"}
 MAX_XML_BYTES = 1_000_000
-SECTIONS = ("indication", "comparison", "findings", "impression")
 
 
 def read_official(
@@ -51,17 +50,16 @@ def read_official(
     found = StudySet("iu-xray", need(images), [], inputs=[path for path in (annotation, projections) if path])
     for file in tqdm(files, desc="read reports", unit="report"):
         uid, sections, names = _read_xml(file)
-        record = study_record(uid, f"iu-{uid}", hashed_split(f"iu/{uid}", validation=0.1, test=0.2))
-        record |= sections
+        study = Study(uid, f"iu-{uid}", hashed_split(f"iu/{uid}", validation=0.1, test=0.2), **sections)
         if splits is not None:
             known = {splits[name] for name in {name.rpartition("-")[0] for name in names} if name in splits}
             if len(known) != 1:
                 found.dropped.append((uid, "not in R2Gen's annotation"))
                 continue
-            record["split"] = known.pop()
-        paths = [{"path": f"{name}.png", "view": views.get(name)} for name in names]
-        record["images"] = sorted_views(paths, frontal_only)
-        _keep(found, record, findings_only)
+            study.split = known.pop()
+        paths: list[View] = [{"path": f"{name}.png", "view": views.get(name)} for name in names]
+        study.images = sorted_views(paths, frontal_only)
+        _keep(found, study, findings_only)
     if splits is not None and not found.studies:
         raise TreeError(f"{annotation}: none of its ids is an image of {xml}")
     return found
@@ -71,23 +69,22 @@ def read_r2gen(annotation: Path, images: Path, findings_only: bool, frontal_only
     """R2Gen's annotation and its own image folder; see the head of this file."""
     found = StudySet("iu-xray", need(images), [], inputs=[annotation])
     for row in _r2gen_rows(annotation):
-        record = study_record(row["id"], f"iu-{row['id'].split('_')[0]}", SPLITS[row["split"]])
-        record["findings"] = clean(row["report"])
-        record["images"] = sorted_views([{"path": path, "view": None} for path in row["image_path"]], frontal_only)
-        _keep(found, record, findings_only)
+        study = Study(row["id"], f"iu-{row['id'].split('_')[0]}", SPLITS[row["split"]], findings=clean(row["report"]))
+        study.images = sorted_views([{"path": path, "view": None} for path in row["image_path"]], frontal_only)
+        _keep(found, study, findings_only)
     return found
 
 
-def _keep(found: StudySet, record: Record, findings_only: bool) -> None:
-    reason = why_dropped(record, findings_only)
+def _keep(found: StudySet, study: Study, findings_only: bool) -> None:
+    reason = why_dropped(study, findings_only)
     if reason:
-        found.dropped.append((record["study_id"], reason))
+        found.dropped.append((study.study_id, reason))
         return
-    record["labels"] = label_report(report_text(record["findings"], record["impression"]))
-    found.studies.append(record)
+    study.labels = label_report(report_text(study.findings, study.impression))
+    found.studies.append(study)
 
 
-def _read_xml(file: Path) -> tuple[str, dict[str, str | None], list[str]]:
+def _read_xml(file: Path) -> tuple[str, Sections, list[str]]:
     """(id, sections, image ids) of one report. Entities are refused: nothing may expand."""
     data = file.read_bytes()
     if len(data) > MAX_XML_BYTES or b"<!DOCTYPE" in data or b"<!ENTITY" in data:
@@ -106,7 +103,14 @@ def _read_xml(file: Path) -> tuple[str, dict[str, str | None], list[str]]:
     wrong = [name for name in names if not re.fullmatch(r"CXR[\w-]+", name)]
     if wrong:
         raise TreeError(f"{file}: parentImage {wrong[0]!r} is no image id, expected CXR...")
-    return str(node.get("id")), {section: texts.get(section) for section in SECTIONS}, names
+    sections: Sections = {
+        "findings": texts.get("findings"),
+        "impression": texts.get("impression"),
+        "indication": texts.get("indication"),
+        "technique": None,
+        "comparison": texts.get("comparison"),
+    }
+    return str(node.get("id")), sections, names
 
 
 def _views(projections: Path) -> dict[str, str]:
@@ -117,7 +121,7 @@ def _views(projections: Path) -> dict[str, str]:
     }
 
 
-def _r2gen_rows(annotation: Path) -> list[Record]:
+def _r2gen_rows(annotation: Path) -> list[dict[str, Any]]:
     try:
         content = json.loads(need(annotation).read_text(encoding="utf-8"))
         rows = [row for split in SPLITS for row in content[split]]

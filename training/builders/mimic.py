@@ -15,8 +15,8 @@ from typing import Any
 
 from tqdm import tqdm
 
+from evaluation.reading.observations import CHEXPERT_14
 from evaluation.reading.sections import split_sections
-from processing_trrg import CHEXPERT_14
 from training.builders.builder import (
     VIEWS,
     StudySet,
@@ -29,10 +29,10 @@ from training.builders.builder import (
     read_table,
     set_priors,
     sorted_views,
-    study_record,
     why_dropped,
 )
 from training.builders.command import build, builder_arguments
+from training.data.study import Study, View
 
 SPLITS = ("train", "validate", "test")
 
@@ -61,16 +61,18 @@ def read_mimic(jpg: Path, reports: Path, findings_only: bool, frontal_only: bool
     times: dict[str, tuple[float, ...]] = {}
     for (subject, study), rows in tqdm(sorted(studies.items()), desc="read reports", unit="report"):
         study_id, folder = f"s{study}", f"files/p{subject[:2]}/p{subject}"
-        record = study_record(study_id, f"p{subject}", rows[0]["split"])
+        sections = split_sections(read_report(reports / folder / f"{study_id}.txt"))
+        read = Study(study_id, f"p{subject}", rows[0]["split"], **sections)
         times[study_id] = min(row["time"] for row in rows)
-        record |= split_sections(read_report(reports / folder / f"{study_id}.txt"))
-        paths = [{"path": f"{folder}/{study_id}/{row['dicom_id']}.jpg", "view": row["view"]} for row in rows]
-        record["images"] = sorted_views(paths, frontal_only)
-        record["labels"] = labels.get(study, dict.fromkeys(CHEXPERT_14))
-        if reason := why_dropped(record, findings_only):
+        paths: list[View] = [
+            {"path": f"{folder}/{study_id}/{row['dicom_id']}.jpg", "view": row["view"]} for row in rows
+        ]
+        read.images = sorted_views(paths, frontal_only)
+        read.labels = labels.get(study, dict.fromkeys(CHEXPERT_14))
+        if reason := why_dropped(read, findings_only):
             found.dropped.append((study_id, reason))
         else:
-            found.studies.append(record)
+            found.studies.append(read)
     set_priors(found.studies, times)
     found.choices = {"findings_only": findings_only, "frontal_only": frontal_only}
     return found

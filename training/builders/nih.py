@@ -10,12 +10,11 @@ The mined labels are noisy. Never for clinical use.
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from evaluation.reading.observations import OPACITIES
-from processing_trrg import CHEXPERT_14
-from training.builders.builder import StudySet, TreeError, need, number_of, only_one, read_table, share_of, study_record
+from evaluation.reading.observations import CHEXPERT_14, Labels, ancestors
+from training.builders.builder import StudySet, TreeError, need, number_of, only_one, read_table, share_of
 from training.builders.command import build, builder_arguments
+from training.data.study import Box, Study
 
 VALIDATION_SHARE = 0.2
 """Of the patients."""
@@ -42,25 +41,23 @@ BOX_COLUMNS = ("Bbox [x", "y", "w", "h]")
 """The header "Bbox [x,y,w,h]" is not quoted, so a CSV reader sees four columns."""
 
 
-def nih_labels(found: Sequence[str]) -> dict[str, int | None]:
+def nih_labels(found: Sequence[str]) -> Labels:
     """NIH's mined labels as CheXpert's. A label not mined is 0, as NIH users do, with two exceptions: unknown are names
-    that NIH does not have, and Lung Opacity beside a finding that is one (NIH's "Infiltration" does not include
-    it)."""
-    labels: dict[str, int | None] = dict.fromkeys(CHEXPERT_14)
+    that NIH does not have, and what CheXpert's tree puts over a mined finding (an edema is an opacity, a pneumonia a
+    consolidation, while NIH mined each word for itself)."""
+    labels: Labels = dict.fromkeys(CHEXPERT_14)
     labels |= dict.fromkeys(NIH_TO_CHEXPERT.values(), 0)
     labels |= {NIH_TO_CHEXPERT[name]: 1 for name in found if name in NIH_TO_CHEXPERT}
-    if not labels["Lung Opacity"] and any(labels[name] for name in OPACITIES):
-        labels["Lung Opacity"] = None
+    for parent in {parent for name, value in labels.items() if value == 1 for parent in ancestors(name)}:
+        labels[parent] = labels[parent] or None
     return labels
 
 
-def labels_and_boxes(
-    found: Sequence[str], boxes: Sequence[dict[str, Any]]
-) -> tuple[dict[str, int | None], list[dict[str, Any]]]:
+def labels_and_boxes(found: Sequence[str], boxes: Sequence[Box]) -> tuple[Labels, list[Box]]:
     """CheXpert labels of an image and its boxes under their CheXpert names. Where radiologists boxed what the mined
     "No Finding" denies, their boxes are believed and nothing else is."""
     labels = nih_labels(found)
-    named = [{**box, "label": NIH_TO_CHEXPERT.get(box["label"], box["label"])} for box in boxes]
+    named: list[Box] = [{**box, "label": NIH_TO_CHEXPERT.get(box["label"], box["label"])} for box in boxes]
     if named and labels["No Finding"] == 1:
         labels = dict.fromkeys(CHEXPERT_14) | dict.fromkeys((box["label"] for box in named), 1) | {"No Finding": 0}
     return labels, named
@@ -95,23 +92,25 @@ def read_nih(root: Path) -> StudySet:
         unknown = [label for label in labels if label not in NIH_TO_CHEXPERT and label not in WITHOUT_CHEXPERT]
         if unknown:
             raise TreeError(f"{table}: {name}: unknown label {unknown[0]!r}")
-        record = study_record(Path(name).stem, f"nih-{patient}", "test" if name in test else patient_split(patient))
-        record["images"] = [{"path": files[name].relative_to(root).as_posix(), "view": "frontal"}]
-        record["labels"], record["boxes"] = labels_and_boxes(labels, boxes.pop(name, []))
-        found.studies.append(record)
+        study = Study(Path(name).stem, f"nih-{patient}", "test" if name in test else patient_split(patient))
+        study.images = [{"path": files[name].relative_to(root).as_posix(), "view": "frontal"}]
+        study.labels, study.boxes = labels_and_boxes(labels, boxes.pop(name, []))
+        found.studies.append(study)
     if boxes:
         raise TreeError(f"{box_table}: {next(iter(boxes))} is not in {table.name}")
     return found
 
 
-def _read_boxes(table: Path) -> dict[str, list[dict[str, Any]]]:
+def _read_boxes(table: Path) -> dict[str, list[Box]]:
     """Image -> its boxes in pixels."""
-    boxes: dict[str, list[dict[str, Any]]] = {}
+    boxes: dict[str, list[Box]] = {}
     for row in read_table(table, "Image Index", "Finding Label", *BOX_COLUMNS):
         label = BOX_NAMES.get(row["Finding Label"], row["Finding Label"])
         where = f"{table}: box of {row['Image Index']}"
-        sides = {side: number_of(row[name], where) for side, name in zip("xywh", BOX_COLUMNS, strict=True)}
-        boxes.setdefault(row["Image Index"], []).append({"source": "NIH", "label": label, **sides})
+        x, y, w, h = (number_of(row[name], where) for name in BOX_COLUMNS)
+        boxes.setdefault(row["Image Index"], []).append(
+            {"source": "NIH", "label": label, "x": x, "y": y, "w": w, "h": h}
+        )
     return boxes
 
 

@@ -14,7 +14,6 @@ and yours. Reports go to no machine but this one; mind the terms of your data wh
 import argparse
 import json
 import os
-import re
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -26,9 +25,10 @@ from tqdm import tqdm
 from transformers import AutoModelForCausalLM, AutoTokenizer, set_seed
 
 from evaluation.reading.labeler import label_report
+from evaluation.reading.sentences import cut_sentences
+from evaluation.reading.sides import find_sides
 from processing_trrg import report_text
-from training.data.sentences import split_sentences
-from training.data.study import REPORT_PARTS, Studies
+from training.data.study import REPORT_PARTS, Studies, Study, target_text
 
 REQUEST = (
     "Rewrite this part of a chest X-ray report in other words. Keep every finding, negation, side, size and "
@@ -69,62 +69,58 @@ def chat_rewriter(name: str, max_new_tokens: int, temperature: float) -> Rewrite
     return rewrite
 
 
-def sentence_swapper(records: Sequence[dict[str, Any]], seed: int) -> Rewrite:
+def sentence_swapper(studies: Sequence[Study], seed: int) -> Rewrite:
     """Sentences to others that say the same of the 14 observations and name the same sides, from the same section."""
     rng = np.random.default_rng(seed)
 
     def said(part: str, sentence: str) -> tuple[Any, ...]:
-        sides = frozenset(re.findall(r"\b(?:left|right|bilateral|both)\b", sentence.lower()))
-        return part, sides, *label_report(sentence).values()
+        return part, frozenset(find_sides(sentence)), *label_report(sentence).values()
 
     pool: dict[tuple[Any, ...], list[str]] = defaultdict(list)
-    for record in records:
+    for study in studies:
         for part in REPORT_PARTS:
-            for sentence in split_sentences(record.get(part) or ""):
+            for sentence in cut_sentences(study[part] or ""):
                 pool[said(part, sentence)].append(sentence)
 
     def swap(part: str, sentence: str) -> str:
         others = pool[said(part, sentence)]
         return others[int(rng.integers(len(others)))] if rng.random() < SWAPPED else sentence
 
-    return lambda texts: [" ".join(swap(part, s) for s in split_sentences(text)) for part, text in texts]
+    return lambda texts: [" ".join(swap(part, s) for s in cut_sentences(text)) for part, text in texts]
 
 
-def check(record: dict[str, Any], rewritten: dict[str, str | None]) -> str | None:
+def check(study: Study, rewritten: dict[str, str | None]) -> str | None:
     """Why a paraphrase is not kept, or None."""
-    if any(record.get(part) and not rewritten[part] for part in REPORT_PARTS):
+    if any(study[part] and not rewritten[part] for part in REPORT_PARTS):
         return "a section is empty"
-    if all(rewritten[part] == (record.get(part) or "").strip() for part in REPORT_PARTS if record.get(part)):
+    if all(rewritten[part] == study[part].strip() for part in REPORT_PARTS if study[part]):
         return "nothing was rewritten"
-    before, after = (
-        label_report(report_text(text.get("findings"), text.get("impression"))) for text in (record, rewritten)
-    )
+    before = label_report(report_text(study.findings, study.impression))
+    after = label_report(report_text(**rewritten))
     changed = [f"{name}: {before[name]} -> {after[name]}" for name in before if before[name] != after[name]]
     return f"labels changed: {', '.join(changed)}" if changed else None
 
 
-def paraphrase(
-    records: Sequence[dict[str, Any]], rewrite: Rewrite, out: Path, count: int, batch_size: int
-) -> tuple[int, int]:
+def paraphrase(studies: Sequence[Study], rewrite: Rewrite, out: Path, count: int, batch_size: int) -> tuple[int, int]:
     """Append `count` tries of each study to `out` or to the rejected; returns how many of both there are now."""
     refused = out.with_suffix(f".rejected{out.suffix}")
     tries: dict[str, int] = {}
     for file in (out, refused):
         for line in _rows(file):
             tries[line["study_id"]] = tries.get(line["study_id"], 0) + 1
-    left = [record for record in records for _ in range(count - tries.get(record["study_id"], 0))]
+    left = [study for study in studies for _ in range(count - tries.get(study.study_id, 0))]
     out.parent.mkdir(parents=True, exist_ok=True)
     with out.open("a", encoding="utf-8") as kept, refused.open("a", encoding="utf-8") as rejected:
         for start in tqdm(range(0, len(left), batch_size), desc="rewrite", unit="batch"):
             batch = left[start : start + batch_size]
-            places = [(row, part) for row, record in enumerate(batch) for part in REPORT_PARTS if record.get(part)]
+            places = [(row, part) for row, study in enumerate(batch) for part in REPORT_PARTS if study[part]]
             texts = iter(rewrite([(part, batch[row][part].strip()) for row, part in places]))
             new: list[dict[str, str | None]] = [dict.fromkeys(REPORT_PARTS) for _ in batch]
             for row, part in places:
                 new[row][part] = next(texts).strip() or None
-            for record, rewritten in zip(batch, new, strict=True):
-                line = {"study_id": record["study_id"], **rewritten}
-                reason = check(record, rewritten)
+            for study, rewritten in zip(batch, new, strict=True):
+                line = {"study_id": study.study_id, **rewritten}
+                reason = check(study, rewritten)
                 if reason is None:
                     kept.write(json.dumps(line) + "\n")
                 else:
@@ -165,7 +161,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if min(options.count, options.batch_size, options.max_new_tokens) < 1 or options.temperature <= 0:
         parser.error("--count, --batch-size and --max-new-tokens must be at least 1, --temperature above 0")
     studies = Studies(options.data, options.split, options.max_studies)
-    records = [record for record in studies.records if any(record.get(part) for part in REPORT_PARTS)]
+    records = [study for study in studies.records if target_text(study)]
     if not records:
         parser.error(f"{options.data}: no study of split {options.split!r} has a report")
     set_seed(options.seed)

@@ -14,7 +14,7 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from io import BytesIO
 from multiprocessing import get_context
 from pathlib import Path
@@ -28,8 +28,10 @@ from datasets import DatasetInfo, Features, List, Value
 from PIL import Image
 from tqdm import tqdm
 
-from processing_trrg import CHEXPERT_14, read_radiograph, stretch
-from training.builders.builder import Record, StudySet, TreeError
+from evaluation.reading.observations import CHEXPERT_14
+from processing_trrg import read_radiograph, stretch
+from training.builders.builder import StudySet, TreeError
+from training.data.study import Box, Study
 
 STUDIES_A_SHARD = 128
 STUDIES_A_BATCH = 8
@@ -59,7 +61,7 @@ class Shard:
 
     file: Path
     root: Path
-    records: list[Record]
+    records: list[Study]
     size: int
 
 
@@ -136,14 +138,18 @@ def _write(shards: list[Shard], workers: int) -> Iterator[int]:
             pool.shutdown(cancel_futures=True)
 
 
-def _with_bytes(record: Record, shard: Shard) -> Record:
-    images, boxes = [], record.get("boxes", [])
-    for image in record["images"]:
+def _with_bytes(study: Study, shard: Shard) -> dict[str, Any]:
+    images, boxes = [], study.boxes
+    for image in study.images:
         data, scale = encode_view(shard.root / image["path"], shard.size)
         images.append({**image, "bytes": data})
-        if boxes:  # sets with boxes have one image a study
-            boxes = [{**box, **{side: round(box[side] * scale, 2) for side in "xywh"}} for box in boxes]
-    return {**record, "images": images, "boxes": boxes}
+        boxes = [_scaled(box, scale) for box in boxes]  # sets with boxes have one image a study
+    return {**study, "images": images, "boxes": boxes}
+
+
+def _scaled(box: Box, scale: float) -> Box:
+    x, y, w, h = (round(box[side] * scale, 2) for side in ("x", "y", "w", "h"))
+    return {**box, "x": x, "y": y, "w": w, "h": h}
 
 
 def _read_skips(skip_file: Path | None, found: StudySet) -> set[str]:
@@ -151,7 +157,7 @@ def _read_skips(skip_file: Path | None, found: StudySet) -> set[str]:
         return set()
     if not skip_file.is_file():
         raise TreeError(f"{skip_file}: not there")
-    known = {image["path"] for record in found.studies for image in record["images"]}
+    known = {image["path"] for study in found.studies for image in study.images}
     skipped = set()
     for line in filter(None, map(str.strip, skip_file.read_text(encoding="utf-8").splitlines())):
         path = Path(line)
@@ -177,35 +183,32 @@ def _open_folder(out: Path, name: str) -> None:
 
 def _plan(found: StudySet, out: Path, size: int, skipped: set[str]) -> list[Shard]:
     """Shards are cut before anything is skipped, so that skipping an image changes only the shards that name it."""
-    by_split: dict[str, list[Record]] = {}
+    by_split: dict[str, list[Study]] = {}
     for record in found.studies:
-        by_split.setdefault(record["split"], []).append(record)
+        by_split.setdefault(str(record.split), []).append(record)
     shards = []
     for split, records in sorted(by_split.items()):
         (out / split).mkdir(exist_ok=True)
         for number, start in enumerate(range(0, len(records), STUDIES_A_SHARD)):
             kept = []
             for record in records[start : start + STUDIES_A_SHARD]:
-                record = {
-                    **record,
-                    **{
-                        part: [image for image in record[part] if image["path"] not in skipped]
-                        for part in ("images", "prior_images")
-                    },
-                }
-                if record["images"]:
-                    kept.append(record)
+                left, prior = (
+                    [image for image in images if image["path"] not in skipped]
+                    for images in (record.images, record.prior_images)
+                )
+                if left:
+                    kept.append(replace(record, images=left, prior_images=prior))
                 else:
-                    found.dropped.append((record["study_id"], "every image is in the skip file"))
+                    found.dropped.append((record.study_id, "every image is in the skip file"))
             if kept:
                 digest = _digest(kept, found.root, size)
                 shards.append(Shard(out / split / f"data-{number:05d}-{digest}.arrow", found.root, kept, size))
     return shards
 
 
-def _digest(records: list[Record], root: Path, size: int) -> str:
-    sizes = [(root / image["path"]).stat().st_size for record in records for image in record["images"]]
-    text = json.dumps([FORMAT, size, sizes, records], sort_keys=True)
+def _digest(records: list[Study], root: Path, size: int) -> str:
+    sizes = [(root / image["path"]).stat().st_size for record in records for image in record.images]
+    text = json.dumps([FORMAT, size, sizes, [dict(record) for record in records]], sort_keys=True)
     return hashlib.blake2b(text.encode(), digest_size=6).hexdigest()
 
 
@@ -239,21 +242,21 @@ def _finish(found: StudySet, out: Path, size: int, shards: list[Shard], skipped:
 
 
 def _manifest(found: StudySet, size: int, shards: list[Shard], skipped: set[str], shards_hash: str) -> dict[str, Any]:
-    by_split: dict[str, list[Record]] = {}
+    by_split: dict[str, list[Study]] = {}
     for shard in shards:
         by_split.setdefault(shard.file.parent.name, []).extend(shard.records)
     counts = {}
     for split, records in by_split.items():
         counts[split] = {
             "studies": len(records),
-            "patients": len({record["patient_id"] for record in records}),
-            "images": sum(len(record["images"]) for record in records),
-            "frontal": sum(image["view"] == "frontal" for record in records for image in record["images"]),
+            "patients": len({record.patient_id for record in records}),
+            "images": sum(len(record.images) for record in records),
+            "frontal": sum(image["view"] == "frontal" for record in records for image in record.images),
             **{part: sum(bool(record[part]) for record in records)
                for part in ("findings", "impression", "indication", "technique", "comparison", "prior_report")},
-            "labelled": sum(any(v is not None for v in record["labels"].values()) for record in records),
+            "labelled": sum(any(v is not None for v in (record.labels or {}).values()) for record in records),
         }  # fmt: skip
-    everything = [record for records in by_split.values() for record in records]
+    everything = [dict(record) for records in by_split.values() for record in records]
     return {
         "data_set": found.name,
         "choices": {**found.choices, "size": size},

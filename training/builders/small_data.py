@@ -13,7 +13,8 @@ import hashlib
 import json
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from evaluation.reading.labeler import label_report
-from training.builders.builder import study_record
+from processing_trrg import report_text
 from training.builders.nih import labels_and_boxes, patient_split
 from training.builders.train_tokenizers import (
     texts_for_clues,
@@ -29,45 +30,46 @@ from training.builders.train_tokenizers import (
     train_clue_tokenizer,
     train_text_tokenizer,
 )
+from training.data.study import Study, write_studies
 from training.phantoms.generate import generate_phantom
-from training.phantoms.report import LABEL_OF
 
 ROOT = Path(__file__).resolve().parents[2]
 PHANTOM_SEED = 2408
 
 
-def nih_records(folder: Path) -> Iterator[dict[str, Any]]:
+def nih_records(folder: Path) -> Iterator[Study]:
     """One record an image, the boxes under their CheXpert names."""
     for row in _rows(folder / "studies.jsonl"):
         labels, boxes = labels_and_boxes(row["nih_labels"], row["boxes"])
-        yield {
-            **study_record(Path(row["image"]).stem, f"nih-{row['patient_id']}", patient_split(row["patient_id"])),
-            "images": [{"path": row["image"], "view": "frontal"}],
-            "labels": labels,
-            "boxes": boxes,
-        }
+        yield Study(
+            Path(row["image"]).stem,
+            f"nih-{row['patient_id']}",
+            patient_split(row["patient_id"]),
+            images=[{"path": row["image"], "view": "frontal"}],
+            labels=labels,
+            boxes=boxes,
+        )
 
 
-def iu_records(folder: Path) -> Iterator[dict[str, Any]]:
+def iu_records(folder: Path) -> Iterator[Study]:
     """One record a report, labelled by the project's own labeler; images are not there."""
     splits = {"train": "train", "val": "validation"}
     for row in _rows(folder / "reports.jsonl"):
         findings, impression = (row[part].strip() or None if row[part] else None for part in ("findings", "impression"))
         if row.get("r2gen_split") not in splits or not (findings or impression):
             continue
-        text = " ".join(
-            f"{name}: {part}" for name, part in (("Findings", findings), ("Impression", impression)) if part
+        yield Study(
+            row["uid"],
+            f"iu-{row['uid']}",
+            splits[row["r2gen_split"]],
+            indication=row["indication"] or None,
+            findings=findings,
+            impression=impression,
+            labels=label_report(report_text(findings, impression)),
         )
-        yield {
-            **study_record(row["uid"], f"iu-{row['uid']}", splits[row["r2gen_split"]]),
-            "indication": row["indication"] or None,
-            "findings": findings,
-            "impression": impression,
-            "labels": label_report(text),
-        }
 
 
-def phantom_records(out: Path, counts: dict[str, int], size: int) -> Iterator[dict[str, Any]]:
+def phantom_records(out: Path, counts: dict[str, int], size: int) -> Iterator[Study]:
     """Draw the phantoms of each split, one after the other in index, and keep each as a PNG."""
     index = 0
     (out / "images").mkdir(parents=True, exist_ok=True)
@@ -75,32 +77,29 @@ def phantom_records(out: Path, counts: dict[str, int], size: int) -> Iterator[di
         for split, count in counts.items():
             for _ in range(count):
                 phantom = generate_phantom(PHANTOM_SEED, index, size)
-                path = Path("images") / phantom.record["images"][0]["path"]
+                path = Path("images") / phantom.record.images[0]["path"]
                 Image.fromarray(phantom.image).save(out / path, compress_level=1)
-                boxes = [
-                    {"label": LABEL_OF[finding.name], **dict(zip("xywh", finding.box, strict=True))}
-                    for finding in phantom.findings
-                    if finding.box is not None
-                ]
-                images = [{"path": str(path), "view": "frontal"}]
-                yield {**phantom.record, "split": split, "images": images, "boxes": boxes}
+                yield replace(
+                    phantom.record, split=split, images=[{"path": str(path), "view": "frontal"}], boxes=phantom.boxes
+                )
                 index += 1
                 bar.update()
 
 
-def write_set(out: Path, records: Iterable[dict[str, Any]]) -> dict[str, Any]:
+def write_set(out: Path, studies: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
     """Write `studies.jsonl` and return its part of the manifest."""
     out.mkdir(parents=True, exist_ok=True)
-    digest, splits = hashlib.sha256(), Counter[str]()
-    partial = out / "studies.partial"
-    with partial.open("w", encoding="utf-8") as lines:
-        for record in records:
-            line = json.dumps(record) + "\n"
-            digest.update(line.encode())
-            splits[record["split"]] += 1
-            lines.write(line)
-    partial.replace(out / "studies.jsonl")
-    return {"studies": dict(splits), "sha256": digest.hexdigest()}
+    splits = Counter[str]()
+
+    def counted() -> Iterator[Mapping[str, Any]]:
+        for study in studies:
+            splits[study["split"]] += 1
+            yield study
+
+    file = out / "studies.jsonl"
+    write_studies(file, counted())
+    with file.open("rb") as written:
+        return {"studies": dict(splits), "sha256": hashlib.file_digest(written, "sha256").hexdigest()}
 
 
 def main() -> None:

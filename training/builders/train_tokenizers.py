@@ -70,10 +70,10 @@ def texts_for_reports(folders: Sequence[Path]) -> Iterator[str]:
     )
     for folder in folders:
         for record in Studies(folder, "train").records:
-            if record.get("indication"):
-                yield record["indication"]
+            if record.indication:
+                yield record.indication
             if target_text(record):
-                yield report_text(record.get("findings"), record.get("impression"))
+                yield report_text(record.findings, record.impression)
 
 
 def texts_for_clues(folders: Sequence[Path]) -> Iterator[str]:

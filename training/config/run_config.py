@@ -9,10 +9,9 @@ import json
 import math
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from training.config.yaml_config import ConfigError, build, flatten, override, read_yaml
-from training.data.dialogue import KINDS, DialogueKind
 
 PARTS = (
     "vision_tower",
@@ -27,6 +26,11 @@ PARTS = (
     "language_model",
 )
 """Parts of a TRRG model by the name a configuration uses for them; `run/trained_parts.py` maps parameters to them."""
+
+
+DialogueKind = Literal["findings_qa", "finding_qa", "impression", "view", "correction"]
+DIALOGUE_KINDS = get_args(DialogueKind)
+"""Turns after the report; `data/dialogue.py` makes them."""
 
 
 @dataclass
@@ -295,8 +299,10 @@ def _impossible(config: Any) -> list[str]:
                     "each study once"
                 )
     for kind, share in data.dialogue.items():
-        if kind not in KINDS or not share >= 0:
-            problems.append(f"data.dialogue.{kind}: {share}; expected a share of 0 or more of {', '.join(KINDS)}")
+        if kind not in DIALOGUE_KINDS or not share >= 0:
+            problems.append(
+                f"data.dialogue.{kind}: {share}; expected a share of 0 or more of {', '.join(DIALOGUE_KINDS)}"
+            )
     if sum(data.dialogue.values()) > 1 + 1e-9:
         problems.append(f"data.dialogue: shares add up to {sum(data.dialogue.values()):g}; expected at most 1")
     if isinstance(config, PretrainConfig):

@@ -1,21 +1,14 @@
 """Examples -> the tensors of one forward pass, by the checkpoint's own processor."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import torch
 
+from evaluation.reading.observations import MISSING, certain, tensor_labels
 from processing_trrg import PreparedView, TRRGProcessor, follow_up, report_messages, report_text
 from processing_trrg.processing_trrg import CONTEXT_FIELDS
 from training.data.examples import Example
-
-UNKNOWN = -100
-
-
-def known(labels: Sequence[int | None]) -> list[int]:
-    """Labels as the model reads them: 1 present, 0 absent, -100 for what is not known or uncertain."""
-    return [label if label in (0, 1) else UNKNOWN for label in labels]
 
 
 class PretrainCollator:
@@ -29,11 +22,6 @@ class PretrainCollator:
         tokenizer = processor.clue_tokenizer
         limit = tokenizer.model_max_length
         self.max_tokens = min(max_sentence_tokens if not reports else 256, limit)
-        self.clue_inputs: dict[str, torch.Tensor] = {}
-        for prefix, side in (("clue", "positive"), ("negative_clue", "negative")):
-            encoded = tokenizer([clue[side] for clue in processor.clues], padding=True, return_tensors="pt")
-            self.clue_inputs[f"{prefix}_input_ids"] = encoded["input_ids"]
-            self.clue_inputs[f"{prefix}_attention_mask"] = encoded["attention_mask"]
 
     def __call__(self, examples: list[Example]) -> dict[str, Any]:
         pixel_values, image_mask = self._pixels(examples)
@@ -54,12 +42,10 @@ class PretrainCollator:
             "sentence_attention_mask": encoded["attention_mask"],
             "sentence_study": torch.tensor([row for row, _ in sentences]),
             "sentence_keys": torch.tensor([sentence.key for _, sentence in sentences]),
-            "sentence_labels": torch.tensor([known(sentence.labels) for _, sentence in sentences]),
-            "clue_labels": torch.tensor(
-                [[UNKNOWN if label is None else label for label in example.labels] for example in examples]
-            ),
+            "sentence_labels": torch.tensor([tensor_labels(certain(s.labels)) for _, s in sentences]),
+            "clue_labels": torch.tensor([tensor_labels(example.labels) for example in examples]),
             "study_source": torch.tensor([example.source for example in examples]),
-            **self.clue_inputs,
+            **self.processor.clue_tensors(),
         }
 
     def _pixels(self, examples: list[Example]) -> tuple[torch.Tensor, torch.Tensor]:
@@ -137,4 +123,4 @@ class FinetuneCollator:
 
 def count_targets(batch: dict[str, Any]) -> int:
     """Target tokens of a stage-2 batch: the first position predicts nothing."""
-    return int((batch["labels"][:, 1:] != UNKNOWN).sum())
+    return int((batch["labels"][:, 1:] != MISSING).sum())

@@ -14,17 +14,15 @@ summary and explanations need texts that a language model writes, and are not he
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
 
 import numpy as np
 
-from evaluation.reading.observations import PARENT
+from evaluation.reading.observations import NO_FINDING, Labels, ancestors
+from evaluation.reading.sentences import cut_sentences
 from processing_trrg import correction_request, report_text
-from training.data.sentences import split_sentences
+from training.config.run_config import DialogueKind
+from training.data.study import Study
 
-DialogueKind = Literal["findings_qa", "finding_qa", "impression", "view", "correction"]
-KINDS = get_args(DialogueKind)
-Labels = dict[str, int | None]
 Sections = dict[str, str | None]
 
 ALL_FINDINGS = (
@@ -59,7 +57,7 @@ class Exchange:
 
 def make_exchange(
     kind: DialogueKind,
-    record: dict[str, Any],
+    study: Study,
     labels: Labels,
     clues: Sequence[dict[str, str]],
     labeler: Callable[[str], Labels],
@@ -70,11 +68,11 @@ def make_exchange(
     def pick(options: Sequence[str]) -> str:
         return options[int(rng.integers(len(options)))]
 
-    findings, impression = (_said(record.get(part)) for part in ("findings", "impression"))
+    findings, impression = _said(study.findings), _said(study.impression)
     report = report_text(findings, impression)
     sentences = {clue["name"]: clue for clue in clues}
-    named = {value: [n for n, v in labels.items() if v == value and n != "No Finding"] for value in (1, 0)}
-    if kind == "findings_qa" and (named[1] or labels.get("No Finding") == 1):
+    named = {value: [n for n, v in labels.items() if v == value and n != NO_FINDING] for value in (1, 0)}
+    if kind == "findings_qa" and (named[1] or labels.get(NO_FINDING) == 1):
         answer = f"{', '.join(named[1])}.".capitalize() if named[1] else "No common findings."
         return Exchange(report, pick(ALL_FINDINGS), answer)
     if kind == "finding_qa" and (named[1] or named[0]):
@@ -84,7 +82,7 @@ def make_exchange(
         return Exchange(report, pick(ONE_FINDING).format(clue["positive"]), answer)
     if kind == "impression" and findings and impression:
         return Exchange(report_text(findings, None), pick(IMPRESSION), impression)
-    if kind == "view" and (view := _view(record)):
+    if kind == "view" and (view := _view(study)):
         return Exchange(report, pick(VIEW), f"This is a {view} view.")
     if kind == "correction":
         return _correction({"findings": findings, "impression": impression}, named, sentences, labeler, rng)
@@ -111,7 +109,7 @@ def _correction(
             return None
         found = labeler(report_text(**left))
         changed = {label for label in read if found[label] != read[label]}
-        return left if name in changed and changed <= {name, PARENT.get(name), "No Finding"} else None
+        return left if name in changed and changed <= {name, *ancestors(name), NO_FINDING} else None
 
     wrong_if = {
         (name, value): left
@@ -131,7 +129,7 @@ def _correction(
 def _drop(sections: Sections, name: str, values: tuple[int, ...], labeler: Callable[[str], Labels]) -> Sections:
     """The sections without the sentences that say one of these values of a finding."""
     return {
-        part: " ".join(s for s in split_sentences(text) if labeler(s).get(name) not in values) or None if text else None
+        part: " ".join(s for s in cut_sentences(text) if labeler(s).get(name) not in values) or None if text else None
         for part, text in sections.items()
     }
 
@@ -140,6 +138,6 @@ def _said(text: str | None) -> str | None:
     return (text or "").strip() or None
 
 
-def _view(record: dict[str, Any]) -> str | None:
-    views = {image.get("view") for image in record.get("images") or []}
+def _view(study: Study) -> str | None:
+    views = {image["view"] for image in study.images}
     return views.pop() if len(views) == 1 and views <= {"frontal", "lateral"} else None

@@ -12,7 +12,7 @@ import numpy as np
 from torch.utils.data import Dataset
 
 from evaluation.reading.labeler import label_report
-from evaluation.reading.observations import OPACITIES
+from evaluation.reading.observations import Label, clue_score, descendants
 from evaluation.reading.sides import UNSURE, add_report_sides, add_sentence_sides, side_and_finding
 from training.config.run_config import DataSection, Source
 from training.data.augment import augment
@@ -28,9 +28,9 @@ from training.data.sentences import (
     sentences_of_report,
     weighted,
 )
-from training.data.study import REPORT_PARTS, Studies, target_text
+from training.data.study import REPORT_PARTS, Studies, Study, target_text
 
-Labels = tuple[int | None, ...]
+ClueLabels = tuple[Label, ...]
 
 
 @dataclass
@@ -42,8 +42,8 @@ class Example:
     study_id: str
     source: int
     squares: list[np.ndarray]
-    labels: Labels
-    record: dict[str, Any]
+    labels: ClueLabels
+    record: Study
     sentences: list[Sentence]
     scores: np.ndarray | None = None
     exchange: Exchange | None = None
@@ -57,7 +57,7 @@ class SourceData:
         names = [clue["name"] for clue in clues]
         self.names = names
         self.studies = Studies(source.path, source.split, source.max_studies)
-        self.labels: list[Labels] = [tuple(self.studies.labels(i, names)) for i in range(len(self.studies))]
+        self.labels: list[ClueLabels] = [tuple(self.studies.labels(i, names)) for i in range(len(self.studies))]
         if source.kind in ("pair", "clue_report"):
             self.labels = [
                 report_labels(record, labels, names)
@@ -71,7 +71,7 @@ class SourceData:
             ]
         self.images: ImageBank | None = None
         if source.kind != "clue_report":
-            blind = [r["study_id"] for r in self.studies.records if not r["images"]]
+            blind = [r.study_id for r in self.studies.records if not r.images]
             if blind:
                 raise ValueError(
                     f"{source.path}: {len(blind)} studies of split {source.split!r} have no image, e.g. {blind[0]}; "
@@ -79,7 +79,7 @@ class SourceData:
                 )
             self.images = ImageBank(self.studies, image_processor, data.views, data.image_cache)
         if source.kind in ("pair", "clue_report"):
-            silent = [r["study_id"] for r in self.studies.records if not target_text(r)]
+            silent = [r.study_id for r in self.studies.records if not target_text(r)]
             if silent:
                 raise ValueError(
                     f"{source.path}: {len(silent)} studies of split {source.split!r} have no report, e.g. {silent[0]}; "
@@ -120,14 +120,14 @@ class SourceData:
                 return add_sentence_sides(text, labeler(text), self.names)
 
             found = [sentences_of_report(record, self.names, with_sides) for record in self.studies.records]
-        mute = [r["study_id"] for r, sentences in zip(self.studies.records, found, strict=True) if not sentences]
+        mute = [r.study_id for r, sentences in zip(self.studies.records, found, strict=True) if not sentences]
         if mute:
             raise ValueError(f"{self.source.path}: {len(mute)} studies give no sentence, e.g. {mute[0]}")
         self.sentences = weighted(found, balance)
 
 
 def balanced_rows(
-    labels: Sequence[Labels], balance: float, chosen: Sequence[int] | None = None
+    labels: Sequence[ClueLabels], balance: float, chosen: Sequence[int] | None = None
 ) -> list[tuple[int, int]]:
     """What an epoch draws, as (study, repetition): each of the `chosen` studies (None: all) as often as
     `Source.balance` says, one without a positive label as often as one of the most frequent label."""
@@ -142,7 +142,7 @@ def balanced_rows(
     return [(i, repetition) for i in indices for repetition in range(times(i))]
 
 
-def report_labels(record: dict[str, Any], labels: Labels, names: Sequence[str]) -> Labels:
+def report_labels(record: Study, labels: ClueLabels, names: Sequence[str]) -> ClueLabels:
     """The labels of a study with a report, those of sided clues read from it."""
     known = add_report_sides(target_text(record), dict(zip(names, labels, strict=True)), names, label_report)
     return tuple(known[name] for name in names)
@@ -158,8 +158,9 @@ class Matches:
     """
 
     def __init__(self, images: Studies, reports: Studies, names: Sequence[str]):
-        by_labels: dict[Labels, list[int]] = defaultdict(list)
+        by_labels: dict[ClueLabels, list[int]] = defaultdict(list)
         opacity = names.index("Lung Opacity") if "Lung Opacity" in names else None
+        opacities = descendants("Lung Opacity")
         for i, record in enumerate(reports.records):
             labels = reports.labels(i, names)
             if not target_text(record) or -1 in labels:
@@ -179,14 +180,14 @@ class Matches:
             if (
                 opacity is not None
                 and labels[opacity] is None
-                and any(name in OPACITIES and label == 1 for name, label in zip(names, labels, strict=True))
+                and any(name in opacities and label == 1 for name, label in zip(names, labels, strict=True))
             ):
                 keys.append(tuple(1 if j == opacity else value for j, value in enumerate(wanted)))
             fits = [
                 r
                 for key in keys
                 for r in by_labels.get(key, [])
-                if reports.records[r]["patient_id"] != record["patient_id"]
+                if reports.records[r]["patient_id"] != record.patient_id
             ]
             if fits:
                 self.images.append(i)
@@ -211,9 +212,9 @@ class Examples(Dataset[Example]):
         source = self.sources[draw.source]
         index, repetition = source.rows[draw.index]
         record = source.studies.records[index]
-        key = (self.seed, draw.epoch, draw.source, record["study_id"], repetition)
+        key = (self.seed, draw.epoch, draw.source, record.study_id, repetition)
         example = Example(
-            study_id=record["study_id"],
+            study_id=record.study_id,
             source=draw.source,
             squares=source.images.get(index) if source.images else [],
             labels=source.labels[index],
@@ -233,14 +234,17 @@ class Examples(Dataset[Example]):
             example = replace(
                 example,
                 study_id=f"{record['study_id']}+{report['study_id']}",
-                record={**report, "images": record["images"], "indication": None, "comparison": None},
+                record=replace(report, images=record.images, indication=None, comparison=None),
             )
-        if rewritten := self.paraphrases.get(example.record["study_id"]):
+        if rewritten := self.paraphrases.get(example.record.study_id):
             choice = int(keyed_rng("paraphrase", *key).integers(len(rewritten) + 1))
-            example.record = {**example.record, **([{}, *rewritten][choice])}
+            if choice:
+                example.record = replace(example.record, **rewritten[choice - 1])
         if self.data.positive_first:
-            parts = {part: positive_first(example.record.get(part) or "") or None for part in REPORT_PARTS}
-            example.record = {**example.record, **parts}
+            findings, impression = (
+                positive_first(part) if part else None for part in (example.record.findings, example.record.impression)
+            )
+            example.record = replace(example.record, findings=findings, impression=impression)
         if self.training and self.data.dialogue:
             example.exchange = self._exchange(example, source.names, keyed_rng("dialogue", *key))
         if source.source.kind == "clue_report":
@@ -260,16 +264,16 @@ class Examples(Dataset[Example]):
             if drawn < reached:
                 labels = {n: v for n, v in zip(names, example.labels, strict=True) if side_and_finding(n) is None}
                 clues = self.sources[example.source].clues
-                shown = {**example.record, "images": example.record["images"][: len(example.squares)]}
+                shown = replace(example.record, images=example.record.images[: len(example.squares)])
                 return make_exchange(kind, shown, labels, clues, label_report, rng)
         return None
 
 
-def oracle_scores(labels: Labels, data: DataSection, rng: np.random.Generator | None) -> np.ndarray:
+def oracle_scores(labels: ClueLabels, data: DataSection, rng: np.random.Generator | None) -> np.ndarray:
     """Clue scores read from labels: 1 present, 0.5 uncertain, 0 absent or not mentioned. With a generator they are
     softened by `score_jitter`, so that scores as images give them are not new to the language model, and replaced at
     random with probability `score_flip`."""
-    exact = np.array([{1: 1.0, -1: 0.5}.get(label, 0.0) if label is not None else 0.0 for label in labels])
+    exact = np.array([clue_score(label) for label in labels])
     if rng is None:
         return exact
     soft = exact + rng.uniform(0, data.score_jitter, len(exact)) * np.where(exact == 1.0, -1, 1)

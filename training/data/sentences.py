@@ -7,22 +7,16 @@ that states nothing ("Comparison is made to the prior.") weighs as much as the m
 """
 
 import hashlib
-import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from evaluation.reading.labeler import asserts, label_report
-from training.data.study import target_text
-
-Labels = dict[str, int | None]
-
-_BOUNDARY = re.compile(r"(?:(?<=[a-z0-9)\]%][.!?])|(?<=[A-Z]{2}[.!?]))\s+(?=[A-Z0-9(])|\n+|;\s+")
-_NUMBERING = re.compile(r"^\s*(?:\d{1,2}[.)]|[-*•])\s+")
-_TITLES = re.compile(r"\b(?:Dr|Mr|Mrs|Ms|St|vs|approx|No)\.$")
+from evaluation.reading.observations import NO_FINDING, Label, Labels
+from evaluation.reading.sentences import cut_sentences
+from training.data.study import Study, target_text
 
 _POSITIVE_TEMPLATES = ("There is {}.", "{} is present.", "Findings of {}.", "{} is seen.")
 _NEGATIVE_TEMPLATES = ("There is no {}.", "No {}.", "No evidence of {}.", "{} is not seen.")
@@ -35,28 +29,15 @@ class Sentence:
 
     text: str
     key: int
-    labels: tuple[int | None, ...]
+    labels: tuple[Label, ...]
     weight: float = 1.0
-
-
-def split_sentences(report: str) -> list[str]:
-    """Sentences of a report, in order. A full stop ends one only before a capital, a digit or a bracket, so "1.5 cm"
-    and "Dr. Smith" stay whole; list numbers go; fragments without a letter go."""
-    sentences: list[str] = []
-    for piece in _BOUNDARY.split(report):
-        piece = _NUMBERING.sub("", piece).strip()
-        if sentences and _TITLES.search(sentences[-1]):
-            sentences[-1] = f"{sentences[-1]} {piece}"
-        elif re.search(r"[A-Za-z]{2}", piece):
-            sentences.append(piece)
-    return sentences
 
 
 def positive_first(report: str) -> str:
     """The sentences that claim or suspect something, a device too, before those that deny or state nothing; else in
     their order, each closed by a full stop, without list numbers. A report whose 14 labels would change, because what
     was cut apart belonged together, stays as it is."""
-    sentences = [text if text[-1] in ".!?" else f"{text}." for text in split_sentences(report)]
+    sentences = list(cut_sentences(report))
     ordered = " ".join(sorted(sentences, key=lambda text: not asserts(text)))
     return ordered if sentences and label_report(ordered) == label_report(report) else report
 
@@ -67,12 +48,10 @@ def sentence_key(text: str) -> int:
     return int.from_bytes(hashlib.blake2b(normal.encode(), digest_size=8).digest(), "big") >> 1
 
 
-def sentences_of_report(
-    record: dict[str, Any], names: Sequence[str], labeler: Callable[[str], Labels]
-) -> list[Sentence]:
+def sentences_of_report(study: Study, names: Sequence[str], labeler: Callable[[str], Labels]) -> list[Sentence]:
     """The labelled sentences of a study's findings and impression; each different sentence once."""
     found: dict[int, Sentence] = {}
-    for text in split_sentences(target_text(record)):
+    for text in cut_sentences(target_text(study)):
         key = sentence_key(text)
         if key not in found:
             labels = labeler(text)
@@ -80,7 +59,7 @@ def sentences_of_report(
     return list(found.values())
 
 
-def sentences_of_labels(labels: Sequence[int | None], clues: Sequence[dict[str, str]]) -> list[Sentence]:
+def sentences_of_labels(labels: Sequence[Label], clues: Sequence[dict[str, str]]) -> list[Sentence]:
     """Sentences for a study that has labels and no report: the clue's own sentence and templates, positive where the
     label is 1, negated where it is 0, none where it is uncertain or unknown."""
     found: dict[int, Sentence] = {}
@@ -90,7 +69,7 @@ def sentences_of_labels(labels: Sequence[int | None], clues: Sequence[dict[str, 
         own = clue["positive"] if label == 1 else clue["negative"]
         templates = _POSITIVE_TEMPLATES if label == 1 else _NEGATIVE_TEMPLATES
         name = clue["name"].lower()
-        texts = [own] + ([] if clue["name"] == "No Finding" else [_capitalised(t.format(name)) for t in templates])
+        texts = [own] + ([] if clue["name"] == NO_FINDING else [_capitalised(t.format(name)) for t in templates])
         asserted = tuple(label if i == position else None for i in range(len(clues)))
         for text in texts:
             found.setdefault(sentence_key(text), Sentence(text, sentence_key(text), asserted))

@@ -1,11 +1,122 @@
-"""Study records as they lie on disk: a folder with `studies.jsonl`, or `datasets` shards."""
+"""The study record: one type, one reader, one writer, whatever data set a study came from.
+
+On disk a study is one JSON object: a line of `studies.jsonl`, or a row of `datasets` shards, which hold the pictures'
+bytes beside their paths. Builders write it; training, generation and scoring read it and nothing else.
+"""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
+
+from evaluation.reading.observations import Label, Labels, check_label
 
 REPORT_PARTS = ("findings", "impression")
+CONTEXT_FIELDS = ("indication", "technique", "comparison", "prior_report")
+
+
+class View(TypedDict):
+    """One picture: its path relative to the set's folder, and "frontal", "lateral" or None."""
+
+    path: str
+    view: str | None
+
+
+class Box(TypedDict, total=False):
+    """Where a finding is, in pixels of the first view."""
+
+    label: str
+    source: str
+    side: str | None
+    x: float
+    y: float
+    w: float
+    h: float
+
+
+@dataclass(eq=False)
+class Study(Mapping[str, Any]):
+    """A study. It also reads as its JSON object, `study["findings"]`, for what takes any such object.
+
+    Attributes:
+        split: None where that is the caller's choice (phantoms).
+        images, prior_images: views, the best one first.
+        labels: by observation; None where nobody labelled the study.
+        boxes: of findings, as `labels` names them.
+        synthetic: whether it is a phantom.
+    """
+
+    study_id: str
+    patient_id: str
+    split: str | None
+    images: list[View] = field(default_factory=list)
+    indication: str | None = None
+    technique: str | None = None
+    comparison: str | None = None
+    prior_report: str | None = None
+    prior_images: list[View] = field(default_factory=list)
+    findings: str | None = None
+    impression: str | None = None
+    labels: Labels | None = None
+    boxes: list[Box] = field(default_factory=list)
+    synthetic: bool = False
+
+    def __getitem__(self, name: str) -> Any:
+        return vars(self)[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(vars(self))
+
+    def __len__(self) -> int:
+        return len(vars(self))
+
+
+FIELDS = tuple(part.name for part in fields(Study))
+LISTS = ("images", "prior_images", "boxes")
+
+
+def read_study(row: Mapping[str, Any], where: str) -> Study:
+    """A JSON object as a study; what it does not have is None, or an empty list.
+
+    Raises:
+        ValueError: a field that every study has is missing, or a label is none; the message starts with `where`.
+    """
+    missing = [name for name in ("images", "patient_id", "split", "study_id") if name not in row]
+    if missing:
+        raise ValueError(f"{where}: no study record, {', '.join(missing)} missing")
+    values = {name: row[name] for name in FIELDS if row.get(name) is not None}
+    for name in ("study_id", "patient_id", "split"):
+        values[name] = row[name]
+    if (labels := values.get("labels")) is not None:
+        place = f"{where}: study {row['study_id']!r}: label"
+        values["labels"] = {name: check_label(label, f"{place} {name!r}") for name, label in labels.items()}
+    return Study(**values)
+
+
+def write_studies(file: Path, studies: Iterable[Mapping[str, Any]]) -> None:
+    """Write `studies.jsonl`, whole or not at all."""
+    partial = file.with_suffix(".partial")
+    with partial.open("w", encoding="utf-8") as lines:
+        lines.writelines(json.dumps(dict(study)) + "\n" for study in studies)
+    partial.replace(file)
+
+
+def record_fault(study: Mapping[str, Any]) -> str | None:
+    """Why the processor cannot take a study, or None: a text that is none, images without a path."""
+    for name in CONTEXT_FIELDS:
+        if not isinstance(study[name], str | None):
+            return f"{name} is {study[name]!r:.80}, expected text or null"
+    images = study["images"]
+    if not isinstance(images, list) or not all(isinstance(image, dict) and image.get("path") for image in images):
+        return f"images is {images!r:.80}, expected a list of objects with a path"
+    return None
+
+
+def target_text(study: Mapping[str, Any]) -> str:
+    """The findings, then the impression, without headings: for cutting into sentences. Empty where there is no report.
+    With headings, as a model writes it, a report is `processing_trrg.report_text`."""
+    return " ".join(part.strip() for part in map(study.get, REPORT_PARTS) if part and part.strip())
 
 
 class Studies:
@@ -13,6 +124,9 @@ class Studies:
 
     `studies.jsonl` names image files relative to its folder; shards (`datasets.Dataset.save_to_disk`, one folder per
     split or a `DatasetDict`) hold the same record with `bytes` beside `path` in each image.
+
+    Attributes:
+        records: the studies.
 
     Raises:
         FileNotFoundError: neither form is at `path`.
@@ -22,7 +136,7 @@ class Studies:
     def __init__(self, path: str | Path, split: str, max_studies: int | None = None):
         self.path, self.split = Path(path), split
         if (self.path / "studies.jsonl").is_file():
-            self.records: list[dict[str, Any]] = _read_jsonl(self.path / "studies.jsonl", split)
+            self.records = _read_jsonl(self.path / "studies.jsonl", split)
             self._shards = None
         elif (self.path / "dataset_dict.json").is_file() or (self.path / "state.json").is_file():
             self.records, self._shards = _read_shards(self.path, split)
@@ -31,7 +145,7 @@ class Studies:
         self.records = self.records[:max_studies]
         if not self.records:
             raise ValueError(f"{self.path}: no study of split {split!r}")
-        ids = [record["study_id"] for record in self.records]
+        ids = [study.study_id for study in self.records]
         if len(set(ids)) != len(ids):
             twice = next(i for i in ids if ids.count(i) > 1)
             raise ValueError(f"{self.path}: study_id {twice!r} stands there twice")
@@ -43,46 +157,39 @@ class Studies:
         """What the image processor reads for one view: the shard's bytes or the file's path."""
         if self._shards is not None:
             return self._shards[index]["images"][view]["bytes"]
-        return self.path / self.records[index]["images"][view]["path"]
+        return self.path / self.records[index].images[view]["path"]
 
     def image_key(self, index: int, view: int) -> str:
         """What changes when the image may have: the file's size and time, or the hash that the shards came with."""
         if self._shards is not None:
             return f"{self._shards._fingerprint}/{index}/{view}"
-        file = self.path / self.records[index]["images"][view]["path"]
+        file = self.path / self.records[index].images[view]["path"]
         status = file.stat()
         return f"{file}/{status.st_size}/{status.st_mtime_ns}"
 
     def num_views(self, index: int) -> int:
-        return len(self.records[index]["images"])
+        return len(self.records[index].images)
 
-    def labels(self, index: int, names: Sequence[str]) -> list[int | None]:
+    def labels(self, index: int, names: Sequence[str]) -> list[Label]:
         """The study's labels in the order of `names`: 1 present, 0 absent, -1 uncertain, None not mentioned."""
-        return [(self.records[index].get("labels") or {}).get(name) for name in names]
+        return [(self.records[index].labels or {}).get(name) for name in names]
 
 
-def target_text(record: dict[str, Any]) -> str:
-    """The report of a study as one text, for counting and splitting: findings, then impression."""
-    return " ".join(part.strip() for part in map(record.get, REPORT_PARTS) if part and part.strip())
-
-
-def _read_jsonl(file: Path, split: str) -> list[dict[str, Any]]:
-    records = []
+def _read_jsonl(file: Path, split: str) -> list[Study]:
+    studies = []
     with file.open(encoding="utf-8") as lines:
         for number, line in enumerate(lines, 1):
             try:
-                record = json.loads(line)
+                row = json.loads(line)
             except json.JSONDecodeError as error:
                 raise ValueError(f"{file}:{number}: not JSON ({error.msg})") from error
-            missing = {"study_id", "patient_id", "split", "images"} - record.keys()
-            if missing:
-                raise ValueError(f"{file}:{number}: no study record, {', '.join(sorted(missing))} missing")
-            if record["split"] == split:
-                records.append(record)
-    return records
+            study = read_study(row, f"{file}:{number}")
+            if study.split == split:
+                studies.append(study)
+    return studies
 
 
-def _read_shards(path: Path, split: str) -> tuple[list[dict[str, Any]], Any]:
+def _read_shards(path: Path, split: str) -> tuple[list[Study], Any]:
     from datasets import Dataset, DatasetDict, load_from_disk
 
     loaded = load_from_disk(str(path))
@@ -93,11 +200,10 @@ def _read_shards(path: Path, split: str) -> tuple[list[dict[str, Any]], Any]:
     assert isinstance(loaded, Dataset)
     light = loaded.remove_columns("images").to_list()
     views = loaded.select_columns("images")
-    for record, row in zip(light, _without_bytes(views), strict=True):
-        record["images"] = row
-    return light, loaded
+    rows = zip(light, _without_bytes(views), strict=True)
+    return [read_study({**row, "images": images}, str(path)) for row, images in rows], loaded
 
 
-def _without_bytes(views: Any) -> list[list[dict[str, Any]]]:
+def _without_bytes(views: Any) -> list[list[View]]:
     column = views.with_format("arrow")[:]["images"]
     return [[{"path": image["path"].as_py(), "view": image["view"].as_py()} for image in images] for images in column]

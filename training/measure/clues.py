@@ -10,6 +10,7 @@ narrow. One process. Never for clinical use.
 
 import argparse
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,42 +18,36 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 
-from evaluation.metrics.resampling import with_interval
+from evaluation.metrics.classification import judged_columns, mean_auroc
+from evaluation.metrics.resampling import bootstrap, with_interval
 from modeling_trrg import TRRGForContrastivePretraining
 from processing_trrg import TRRGProcessor
 from training.config.run_config import ConfigError, PretrainConfig, load_config
 from training.data.collate import PretrainCollator
 from training.data.examples import SourceData
 from training.pretrain import sentence_labels
-from training.run.validation import MIN_POSITIVES, Perceived, auroc_of_known, judged_clues, perceive
+from training.run.validation import MIN_POSITIVES, Perceived, perceive
 
-RESAMPLES = 1000
+RESAMPLES, SEED = 1000, 0  # as `score_labels.py`, so that the same scores get the same interval
 
 
-def intervals(seen: Perceived, names: list[str], seed: int) -> dict[str, Any]:
+def intervals(seen: Perceived, names: Sequence[str]) -> dict[str, Any]:
     """`auroc`, `auroc/<label>` and `pointing` of what was seen, each with its interval and what it was counted on."""
-    generator = np.random.default_rng(seed)
     result: dict[str, Any] = {}
-    if seen.scores is not None and seen.labels is not None and (judged := judged_clues(seen.labels)):
+    if seen.scores is not None and seen.labels is not None and (judged := judged_columns(seen.labels, MIN_POSITIVES)):
         scores, labels = seen.scores[:, judged], seen.labels[:, judged]
-
-        def areas(rows: np.ndarray) -> list[float]:
-            columns = [auroc_of_known(scores[rows, c], labels[rows, c]) for c in range(len(judged))]
-            return [float(np.nanmean(columns)), *columns]
-
-        everyone = np.arange(len(labels))
-        values = areas(everyone)
-        draws = np.array([areas(generator.choice(everyone, len(everyone))) for _ in range(RESAMPLES)])
-        titles = ["auroc", *(f"auroc/{names[c]}" for c in judged)]
-        positives = (labels == 1).sum(0).tolist()
-        counts = [{"studies": len(labels)}, *({"positives": count} for count in positives)]
-        for column, (title, count) in enumerate(zip(titles, counts, strict=True)):
-            result[title] = with_interval(np.array(values[column]), draws[:, column]) | count
+        values = mean_auroc(scores, labels)
+        once = np.ones(len(labels), dtype=np.int64)
+        draws = bootstrap(once, lambda weights: mean_auroc(scores, labels, weights), RESAMPLES, SEED)
+        result["auroc"] = with_interval(values[-1], draws[:, -1]) | {"studies": len(labels)}
+        for column, c in enumerate(judged):
+            interval = with_interval(values[column], draws[:, column])
+            result[f"auroc/{names[c]}"] = interval | {"positives": int((labels[:, column] == 1).sum())}
     if seen.hits:
         table = np.array([(sum(study), len(study)) for study in seen.hits])
-        sums = table[generator.integers(len(table), size=(RESAMPLES, len(table)))].sum(1)
+        sums = bootstrap(np.ones(len(table), dtype=np.int64), lambda weights: weights @ table, RESAMPLES, SEED)
         hits, boxed = table.sum(0)
-        result["pointing"] = with_interval(np.array(hits / boxed), sums[:, 0] / sums[:, 1]) | {
+        result["pointing"] = with_interval(hits / boxed, sums[:, 0] / sums[:, 1]) | {
             "hits": int(hits), "boxed_findings": int(boxed), "studies": len(table)
         }  # fmt: skip
     return result
@@ -84,7 +79,7 @@ def measure(config: PretrainConfig) -> dict[str, Any]:
     collate = PretrainCollator(processor, reports=aligns)
     with torch.inference_mode():
         seen = perceive(accelerator, model, sources, config.data, collate, config.optimizer.micro_batch_size)
-    found = intervals(seen, sources[0].names, config.run.seed)
+    found = intervals(seen, sources[0].names)
     if not found:
         raise ConfigError(
             f"data.validation: no clue with {MIN_POSITIVES} studies of either value, and no boxes; nothing to judge"

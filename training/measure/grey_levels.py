@@ -23,13 +23,14 @@ import torch
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 from tqdm import tqdm
 
+from evaluation.metrics.classification import judged_columns, mean_auroc
 from evaluation.metrics.resampling import bootstrap, interval
 from modeling_trrg import TRRGForConditionalGeneration
 from processing_trrg import PreparedView, Radiograph, TRRGProcessor, read_radiograph, stretch
 from training.builders.nih import labels_and_boxes, patient_split
 from training.builders.small_data import PHANTOM_SEED
 from training.phantoms.generate import generate_phantom
-from training.run.validation import auroc_of_known, judged_clues
+from training.run.validation import MIN_POSITIVES
 
 ROOT = Path(__file__).resolve().parents[2]
 RESAMPLES = 1000
@@ -165,10 +166,10 @@ def load(data: Path, names: Sequence[str], num_phantoms: int) -> list[Measured]:
         [],
     )
     heart, lesion = names.index("Cardiomegaly"), names.index("Lung Lesion")
-    nih.columns = [("NIH, mean", judged_clues(nih.labels))]
+    nih.columns = [("NIH, mean", judged_columns(nih.labels, MIN_POSITIVES))]
     wingspan.columns = [("wingspan_ctr, Cardiomegaly", [heart])]
     jsrt.columns = [("JSRT, Cardiomegaly", [heart]), ("JSRT, Lung Lesion", [lesion])]
-    phantoms.columns = [("phantoms, mean", judged_clues(phantoms.labels))]
+    phantoms.columns = [("phantoms, mean", judged_columns(phantoms.labels, MIN_POSITIVES))]
     return [nih, wingspan, jsrt, phantoms]
 
 
@@ -196,13 +197,12 @@ def clue_scores(
     return np.concatenate(scores)
 
 
-def mean_auroc(scores: np.ndarray, source: Measured, clues: list[int], seed: int = 0) -> str:
+def auroc_with_interval(scores: np.ndarray, source: Measured, clues: list[int], seed: int = 0) -> str:
     """Mean AUROC over `clues`, and its interval over patients."""
     patients, of_patient = np.unique(source.patients, return_inverse=True)
 
     def statistic(weights: np.ndarray) -> np.ndarray:
-        rows = np.repeat(np.arange(len(scores)), weights[of_patient].astype(int))
-        return np.asarray(np.nanmean([auroc_of_known(scores[rows, c], source.labels[rows, c]) for c in clues]))
+        return np.asarray(mean_auroc(scores[:, clues], source.labels[:, clues], weights[of_patient])[-1])
 
     draws = bootstrap(np.ones(len(patients)), statistic, RESAMPLES, seed)
     (low, high), value = interval(draws), statistic(np.ones(len(patients)))
@@ -230,7 +230,7 @@ def main() -> None:
         for source in sources:
             scores = clue_scores(model, processor, [stretched(values) for values in source.values])
             for _, clues in source.columns:
-                cells.append(mean_auroc(scores, source, clues))
+                cells.append(auroc_with_interval(scores, source, clues))
             attacked = source.values[:: max(1, len(source.values) // ATTACKED)]
             moves += [largest_moves(stretched, values) for values in attacked]
         cells += [

@@ -8,18 +8,17 @@ phantoms says anything about patients.
 """
 
 import argparse
-import json
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from PIL import Image, ImageDraw, PngImagePlugin
 from tqdm import tqdm
 
-from evaluation.reading.labeler_phrases import CHEXPERT_14
+from evaluation.reading.observations import CHEXPERT_14, NO_FINDING, Labels
+from training.data.study import Box, Study, write_studies
 from training.phantoms.drawing import Anatomy, Array
 from training.phantoms.findings import draw_phantom, plan_findings
 from training.phantoms.report import (
@@ -27,20 +26,26 @@ from training.phantoms.report import (
     PlantedFinding,
     write_report,
 )
-from training.phantoms.scoring import report_sides, score_sides
-
-__all__ = ["Phantom", "PlantedFinding", "generate_phantom", "phantoms", "report_sides", "score_sides"]
 
 MIN_SIZE = 64  # pixels; below it a small nodule is a pixel or two
 
 
 @dataclass(frozen=True)
 class Phantom:
-    """A SYNTHETIC study. image: uint8 [H, W]; record: the study record of every data set, with "synthetic": true."""
+    """A SYNTHETIC study. image: uint8 [H, W]; record: its study, without boxes, which depend on the size."""
 
     image: Array
-    record: dict[str, Any]
+    record: Study
     findings: tuple[PlantedFinding, ...]
+
+    @property
+    def boxes(self) -> list[Box]:
+        """Where each finding is, in pixels of the image, under its CheXpert name."""
+        return [
+            {"label": LABEL_OF[finding.name], "side": finding.side, "x": x, "y": y, "w": w, "h": h}
+            for finding in self.findings
+            for x, y, w, h in (finding.box,)
+        ]
 
 
 def generate_phantom(seed: int, index: int, size: int = 224) -> Phantom:
@@ -60,19 +65,18 @@ def generate_phantom(seed: int, index: int, size: int = 224) -> Phantom:
     findings = tuple(replace(plan.finding, box=box) for plan, box in zip(plans, boxes, strict=True))
     text = write_report(findings, np.random.default_rng((seed, index, 3)))
     study_id = f"phantom-{seed}-{index}"
-    record = {
-        "study_id": study_id,
-        "patient_id": study_id,
-        "split": None,
-        "images": [{"path": f"{study_id}.png", "view": "frontal"}],
-        "technique": "Synthetic phantom, single frontal view.",
-        "comparison": None,
-        "prior_report": None,
-        "prior_images": [],
-        **text,
-        "labels": _labels(findings),
-        "synthetic": True,
-    }
+    record = Study(
+        study_id,
+        study_id,
+        None,
+        images=[{"path": f"{study_id}.png", "view": "frontal"}],
+        technique="Synthetic phantom, single frontal view.",
+        indication=text["indication"],
+        findings=text["findings"],
+        impression=text["impression"],
+        labels=_labels(findings),
+        synthetic=True,
+    )
     return Phantom(image, record, findings)
 
 
@@ -92,11 +96,11 @@ def _check(name: str, value: int, least: int) -> None:
         raise ValueError(f"{name} is {value}, expected at least {least}")
 
 
-def _labels(findings: tuple[PlantedFinding, ...]) -> dict[str, int | None]:
+def _labels(findings: tuple[PlantedFinding, ...]) -> Labels:
     planted = {LABEL_OF[f.name] for f in findings}
-    labels: dict[str, int | None] = dict.fromkeys(CHEXPERT_14)
+    labels: Labels = dict.fromkeys(CHEXPERT_14)
     labels |= {label: int(label in planted) for label in LABEL_OF.values()}
-    return labels | {"No Finding": int(not planted)}
+    return labels | {NO_FINDING: int(not planted)}
 
 
 def contact_sheet(batch: list[Phantom], columns: int = 4) -> Image.Image:
@@ -133,23 +137,21 @@ def main() -> None:
     note = PngImagePlugin.PngInfo()
     note.add_text("Description", "SYNTHETIC chest radiograph (TRRG phantom), never for clinical use")
     shown: list[Phantom] = []
-    drawing = 0.0
-    lines = args.out / "studies.jsonl"
-    with lines.open("w", encoding="utf-8") as studies, tqdm(total=args.count, unit="image") as bar:
+    seconds = 0.0
+
+    def drawn() -> Iterator[Study]:
+        nonlocal seconds
         begin = time.process_time()
-        for phantom in source:
-            drawing += time.process_time() - begin
-            Image.fromarray(phantom.image).save(args.out / phantom.record["images"][0]["path"], pnginfo=note)
-            boxes = [
-                {"label": LABEL_OF[f.name], "side": f.side, **dict(zip("xywh", f.box, strict=True))}
-                for f in phantom.findings
-            ]
-            studies.write(json.dumps(phantom.record | {"split": args.split, "boxes": boxes}) + "\n")
-            shown += [phantom] if len(shown) < 48 else []
-            bar.update()
+        for phantom in tqdm(source, total=args.count, unit="image"):
+            seconds += time.process_time() - begin
+            Image.fromarray(phantom.image).save(args.out / phantom.record.images[0]["path"], pnginfo=note)
+            shown.extend([phantom] if len(shown) < 48 else [])
+            yield replace(phantom.record, split=args.split, boxes=phantom.boxes)
             begin = time.process_time()
+
+    write_studies(args.out / "studies.jsonl", drawn())
     contact_sheet(shown).save(args.out / "contact_sheet.png", pnginfo=note)
-    rate = args.count / drawing
+    rate = args.count / seconds
     print(f"{args.count} synthetic phantoms of {args.size} px in {args.out}: {rate:.0f} images a second of one core")
 
 

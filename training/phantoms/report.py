@@ -22,10 +22,8 @@ ZONES = ("upper", "mid", "lower")
 DEVICES = ("pacemaker", "port", "central line")
 
 Pair = tuple[str, str | None]
-PAIRS: tuple[Pair, ...] = (
-    ("cardiomegaly", None),
-    *((name, side) for name in LABEL_OF if name != "cardiomegaly" for side in SIDES),
-)
+SIDED = tuple(name for name in LABEL_OF if name != "cardiomegaly")
+PAIRS: tuple[Pair, ...] = (("cardiomegaly", None), *((name, side) for name in SIDED for side in SIDES))
 
 
 @dataclass(frozen=True)

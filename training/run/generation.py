@@ -7,7 +7,9 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import gather_object, send_to_device
 
+from evaluation.metrics.classification import precision_recall_f1
 from evaluation.reading.labeler import label_report
+from evaluation.reading.observations import positives
 from processing_trrg import report_text
 from training.config.run_config import DataSection
 from training.data.collate import FinetuneCollator
@@ -46,18 +48,17 @@ def generation_metrics(
                 do_sample=False,
                 synced_gpus=is_sharded(accelerator),
             )
-            reports = processor.post_process_report(ids, prompt_length=batch["input_ids"].shape[1])
+            reports = processor.post_process_report(ids, batch)
             for report, row in zip(reports[:real], rows[:real], strict=True):
-                reference = report_text(row.record.get("findings"), row.record.get("impression"))
+                reference = report_text(row.record.findings, row.record.impression)
                 counts += agreement(report.text, reference)
-        hits, extra, missed = torch.stack(gather_object([counts])).sum(0).tolist()
-        metrics[f"ce_f1/{source.source.kind}"] = 2 * hits / max(1, 2 * hits + extra + missed)
+        cells = torch.stack(gather_object([counts])).sum(0).numpy()
+        metrics[f"ce_f1/{source.source.kind}"] = float(precision_recall_f1(*cells)["f1"])
     metrics["ce_f1"] = sum(metrics.values()) / len(metrics)
     return metrics
 
 
 def agreement(generated: str, reference: str) -> torch.Tensor:
     """True positives, false positives and false negatives over the 14 labels, `[3]`."""
-    said, true = label_report(generated), label_report(reference)
-    positive, wanted = ({name for name, value in labels.items() if value == 1} for labels in (said, true))
-    return torch.tensor([len(positive & wanted), len(positive - wanted), len(wanted - positive)])
+    said, true = (set(positives(label_report(text))) for text in (generated, reference))
+    return torch.tensor([len(said & true), len(said - true), len(true - said)])

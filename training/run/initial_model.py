@@ -108,10 +108,11 @@ def fit_vocabulary(config: TRRGConfig, processor: TRRGProcessor) -> None:
         if inner is not None and inner.vocab_size < size:
             raise ConfigError(f"model: {name}.vocab_size is {inner.vocab_size}, its tokenizer has {size} tokens")
     if config.uses_clue_encoder:
-        sides = [[clue[side] for clue in processor.clues] for side in ("positive", "negative")]
-        config.clue_token_ids, config.negative_clue_token_ids = (
-            processor.clue_tokenizer(sentences)["input_ids"] for sentences in sides
-        )
+        tensors = processor.clue_tensors()
+        pairs = zip(tensors["clue_input_ids"], tensors["clue_attention_mask"], strict=True)
+        config.clue_token_ids = [
+            [row[keep.bool()].tolist() for row, keep in zip(ids, mask, strict=True)] for ids, mask in pairs
+        ]
         config.pad_clue_token_id = processor.clue_tokenizer.pad_token_id
 
 

@@ -47,8 +47,10 @@ def layers_to_shard(model: nn.Module) -> list[str]:
 
 
 def open_methods(model: nn.Module) -> None:
-    """Let `predict_clues` gather the weights it reads, as `forward` does. Nothing happens to a model in one piece."""
-    register_fsdp_forward_method(model, "predict_clues")
+    """Let the look of `read_study` and `generate` gather the weights it reads, as `forward` does. Nothing happens to a
+    model in one piece."""
+    for name in ("read_study", "get_image_features"):
+        register_fsdp_forward_method(model, name)
 
 
 def in_one_piece(tensor: torch.Tensor) -> torch.Tensor:

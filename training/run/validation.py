@@ -4,7 +4,6 @@ Studies are gone through in order, without augmentation. Every process takes its
 filled up from the start, so that all processes do the same number of forward passes, and the filling is not counted.
 """
 
-import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,8 +13,11 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import gather_object, send_to_device
 
+from evaluation.metrics.classification import auroc, judged_columns
+from evaluation.reading.observations import MISSING
+from modeling_trrg.modeling_trrg import STUDY_INPUTS
 from training.config.run_config import DataSection
-from training.data.collate import UNKNOWN, count_targets
+from training.data.collate import count_targets
 from training.data.examples import Example, Examples, SourceData
 from training.data.sampler import Draw
 from training.run.sharded_weights import shares
@@ -73,19 +75,14 @@ def perceive(
     )
 
 
-def judged_clues(labels: np.ndarray) -> list[int]:
-    """The clues with `MIN_POSITIVES` studies of either value."""
-    fewer = np.minimum((labels == 1).sum(0), (labels == 0).sum(0))
-    return np.flatnonzero(fewer >= MIN_POSITIVES).tolist()
-
-
 def zero_shot(seen: Perceived, names: Sequence[str]) -> dict[str, float]:
     """`loss`, `auroc` (mean over the labels that can be judged), `auroc/<label>`, and where there are boxes `pointing`:
     share of boxed findings whose strongest patch lies in a box."""
     metrics = {"loss": seen.loss}
     if seen.scores is not None and seen.labels is not None:
         by_label = {
-            f"auroc/{names[c]}": auroc_of_known(seen.scores[:, c], seen.labels[:, c]) for c in judged_clues(seen.labels)
+            f"auroc/{names[c]}": auroc(seen.scores[:, c], seen.labels[:, c])
+            for c in judged_columns(seen.labels, MIN_POSITIVES)
         }
         if by_label:
             metrics |= {"auroc": float(np.mean(list(by_label.values()))), **by_label}
@@ -111,7 +108,7 @@ def report_loss(
         for batch, real in _batches(accelerator, examples, number, len(source), collate, batch_size):
             batch.pop("study_ids")
             batch.pop("num_text_tokens")
-            batch["labels"][real:] = UNKNOWN
+            batch["labels"][real:] = MISSING
             tokens = count_targets(batch)
             out = model(**send_to_device(batch, accelerator.device), num_items_in_batch=1)
             extra = 0.0 if out.consistency_loss is None else out.consistency_loss.item()
@@ -120,22 +117,6 @@ def report_loss(
         metrics[f"loss/{source.source.kind}"] = float(counted[0] / counted[1])
         total += counted
     return {"loss": float(total[0] / total[1]), **metrics}
-
-
-def auroc(scores: np.ndarray, positive: np.ndarray) -> float:
-    """Area under the ROC curve (ties count half). NaN where a class is empty."""
-    if positive.all() or not positive.any():
-        return math.nan
-    _, inverse, counts = np.unique(scores, return_inverse=True, return_counts=True)
-    ranks = (np.cumsum(counts) - (counts - 1) / 2)[inverse]
-    wins = ranks[positive].sum() - positive.sum() * (positive.sum() + 1) / 2
-    return float(wins / (positive.sum() * (~positive).sum()))
-
-
-def auroc_of_known(scores: np.ndarray, labels: np.ndarray) -> float:
-    """`auroc` over the studies whose label is 1 or 0."""
-    known = np.isin(labels, (0, 1))
-    return auroc(scores[known], labels[known] == 1)
 
 
 def _batches(
@@ -161,19 +142,12 @@ def _pointing(
 ) -> list[list[bool]]:
     """For each boxed finding of each study of this process's share: is its strongest patch in one of its boxes?"""
     names = source.names
-    boxed = [
-        i
-        for i, record in enumerate(source.studies.records)
-        if any(b["label"] in names for b in record.get("boxes") or [])
-    ]
+    boxed = [i for i, record in enumerate(source.studies.records) if any(b["label"] in names for b in record.boxes)]
     hits: list[list[bool]] = []
     for rows, real in shares(accelerator, boxed, batch_size):
         batch = collate([examples[Draw(number, i, 0, i)] for i in rows])
-        inputs = {
-            key: value for key, value in batch.items() if key.startswith(("clue_", "negative_clue_", "pixel", "image"))
-        }
-        inputs.pop("clue_labels")
-        maps = accelerator.unwrap_model(model).predict_clues(**send_to_device(inputs, accelerator.device)).evidence_maps
+        inputs = {name: batch[name] for name in STUDY_INPUTS if name in batch}
+        maps = accelerator.unwrap_model(model).read_study(**send_to_device(inputs, accelerator.device)).evidence_maps
         for row, index in enumerate(rows[:real]):
             hits.append(_hits(maps[row, 0].float().cpu().numpy(), source, index))
     return hits

@@ -1,0 +1,129 @@
+"""The one way from studies to reports, for every system: look once, write, post-process.
+
+    write = pipeline("radiology-report", model="demo/trrg-small", trust_remote_code=True)
+    report = write("chest.png", indication="Cough.")
+    reports = write([{"images": ["a.dcm", "b.dcm"]}, {"images": "c.png", "indication": "Fever."}], batch_size=8)
+
+Research only, never for clinical use.
+"""
+
+from collections.abc import Iterator, Mapping
+from itertools import islice
+from typing import Any
+
+import torch
+from transformers import Pipeline
+
+from .batch_trrg import StudyBatch, StudyError
+from .report_trrg import Report
+
+STUDY_FIELDS = (
+    "images",
+    "indication",
+    "technique",
+    "comparison",
+    "prior_report",
+    "question",
+    "clue_scores",
+    "study_id",
+)
+
+
+class RadiologyReportPipeline(Pipeline):
+    """Task "radiology-report": studies in, `Report`s with their clues and evidence out.
+
+    The vision tower runs once a study; the clues of a report are those that it was written from.
+    """
+
+    _load_processor = True
+    _load_tokenizer = False
+    _load_image_processor = False
+    _load_feature_extractor = False
+
+    def __call__(self, studies: Any = None, **options: Any) -> Any:
+        """
+        Args:
+            studies: one study or many. One: anything the processor reads as an image, a list of views, or a dict of
+                `STUDY_FIELDS`, as `TRRGProcessor` takes them.
+                Many: a list of dicts, or an iterator of dicts, which is read as reports are taken.
+            options: the fields of one study; `clues`, another clue list; `batch_size` (default 1); `on_error`, "raise"
+                or "skip"; anything else goes to `generate` (`max_new_tokens`, `num_beams` ...).
+
+        Returns:
+            A `Report`, a list of them, or for an iterator an iterator. With `on_error="skip"` a study that cannot be
+            read has its `StudyError` in the place of its report.
+
+        Raises:
+            StudyError: a study cannot be read.
+            ValueError: a dict with an unknown field, or fields of one study beside several.
+        """
+        fields = {name: options.pop(name) for name in STUDY_FIELDS if name in options}
+        batch_size = options.pop("batch_size", None) or self._batch_size or 1
+        many = _is_many(studies)
+        if many and fields:
+            raise ValueError(f"{', '.join(fields)}: given beside several studies; put them into each study's dict")
+        if not many:
+            study = studies if isinstance(studies, Mapping) else {} if studies is None else {"images": studies}
+            return next(self._reports(iter([{**study, **fields}]), 1, options))
+        reports = self._reports(iter(studies), batch_size, options)
+        return list(reports) if isinstance(studies, (list, tuple)) else reports
+
+    def _reports(self, studies: Iterator[Any], batch_size: int, options: dict[str, Any]) -> Iterator[Any]:
+        params = self._sanitize_parameters(**options)
+        while batch := list(islice(studies, batch_size)):
+            yield from self.run_single(batch, *params)
+
+    def run_single(self, inputs, preprocess_params, forward_params, postprocess_params):
+        """A batch of studies at once: Transformers' own `forward` would lose what `StudyBatch` says of its tensors."""
+        return self.write_batch(self.preprocess(inputs, **preprocess_params), **forward_params)
+
+    def write_batch(self, batch: StudyBatch, **forward_params: Any) -> list[Report | StudyError]:
+        """Reports of a batch that the processor has made already, in a worker process for instance."""
+        with self.device_placement(), torch.inference_mode():
+            return self.postprocess(self._forward(batch.to(self.device), **forward_params))
+
+    def _sanitize_parameters(self, clues: Any = None, on_error: str = "raise", **generate: Any) -> tuple[dict, ...]:
+        return {"clues": clues, "on_error": on_error}, {"on_error": on_error, "generate": generate}, {}
+
+    def preprocess(self, studies: list[Mapping[str, Any]], clues: Any = None, on_error: str = "raise") -> StudyBatch:
+        """The tensors of a batch of studies; those that cannot be read are in `skipped`."""
+        for study in studies:
+            if unknown := sorted(set(study) - set(STUDY_FIELDS)):
+                raise ValueError(f"a study has the unknown fields {unknown}; known are {', '.join(STUDY_FIELDS)}")
+        columns = {name: [study.get(name) for study in studies] for name in STUDY_FIELDS}
+        images, ids = columns.pop("images"), columns.pop("study_id")
+        given = {name: column for name, column in columns.items() if any(value is not None for value in column)}
+        if any(views is not None for views in images):
+            given["images"] = [list(views) if isinstance(views, (list, tuple)) else [views] for views in images]
+        return self.processor(**given, study_ids=ids, clues=clues, on_error=on_error)
+
+    def _forward(self, batch: StudyBatch, on_error: str, generate: Mapping[str, Any]) -> dict[int, Any]:
+        """The look, then the report: place of each study of the batch -> its `Report` or `StudyError`."""
+        results: dict[int, Any] = {bad.index: bad for bad in batch.skipped}
+        if not batch.kept:
+            return results
+        study = self.model.read_study(**batch)
+        prompts = self.processor.say_findings(batch, study.selected_clues, on_error)
+        kept = batch.kept
+        if prompts is not batch:  # a prompt that names what was seen may be too long
+            results |= {
+                kept[bad.index]: StudyError(kept[bad.index], bad.study_id, bad.reason) for bad in prompts.skipped
+            }
+            kept = [kept[row] for row in prompts.kept]
+            study = study.select(torch.tensor(prompts.kept, dtype=torch.long))
+        if kept:
+            texts = {name: prompts[name] for name in ("input_ids", "attention_mask")}
+            generated = self.model.generate(**texts, study=study, **generate)
+            results |= zip(kept, self.processor.post_process_report(generated, prompts, study), strict=True)
+        return results
+
+    def postprocess(self, results: dict[int, Any]) -> list[Report | StudyError]:
+        """In the order of the studies."""
+        return [results[place] for place in sorted(results)]
+
+
+def _is_many(studies: Any) -> bool:
+    """A list of dicts, or an iterator; a list of anything else is the views of one study."""
+    if isinstance(studies, (list, tuple)):
+        return bool(studies) and all(isinstance(study, Mapping) for study in studies)
+    return isinstance(studies, Iterator)
