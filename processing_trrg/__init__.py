@@ -4,8 +4,9 @@ from transformers import AutoImageProcessor, AutoProcessor
 
 from configuration_trrg import TRRGConfig, __version__
 from processing_trrg.batch_trrg import StudyBatch, StudyError
+from processing_trrg.grey_trrg import GreyRange, stretch
 from processing_trrg.image_processing_trrg import PreparedView, TRRGImageProcessor
-from processing_trrg.image_trrg import RadiographError, list_views, read_radiograph
+from processing_trrg.image_trrg import Radiograph, RadiographError, list_views, read_radiograph
 from processing_trrg.processing_trrg import TRRGProcessor
 from processing_trrg.prompt_trrg import (
     CHEXPERT_14,
@@ -25,8 +26,10 @@ AutoProcessor.register(TRRGConfig, TRRGProcessor, exist_ok=True)
 __all__ = [
     "CHEXPERT_14",
     "ClueScore",
+    "GreyRange",
     "PreparedView",
     "PromptError",
+    "Radiograph",
     "RadiographError",
     "Report",
     "StudyBatch",
@@ -42,4 +45,5 @@ __all__ = [
     "report_messages",
     "report_text",
     "split_report",
+    "stretch",
 ]

@@ -6,13 +6,16 @@ goes it at once, training keeps the squares in between; both get the same pixels
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from transformers.feature_extraction_utils import BatchFeature
 from transformers.image_processing_utils import BaseImageProcessor
 from transformers.image_utils import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
+
+from .grey_trrg import GREY_RANGES, GreyRange, stretch
+from .image_trrg import Radiograph, read_radiograph
 
 
 class ContentBox(NamedTuple):
@@ -43,13 +46,17 @@ class PreparedView:
 
 
 class TRRGImageProcessor(BaseImageProcessor):
-    """Resizes the longer side to `size` (antialiased bicubic), pads to a centred square with air, normalises.
+    """Stretches the grey values, resizes the longer side to `size` (antialiased bicubic), pads to a centred square with
+    air, rounds to 8 bits, normalises.
 
     Nothing is cropped and nothing is squashed: laterality markers and the borders of the lungs stay, and angles and the
     cardiothoracic ratio are those of the radiograph.
 
     Args:
         size: side of the square, in pixels.
+        grey_range: which grey values become black and white: "percentiles", or "min_max" as MAIRA-2 and RaDialog have
+            it; see `grey_trrg.py`. A processor saved before this field was written is loaded with "min_max", which is
+            what it did: weights keep the pixels they were trained on.
         image_mean, image_std: of the three (equal) channels, which the vision tower was trained with.
     """
 
@@ -58,6 +65,7 @@ class TRRGImageProcessor(BaseImageProcessor):
     def __init__(
         self,
         size: int = 224,
+        grey_range: GreyRange = "percentiles",
         image_mean: Sequence[float] = IMAGENET_DEFAULT_MEAN,
         image_std: Sequence[float] = IMAGENET_DEFAULT_STD,
         **kwargs,
@@ -67,18 +75,32 @@ class TRRGImageProcessor(BaseImageProcessor):
             raise ValueError(f"size: expected the side of a square in pixels, got {size!r}")
         if len(image_mean) != 3 or len(image_std) != 3 or min(image_std) <= 0:
             raise ValueError(f"expected 3 means and 3 positive deviations, got {image_mean!r} and {image_std!r}")
+        if grey_range not in GREY_RANGES:
+            raise ValueError(f"grey_range: expected one of {', '.join(GREY_RANGES)}, got {grey_range!r}")
         self.size = size
+        self.grey_range: GreyRange = grey_range
         self.image_mean = list(image_mean)
         self.image_std = list(image_std)
 
+    @classmethod
+    def from_dict(cls, image_processor_dict: dict[str, Any], **kwargs):
+        return super().from_dict({"grey_range": "min_max", **image_processor_dict}, **kwargs)
+
     def preprocess(self, images: Sequence, **kwargs) -> BatchFeature:
-        """`n` grey images `[H, W]` in 0..1, as `read_radiograph` gives them -> `pixel_values` `[n, 3, size, size]`."""
+        """`n` views, anything that `read_radiograph` reads -> `pixel_values` `[n, 3, size, size]`.
+
+        Raises:
+            RadiographError: a view cannot be read.
+        """
         if kwargs:
             raise TypeError(f"unknown arguments: {', '.join(sorted(kwargs))}")
-        return BatchFeature({"pixel_values": self.normalise(np.stack([self.square(image) for image in images]))})
+        squares = [self.square(read_radiograph(image, f"view {view}")) for view, image in enumerate(images)]
+        return BatchFeature({"pixel_values": self.normalise(np.stack(squares))})
 
-    def square(self, grey: np.ndarray) -> np.ndarray:
-        """A grey image `[H, W]` in 0..1 -> uint8 `[size, size]`: resized, in the middle of air."""
+    def square(self, radiograph: Radiograph) -> np.ndarray:
+        """A radiograph `[H, W]`, as `read_radiograph` gives it -> uint8 `[size, size]`: stretched, resized, in the
+        middle of air."""
+        grey = stretch(radiograph.values, radiograph.valid, self.grey_range)
         top, left, height, width = content_box(grey.shape[0], grey.shape[1], self.size)
         inner = torch.nn.functional.interpolate(
             torch.from_numpy(grey)[None, None], (height, width), mode="bicubic", align_corners=False, antialias=True

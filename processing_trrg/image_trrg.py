@@ -1,8 +1,8 @@
-"""Reads one radiograph, from a file, bytes, an array or a picture, as a grey image between 0 (air) and 1 (bone).
+"""Reads one radiograph, from a file, bytes, an array or a picture, as one channel of grey values, air darker than bone.
 
-Every source is stretched from its smallest to its largest value, as MAIRA-2 and RaDialog do: the same radiograph gives
-the same pixels as an 8-bit PNG, a 16-bit PNG, a float array of any unit, and a DICOM of either polarity. An image
-without any contrast therefore cannot be read, and is refused.
+The values keep the unit of the source; which of them become black and white is the image processor's to say
+(`grey_trrg.py`), by rules that do not depend on the unit. So the same radiograph gives the same pixels as an 8-bit PNG,
+a 16-bit PNG, a float array and a DICOM of either polarity. An image without any contrast is refused.
 """
 
 import io
@@ -12,7 +12,7 @@ import stat
 import struct
 import zlib
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -82,16 +82,24 @@ class RadiographError(ValueError):
     """A source that cannot be read as one grey radiograph; the message names the source and the reason."""
 
 
-def read_radiograph(source: RadiographSource, name: str = "image") -> np.ndarray:
+class Radiograph(NamedTuple):
+    """One view as it was read.
+
+    values: `[H, W]` of any real type, in the unit of the source, finite, not all equal.
+    valid: `[H, W]`, False where the header of a DICOM says padding; None for no padding.
+    """
+
+    values: np.ndarray
+    valid: np.ndarray | None = None
+
+
+def read_radiograph(source: RadiographSource, name: str = "image") -> Radiograph:
     """Reads one view.
 
     Args:
         source: path of a PNG, JPEG or DICOM file, the bytes of one, a PIL image, or an array or tensor of shape
             `[H, W]`, `[1, H, W]`, `[3, H, W]` or channels last, of any real type and unit, air darker than bone.
         name: what errors call a source that has no path.
-
-    Returns:
-        float32 array `[H, W]` between 0 and 1. Padding named by a DICOM header is 0.
 
     Raises:
         RadiographError: unreadable, cut short, smaller than 32 pixels a side, larger than 8192 x 8192, NaN or infinite,
@@ -102,7 +110,7 @@ def read_radiograph(source: RadiographSource, name: str = "image") -> np.ndarray
     if isinstance(source, (str, os.PathLike)):
         name = str(source) if len(str(source)) < 300 else f"{str(source)[:60]}..."  # a data: URL is no name
     try:
-        return _stretch(*_decode(source))
+        return _check_values(Radiograph(*_decode(source)))
     except RadiographError as error:
         raise RadiographError(f"{name}: {error}") from None
 
@@ -163,8 +171,8 @@ def _check_size(height: int, width: int) -> None:
         raise RadiographError(f"the image is {width} x {height} pixels, at most {MAX_PIXELS:,} in all are read")
 
 
-def _stretch(values: np.ndarray, valid: np.ndarray | None) -> np.ndarray:
-    """`[H, W]` of any unit -> float32 between 0 and 1, from the smallest to the largest value that is not padding."""
+def _check_values(radiograph: Radiograph) -> Radiograph:
+    values, valid = radiograph
     _check_size(*values.shape)
     inside = values if valid is None else values[valid]
     if inside.size == 0:
@@ -174,12 +182,7 @@ def _stretch(values: np.ndarray, valid: np.ndarray | None) -> np.ndarray:
         raise RadiographError(f"{int((~np.isfinite(inside)).sum()):,} pixels are NaN or infinite")
     if low == high:
         raise RadiographError("all pixels have the same value: an image without contrast is not a radiograph")
-    few_bits = values.dtype.kind in "ui" and values.dtype.itemsize <= 2  # exact in float32, in half the time
-    precise: Any = values.astype(np.float32 if few_bits else np.float64)
-    stretched = (precise - low) / (high - low)
-    if valid is not None:
-        stretched[~valid] = 0.0
-    return stretched.astype(np.float32, copy=False)
+    return radiograph
 
 
 def _grey(array: np.ndarray) -> np.ndarray:
@@ -261,7 +264,7 @@ def _grey_of_dataset(dataset) -> tuple[np.ndarray, np.ndarray | None]:
     valid = _not_padding(dataset, stored)
     values = apply_voi_lut(apply_modality_lut(stored, dataset), dataset, index=0)
     if dataset.PhotometricInterpretation == "MONOCHROME1":  # the smallest value is white
-        values = -values.astype(np.float64)
+        values = -values if values.dtype.kind == "f" else ~values  # of either sign, in the same bits
     return values, valid
 
 

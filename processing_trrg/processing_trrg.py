@@ -21,8 +21,9 @@ from .batch_trrg import (
     scores_by_clue,
     text_tensors,
 )
+from .grey_trrg import GreyRange as GreyRange  # copied to the Hub with this file
 from .image_processing_trrg import PreparedView
-from .image_processing_trrg import TRRGImageProcessor as TRRGImageProcessor  # copied to the Hub with this file
+from .image_processing_trrg import TRRGImageProcessor as TRRGImageProcessor  # this too
 from .image_trrg import RadiographError, list_views, read_radiograph
 from .prompt_trrg import (
     PROMPT_STYLES,

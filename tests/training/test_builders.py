@@ -137,7 +137,7 @@ def test_nih_takes_the_official_test_list_and_scales_boxes(tmp_path, command):
     assert test["boxes"] == [
         {"label": "Lung Opacity", "source": "NIH", "x": 12.0, "y": 6.25, "w": 24.0, "h": 15.0}
     ]  # half the size
-    assert read_radiograph(Studies(tmp_path / "out", "test").open_image(0, 0)).shape == (48, 48)
+    assert read_radiograph(Studies(tmp_path / "out", "test").open_image(0, 0)).values.shape == (48, 48)
     rest = {**records(tmp_path / "out", "train"), **records(tmp_path / "out", "validation")}
     assert sum(split["studies"] for split in manifest["splits"].values()) == 7 == len(rest) + 1
     assert {record["split"] for record in rest.values() if record["patient_id"] == "nih-1"} in (

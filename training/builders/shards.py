@@ -29,7 +29,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from evaluation.reading.observations import CHEXPERT_14
-from processing_trrg import read_radiograph
+from processing_trrg import read_radiograph, stretch
 from training.builders.builder import StudySet, TreeError
 from training.data.study import Box, Study
 
@@ -96,10 +96,11 @@ def write_set(found: StudySet, out: Path, size: int, workers: int, skip_file: Pa
 def encode_view(path: Path, size: int) -> tuple[bytes, float]:
     """One radiograph as 8-bit grey PNG bytes, longer side at most `size` pixels, and the factor it was scaled by.
 
-    A smaller image may lack the radiograph's one brightest or darkest pixel, and `read_radiograph` stretches what is
-    left, so its grey values may differ slightly from those of the original resized.
+    The 8 bits go from the smallest to the largest value, whatever a model's image processor makes of them later: its
+    rules do not depend on the unit. But a smaller image may lack the one brightest or darkest pixel, so grey values may
+    differ slightly from those of the original.
     """
-    grey = read_radiograph(path)
+    grey = stretch(*read_radiograph(path), "min_max")
     scale = min(1.0, size / max(grey.shape))
     if scale < 1:
         sides = tuple(max(1, round(side * scale)) for side in grey.shape)

@@ -1,7 +1,7 @@
 """Image augmentation of the training sets: small rotation, shift, scale and gamma, keyed by the caller's generator.
 
-Never a flip: the heart is on the left, and a report names sides. Gamma, since gain and offset would be undone when the
-processor stretches the image from its smallest to its largest value.
+Never a flip: the heart is on the left, and a report names sides. Gamma, since the image processor has taken gain and
+offset out of every image.
 """
 
 import numpy as np

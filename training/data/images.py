@@ -18,7 +18,7 @@ class ImageBank:
     """`views` images of every study as the squares that the image processor makes of them, uint8 [size, size].
 
     cache: folder for the decoded squares; None decodes at every access. A cache is found by the set's files, their
-        sizes and the image size, so another set or a changed file never meets an old cache.
+        sizes and what the image processor makes of them, so another set or a changed file never meets an old cache.
 
     Raises:
         RadiographError: an image cannot be read; names the file. Nothing is replaced or skipped.
@@ -60,7 +60,7 @@ class ImageBank:
 
     def original_size(self, index: int, view: int) -> tuple[int, int]:
         """(height, width) of the radiograph before resizing, which boxes are given in."""
-        height, width = read_radiograph(self.studies.open_image(index, view)).shape
+        height, width = read_radiograph(self.studies.open_image(index, view)).values.shape
         return height, width
 
     def _decode(self, index: int, view: int) -> np.ndarray:
@@ -69,7 +69,8 @@ class ImageBank:
         return self.image_processor.square(read_radiograph(source, name))
 
     def _fingerprint(self) -> str:
-        digest = hashlib.blake2b(f"square/{self.image_processor.size}/{self.views}".encode(), digest_size=12)
+        processor = self.image_processor
+        digest = hashlib.blake2b(f"{processor.grey_range}/{processor.size}/{self.views}".encode(), digest_size=12)
         for index in range(len(self.studies)):
             for view in range(self.num_views(index)):
                 digest.update(self.studies.image_key(index, view).encode())

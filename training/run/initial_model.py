@@ -14,7 +14,7 @@ from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoTokeni
 from configuration_trrg import TRRGConfig
 from configuration_trrg.configuration_trrg import PRESETS
 from modeling_trrg import TRRGForConditionalGeneration, TRRGForContrastivePretraining
-from processing_trrg import TRRGImageProcessor, TRRGProcessor
+from processing_trrg import GreyRange, TRRGImageProcessor, TRRGProcessor
 from processing_trrg.prompt_trrg import PromptStyle
 from training.config.run_config import ConfigError, ModelSection
 from training.run.trained_parts import part_of
@@ -25,6 +25,8 @@ PROMPT_STYLES: dict[str, PromptStyle] = {
     "maira1": "maira1",
     "radialog": "radialog",
 }
+GREY_RANGES: dict[str, GreyRange] = {"maira1": "min_max", "radialog": "min_max"}
+"""As published; the others take the image processor's default."""
 STAGES = {stage.__name__: stage for stage in (TRRGForContrastivePretraining, TRRGForConditionalGeneration)}
 STAGE_1_HEADS = ("query_projection.", "text_projection.", "matching_head.", "generation_head.")
 """Weights of stage 1 that stage 2 has no use for."""
@@ -43,8 +45,9 @@ def build_processor(section: ModelSection, config: TRRGConfig) -> TRRGProcessor:
         tokenizer.add_special_tokens({"additional_special_tokens": ["<image>"]})
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.unk_token or tokenizer.eos_token
+    grey_range = GREY_RANGES.get(section.preset, "percentiles")
     return TRRGProcessor(
-        image_processor=TRRGImageProcessor(size=config.image_size),
+        image_processor=TRRGImageProcessor(size=config.image_size, grey_range=grey_range),
         tokenizer=tokenizer,
         clue_tokenizer=clue_tokenizer,
         num_image_tokens=config.num_image_tokens,
