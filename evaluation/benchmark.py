@@ -1,7 +1,6 @@
-"""The labeler's table, golden values, speed beside the peers that are installed, a million reports. Prints only.
+"""The labeler's table, golden values, speed beside the peers that are installed. Prints only.
 
-    python evaluation/benchmark.py                      # all but the million; speed on 3,858 pairs of real reports
-    python evaluation/benchmark.py --scale 1000000      # speed and memory of score_stream at growing sizes
+    python evaluation/benchmark.py                      # speed on 3,858 pairs of real reports
 
 Peers (pycocoevalcap, rouge-score, sacrebleu, RadEval) are timed in the same run where they are installed; the METEOR
 jar and CoreNLP's tokenizer where Java is too. Data: $TRRG_DATA, or ../shared/data beside the checkout.
@@ -11,17 +10,13 @@ import argparse
 import importlib.util
 import io
 import json
-import os
 import platform
 import random
-import resource
 import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from contextlib import redirect_stdout
 from functools import partial
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -45,10 +40,9 @@ from evaluation.metrics.radgraph_reward import COMPONENTS, radcliq
 from evaluation.metrics.resampling import interval_text, number_text
 from evaluation.metrics.text_normalisation import TREATMENTS
 from evaluation.metrics.truthfulness import TruthCounts, study_truth, truth_scores
-from evaluation.predictions.records import Pair, section_text
+from evaluation.predictions.records import section_text
 from evaluation.reading.labeler import forget_sentences, label_reports
 from evaluation.reading.prior_comparisons import has_prior
-from evaluation.score import score_stream
 
 PAIRS = 3858  # reports in the test split of MIMIC-CXR
 GOLDEN_TREATMENTS = {
@@ -62,6 +56,7 @@ GOLDEN_NAMES = {**{f"bleu_{n}": f"BLEU_{n}" for n in range(1, 5)}, "rouge_l": "R
 
 
 def read_json(path: Path) -> Any:
+    """The content of a JSON file."""
     return json.loads(path.read_text(encoding="utf-8"))
 
 
@@ -74,12 +69,13 @@ def worst(pairs: Iterator[tuple[Any, Any]]) -> float:
 
 
 def golden_clinical(folder: Path) -> Iterator[tuple[Any, Any]]:
+    """Pairs (ours, expected) of every average and label F1."""
     golden = read_json(folder / "ce_aggregation_goldens.json")
     codes = [
         encode_labels([dict(zip(golden["labels"], row, strict=True)) for row in golden[k]]) for k in ("refs", "hyps")
     ]
     patterns = LabelPatterns.from_codes(*codes)
-    sums = patterns.sums()
+    sums = patterns.counts @ patterns.columns()
     averages = {"micro": "micro", "macro": "macro", "weighted": "weighted", "example": "samples"}
     for uncertain in (0, 1):
         expected = golden["expected"][f"u{uncertain}"]
@@ -95,6 +91,7 @@ def golden_clinical(folder: Path) -> Iterator[tuple[Any, Any]]:
 
 
 def golden_language(folder: Path, treatment: str) -> Iterator[tuple[Any, Any]]:
+    """Pairs (ours, expected) of BLEU, ROUGE-L and CIDEr-D under one treatment of the text."""
     golden = read_json(folder / "coco_caption_goldens.json")
     treat, expected = TREATMENTS[treatment], golden[GOLDEN_TREATMENTS[treatment]]
     hyps, refs = ([treat(pair[side]) for pair in golden["pairs"]] for side in ("hyp", "ref"))
@@ -109,6 +106,7 @@ def golden_language(folder: Path, treatment: str) -> Iterator[tuple[Any, Any]]:
 
 
 def golden_meteor(folder: Path, meteor: Path) -> Iterator[tuple[Any, Any]]:
+    """Pairs (ours, expected) of METEOR 1.5."""
     golden, micro = read_json(folder / "coco_caption_goldens.json"), read_json(folder / "meteor15_micro.json")
     texts = [case[side] for case in (*golden["pairs"], *micro) for side in ("hyp", "ref")]
     tables = load_tables(meteor, (treat(text) for text in texts for treat in TREATMENTS.values()))
@@ -122,6 +120,7 @@ def golden_meteor(folder: Path, meteor: Path) -> Iterator[tuple[Any, Any]]:
 
 
 def golden_radcliq(folder: Path) -> Iterator[tuple[Any, Any]]:
+    """Pairs (ours, expected) of RadCliQ from its published coefficients."""
     golden = read_json(folder / "radcliq_coefficients.json")
     for check in golden["checks"]:
         parts = {name: [value] for name, value in zip(COMPONENTS, check["x"], strict=True)}
@@ -137,6 +136,7 @@ def golden_radcliq(folder: Path) -> Iterator[tuple[Any, Any]]:
 
 
 def count_equal(folder: Path) -> str:
+    """How many texts our tokens and cleaners leave as the peers do."""
     golden = read_json(folder / "coco_caption_goldens.json")
     tokens = golden["ptb_tokens"]
     pairs = [
@@ -154,6 +154,7 @@ def count_equal(folder: Path) -> str:
 
 
 def print_golden(folder: Path, meteor: Path | None) -> None:
+    """Print the largest difference from each set of expected values."""
     print("\nlargest difference from the expected values")
     print(f"  ce_aggregation_goldens (84 averages, 64 label F1s)   {worst(golden_clinical(folder)):.1e}")
     for treatment in TREATMENTS:
@@ -213,11 +214,13 @@ def timed(function: Callable[[], Any], clock: Callable[[], float] = time.process
 
 
 def print_row(what: str, ours: float, theirs: float | None, n: int, note: str = "") -> None:
+    """Print one line of the table of speeds."""
     peer = "" if theirs is None else f"{n / theirs:10,.0f}/s  {theirs / ours:6.1f} x"
     print(f"  {what:52} {n / ours:10,.0f}/s {peer:24} {note}")
 
 
 def print_speed(data: Path, meteor: Path | None) -> None:
+    """Print the speed on 3,858 pairs of real reports, beside the peers that are installed."""
     texts = real_texts(data)[:PAIRS]
     generator = random.Random(0)
     made_up = [made_up_prediction(texts, row, generator) for row in range(len(texts))]
@@ -288,6 +291,7 @@ def print_coco(
     seconds: float,
     meteor: Path | None,
 ) -> None:
+    """Print the speed of pycocoevalcap, and the jars where Java is."""
     from pycocoevalcap.bleu.bleu import Bleu
     from pycocoevalcap.cider.cider import Cider
     from pycocoevalcap.rouge.rouge import Rouge
@@ -328,47 +332,11 @@ def print_coco(
     print_row("METEOR 1.5, loading included / jar", seconds, theirs, len(refs), f"largest difference {difference:.1e}")
 
 
-# --- scale ----------------------------------------------------------------------------------------------------------
-
-
-def scale_run(data: Path, reports: int, processes: int) -> tuple[float, float, float]:
-    """(seconds, peak MB of this process, peak MB of its largest worker) of scoring so many pairs."""
-    texts = real_texts(data)
-
-    def pairs() -> Iterator[Pair]:
-        generator = random.Random(0)
-        for row in range(reports):
-            yield Pair(str(row), made_up_prediction(texts, row, generator), texts[row % len(texts)])
-
-    seconds, _ = timed(
-        lambda: score_stream(pairs, treatments=["ptb"], resamples=100, processes=processes, total=reports),
-        time.perf_counter,
-    )
-    here, worker = (
-        resource.getrusage(who).ru_maxrss / 1024 for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
-    )
-    return seconds, here, worker
-
-
-def print_scale(data: Path, largest: int, processes: int) -> None:
-    print(f"score_stream, labels and ptb language metrics, {processes} processes")
-    for reports in sorted({min(10_000, largest), min(100_000, largest), largest}):
-        # A process of its own, so that the peak is this run's.
-        with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-            seconds, here, worker = pool.submit(scale_run, data, reports, processes).result()
-        speed = f"{reports:10,} pairs  {seconds:8.1f} s  {reports / seconds:8,.0f}/s"
-        print(f"  {speed}  peak {here:6.0f} MB, largest worker {worker:5.0f} MB")
-
-
 def main(arguments: Sequence[str] | None = None) -> None:
+    """The command at the top of this file."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=DATA, help="folder with iu_xray and metrics_golden")
-    parser.add_argument("--scale", type=int, help="score up to so many pairs instead")
-    parser.add_argument("--processes", type=int, default=os.cpu_count() or 1)
     options = parser.parse_args(arguments)
-    if options.scale is not None:
-        print_scale(options.data, options.scale, options.processes)
-        return
     meteor = find_meteor() if importlib.util.find_spec("pycocoevalcap") is not None else None
     print_label_table(options.data)
     print_truthfulness(options.data)

@@ -63,10 +63,12 @@ def gold_text(record: dict[str, Any]) -> str:
 
 
 def is_held_out(uid: str) -> bool:
+    """Whether a report is one of the quarter that the rules were not tuned on."""
     return int(hashlib.sha256(uid.encode()).hexdigest(), 16) % 4 == 0
 
 
 def read_gold(path: Path) -> list[dict[str, Any]]:
+    """The records with gold labels."""
     records = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
     return [record for record in records if record.get("nih14")]
 
@@ -110,6 +112,7 @@ def accuracy_rows(table: np.ndarray, names: Sequence[str], resamples: int, seed:
 
 
 def print_accuracy(records: list[dict[str, Any]], resamples: int, seed: int) -> None:
+    """Print F1 with intervals on the reports tuned on, held out and all."""
     labels = [label_report(gold_text(record)) for record in records]
     held = np.array([is_held_out(record["uid"]) for record in records])
     strict = outcomes(records, labels, GOLD, (1,))
@@ -151,6 +154,7 @@ def reports_a_second(run: Callable[[], object], reports: int) -> str:
 
 
 def print_speed(texts: list[str]) -> None:
+    """Print reports a second with a cold, a warm and no cache."""
     words = sum(len(text.split()) for text in texts) / len(texts)
     print(f"\nspeed, one process, {len(texts)} different reports of {words:.0f} words, CPU time:")
     labeler.forget_sentences()
@@ -174,6 +178,7 @@ def print_label_table(data: Path, resamples: int = 1000, seed: int = 0) -> None:
 
 
 def main() -> None:
+    """The command at the top of this file."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=DATA, help="folder with iu_xray and metrics_golden")
     parser.add_argument("--resamples", type=int, default=1000, help="bootstrap resamples")

@@ -26,7 +26,7 @@ from evaluation.metrics.clinical import (
     unpack,
 )
 from evaluation.metrics.language import LanguageRows, scores_of_sums, sum_rows
-from evaluation.metrics.resampling import bootstrap, bootstrap_sums, interval, paired_p_value, sign_test
+from evaluation.metrics.resampling import bootstrap, interval, paired_p_value, sign_test
 from evaluation.metrics.truthfulness import StudyTruth, shares
 from evaluation.predictions.records import digest, read_lines
 
@@ -92,6 +92,7 @@ def require_comparable(first: Run, second: Run) -> None:
 
 
 def difference_row(first: float, second: float, draws: np.ndarray) -> dict[str, float]:
+    """Both values, their difference with its interval, and p."""
     low, high = interval(draws)
     p_value = paired_p_value(np.asarray(second - first), draws)
     return {
@@ -115,17 +116,15 @@ def compare_clinical(
     packed = np.stack([pack(codes) for codes in (reference, first, second)], axis=1)
     patterns, counts = np.unique(packed, axis=0, return_counts=True)
 
-    def columns_of(rows: slice) -> np.ndarray:
-        truth, one, two = (unpack(patterns[rows, column]) for column in range(3))
-        return np.concatenate([pattern_columns(truth, one), pattern_columns(truth, two)], axis=1)
-
-    sums = np.split(counts.astype(np.float64) @ columns_of(slice(None)), 2)
-    draws = np.split(bootstrap_sums(counts, columns_of, resamples, seed), 2, axis=1)
+    truth, one, two = (unpack(patterns[:, column]) for column in range(3))
+    columns = np.concatenate([pattern_columns(truth, one), pattern_columns(truth, two)], axis=1)
+    sums = np.split(counts @ columns, 2)
+    draws = np.split(bootstrap(counts, lambda weights: weights @ columns, resamples, seed), 2, axis=1)
     rows = {}
     for name, score in convention_scores(conventions).items():
-        one, two = (float(score_of_sums(values, score)) for values in sums)
+        first_score, second_score = (float(score_of_sums(values, score)) for values in sums)
         drawn_one, drawn_two = (score_of_sums(values, score) for values in draws)
-        rows[name] = difference_row(one, two, drawn_two - drawn_one)
+        rows[name] = difference_row(first_score, second_score, drawn_two - drawn_one)
     return rows
 
 
@@ -184,6 +183,7 @@ def compare(first: Run, second: Run, resamples: int = 1000, seed: int = 0) -> di
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
+    """The command at the top of this file."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("first", type=Path, help="folder of score.py, the baseline")
     parser.add_argument("second", type=Path, help="folder of score.py")

@@ -38,9 +38,9 @@ def image_features(model: Any, processor: Any, studies: Studies, batch_size: int
     Raises:
         ValueError: a study without an image; names it.
     """
-    blind = [study.study_id for study in studies.records if not study.images]
-    if blind:
-        raise ValueError(f"{studies.path}: {len(blind)} studies have no image, e.g. {blind[0]!r}")
+    without_image = [study.study_id for study in studies.records if not study.images]
+    if without_image:
+        raise ValueError(f"{studies.path}: {len(without_image)} studies have no image, e.g. {without_image[0]!r}")
     rows = []
     for start in tqdm(range(0, len(studies), batch_size), desc=f"see {studies.split}", unit="batch"):
         indices = range(start, min(start + batch_size, len(studies)))
@@ -81,6 +81,7 @@ def borrowed(study: Study, clues: Sequence[dict[str, str]]) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
+    """The command at the top of this file."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--checkpoint", required=True, help="folder, or name on the Hub; its vision tower looks")
     parser.add_argument("--data", type=Path, required=True, help="folder with studies.jsonl, or datasets shards")

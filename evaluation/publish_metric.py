@@ -95,6 +95,7 @@ def relative(source: str, name: str) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
+    """The command at the top of this file."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True, help=f"folder that will hold {NAME}")
     folder = assemble(parser.parse_args(arguments).out)

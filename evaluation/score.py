@@ -51,7 +51,7 @@ from evaluation.reading.labeler import label_report
 from evaluation.reading.streaming import in_chunks, ordered_map
 
 CHUNK = 1024
-MERGE_EVERY = 16  # chunks; bounds the memory of tables that wait to be merged
+MERGE_EVERY = 16  # chunks whose tables of n-grams wait to be merged
 
 
 @dataclass(frozen=True)
@@ -78,6 +78,7 @@ _context = Context({}, None, 0, 0)  # of this worker process, set once by `start
 
 
 def start_worker(context: Context) -> None:
+    """Give this process what its chunks are scored with."""
     global _context
     _context = context
 
@@ -93,6 +94,7 @@ def labels_of(pairs: Sequence[Pair], side: str) -> np.ndarray:
 
 
 def score_chunk(pairs: list[Pair]) -> ChunkScores:
+    """Score the studies of one chunk."""
     reference, prediction = labels_of(pairs, "reference"), labels_of(pairs, "prediction")
     names = [f"study {pair.study_id!r}" for pair in pairs]
     rows = {
@@ -151,6 +153,7 @@ def count_references(studies: list[tuple[str, str]]) -> dict[str, DocumentFreque
 
 
 def merge_frequencies(parts: Iterable[dict[str, DocumentFrequencies]]) -> dict[str, DocumentFrequencies]:
+    """One set of document frequencies for each treatment, from those of all chunks."""
     merged: dict[str, DocumentFrequencies] = {}
     for block in in_chunks(parts, MERGE_EVERY):
         for name in block[0]:
@@ -181,10 +184,7 @@ def score_stream(
     total: int | None = None,
     write_line: Callable[[str], object] = lambda line: None,
 ) -> dict:
-    """Score a corpus of any length.
-
-    Memory does not grow with the number of reports, only with what is new in them: 16 bytes for each different label
-    pattern, and for each different n-gram of the references (CIDEr-D's document frequencies, which every worker holds).
+    """Score a corpus, chunk by chunk: no report is held longer than its chunk, only the tables of what was counted.
 
     Args:
         pairs: gives the studies from the start, each time it is called: language metrics go over them twice, because
@@ -230,8 +230,6 @@ def score_stream(
     for result in progress(results, "studies"):
         patterns.append(result.patterns)
         truths.append(result.truths)
-        if len(patterns) == MERGE_EVERY:
-            patterns, truths = [LabelPatterns.merge(patterns)], [TruthCounts.merge(truths)]
         for name, found in result.sums.items():
             sums[name] = sums[name] + found if name in sums else found
         reliability.merge([result.reliability])
@@ -258,6 +256,7 @@ def table(scores: dict[str, dict]) -> str:
 
 
 def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """The command's options, checked."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("predictions", type=Path, help="JSON lines: study_id, prediction, reference")
     parser.add_argument("--out", type=Path, required=True, help="folder for the results")
@@ -282,6 +281,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
+    """The command at the top of this file."""
     options = parse_arguments(arguments)
     index, references = open_studies(options.predictions, options.references, options.split)
     label: Callable[[Iterable[Pair]], Iterable[Pair]] = iter

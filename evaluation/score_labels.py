@@ -80,6 +80,11 @@ def measure(labels: np.ndarray, scores: np.ndarray | None, claims: np.ndarray, w
 
 
 def score(file: Path, min_positives: int, resamples: int = RESAMPLES, seed: int = 0) -> dict[str, Any]:
+    """All figures of a predictions file; see the top of this file.
+
+    Raises:
+        ValueError: no label has `min_positives` studies of either value.
+    """
     names, labels, scores, claims = read(file)
     enough = judged_columns(labels, min_positives)
     if not enough:
@@ -108,6 +113,8 @@ def score(file: Path, min_positives: int, resamples: int = RESAMPLES, seed: int 
 
 
 def table(result: dict[str, Any]) -> str:
+    """The figures as printed text."""
+
     def cell(key: str) -> str:
         row = result["scores"].get(key)
         if row is None:
@@ -125,6 +132,7 @@ def table(result: dict[str, Any]) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
+    """The command at the top of this file."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("predictions", type=Path)
     parser.add_argument("--out", type=Path, required=True)

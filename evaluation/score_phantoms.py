@@ -94,6 +94,7 @@ def score(planted: Sequence[set[Pair]], claimed: Sequence[set[Pair]], resamples:
 
 
 def table(result: dict[str, Any]) -> str:
+    """The figures as printed text."""
     lines = [f"{'finding and side':<22}{'planted':>8}{'named':>8}{'precision':>11}{'recall':>8}{'F1':>8}"]
     for name, row in result["pairs"].items():
         f1 = "   -" if row["f1"] is None else f"{row['f1']:.3f}"
@@ -108,6 +109,7 @@ def table(result: dict[str, Any]) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
+    """The command at the top of this file."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     given = parser.add_mutually_exclusive_group(required=True)
     given.add_argument("--checkpoint", help="generate first, with this; what follows `--` goes to generate.py")

@@ -99,7 +99,7 @@ def main(arguments: list[str] | None = None) -> None:
     for heading, words in sections:
         print_section(heading, words)
     if synthetic:
-        print_section("What the generator planted, in its own words", phantom.record.impression)
+        print_section("What the generator planted, in its own words", phantom.record.impression or "-")
     if report.clues:
         print(f"\nDisease clues (> reaches the language model)\n{clue_table(report.clues)}\n")
     picture = f" and {args.out}/evidence.png" if report.clues else " (this model has no clues to draw)"

@@ -108,7 +108,7 @@ HOMES = {
     "headings of sections": (r"impressions\?\|conclusions\?", "evaluation/reading/sections.py"),
     "F1": (r"2 \* tp / \(|ratio\(2 \* tp", "evaluation/metrics/classification.py"),
     "AUROC": (r"^def auroc\(|roc_auc_score", "evaluation/metrics/classification.py"),
-    "percentile intervals": (r"nanpercentile|np\.percentile\(draws", "evaluation/metrics/resampling.py"),
+    "percentile intervals": (r"nanpercentile", "evaluation/metrics/resampling.py"),
     "multinomial draws": (r"generator\.multinomial\(", "evaluation/metrics/resampling.py"),
     "the study record": (r"^class Study\b", "training/data/study.py"),
     "a report of its sections": (r'"Findings", findings', "processing_trrg/report_trrg.py"),

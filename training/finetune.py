@@ -38,6 +38,7 @@ def language_loss(
 
 
 def main() -> int:
+    """The command at the top of this file. Returns its exit status: 0, or `STOPPED` where it ended early."""
     config, restart = parse_arguments(__doc__ or "", FinetuneConfig)
     accelerator = start_accelerator(config, restart, some_unused=True)
     architecture = build_config(config.model)

@@ -1,4 +1,4 @@
-"""Stage 1: sentence-level image-text contrast, so that what sees perceives each disease.
+"""Stage 1: sentence-level image-text contrast, so that the vision tower perceives each disease.
 
     accelerate launch training/pretrain.py --config training/configs/trrg-small-stage1.yaml [key.path=value ...]
 
@@ -44,6 +44,7 @@ def contrastive_loss(
 
 
 def main() -> int:
+    """The command at the top of this file. Returns its exit status: 0, or `STOPPED` where it ended early."""
     config, restart = parse_arguments(__doc__ or "", PretrainConfig)
     accelerator = start_accelerator(config, restart, some_unused=False)
     architecture = build_config(config.model)

@@ -44,6 +44,7 @@ class ClueReliability:
                 self.score_sums[cell] += round(score * UNIT)
 
     def merge(self, others: Iterable["ClueReliability"]) -> "ClueReliability":
+        """Add the counts of others to these, in any order."""
         for other in others:
             self.counts += other.counts
             self.present += other.present
@@ -53,6 +54,7 @@ class ClueReliability:
         return self
 
     def bins(self, counts: np.ndarray, present: np.ndarray, score_sums: np.ndarray) -> dict:
+        """The filled bins of one clue (or of all) with the expected calibration error."""
         total = int(counts.sum())
         filled = [
             {"count": int(n), "mean_score": float(s / UNIT / n), "share_present": float(p / n)}

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from evaluation.metrics.classification import confusion, precision_recall_f1, ratio
-from evaluation.metrics.resampling import BLOCK, bootstrap_sums, with_interval
+from evaluation.metrics.resampling import bootstrap, with_interval
 from evaluation.metrics.signature import signature
 from evaluation.reading.observations import (
     CHEXPERT_14,
@@ -114,15 +114,9 @@ class LabelPatterns:
         """Number of reports N."""
         return int(self.counts.sum())
 
-    def columns(self, rows: slice) -> np.ndarray:
-        """`pattern_columns` of some of the patterns."""
-        keys = self.keys[rows]
-        return pattern_columns(unpack(keys & np.uint64(2**28 - 1)), unpack(keys >> np.uint64(28)))
-
-    def sums(self) -> np.ndarray:
-        """Sums `[F]` of `pattern_columns` over all reports."""
-        blocks = (slice(start, start + BLOCK) for start in range(0, len(self.keys), BLOCK))
-        return np.sum([self.counts[block].astype(np.float64) @ self.columns(block) for block in blocks], axis=0)
+    def columns(self) -> np.ndarray:
+        """`pattern_columns` of every pattern, `[U, F]`."""
+        return pattern_columns(unpack(self.keys & np.uint64(2**28 - 1)), unpack(self.keys >> np.uint64(28)))
 
 
 @dataclass(frozen=True)
@@ -141,6 +135,7 @@ class ClinicalScore:
 
     @property
     def name(self) -> str:
+        """ "micro_14_f1", for tables and JSON."""
         return "_".join(part for part in (self.average, self.labels, self.value) if part)
 
 
@@ -148,6 +143,7 @@ VALUES = ("precision", "recall", "f1")
 
 
 def prf(labels: str, uncertain: int, *averages: str) -> tuple[ClinicalScore, ...]:
+    """Precision, recall and F1 under each average."""
     return tuple(ClinicalScore(labels, uncertain, average, value) for average in averages for value in VALUES)
 
 
@@ -271,8 +267,9 @@ def clinical_scores(
     """
     if not len(patterns):
         raise ValueError("no report pairs to score")
-    sums = patterns.sums()
-    draws = bootstrap_sums(patterns.counts, patterns.columns, resamples, seed) if resamples else None
+    columns = patterns.columns()
+    sums = patterns.counts @ columns
+    draws = bootstrap(patterns.counts, lambda weights: weights @ columns, resamples, seed) if resamples else None
     shared = {"n": len(patterns), "bootstrap": resamples, "seed": seed}
 
     scores: dict[str, dict] = {}

@@ -16,13 +16,14 @@ from functools import lru_cache
 import numpy as np
 
 from evaluation.metrics.meteor import MeteorTables, meteor_score, pairwise_counts
-from evaluation.metrics.resampling import BLOCK, poisson_weights, with_interval
+from evaluation.metrics.resampling import poisson_weights, with_interval
 from evaluation.metrics.signature import signature
 
 ORDERS = (1, 2, 3, 4)
 MAX_TOKENS = 20_000
 ROUGE_BETA = 1.2
 CIDER_SIGMA = 6.0
+WEIGHED = 1024  # reports whose weights in all resamples are held at a time
 # Scores of reports are summed as whole numbers of 2**-36 (1.5e-11): exact in any order, up to 13 million reports.
 UNIT = 2**36
 # The constants that keep COCO's BLEU from dividing by zero.
@@ -31,6 +32,7 @@ BLEU_TINY, BLEU_SMALL = 1e-15, 1e-9
 
 @lru_cache(maxsize=2**18)
 def token_hash(token: str) -> int:
+    """64 bits that stand for a word."""
     return int.from_bytes(hashlib.blake2b(token.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "little")
 
 
@@ -102,11 +104,13 @@ class DocumentFrequencies:
 
     @classmethod
     def from_ngrams(cls, references: Sequence[Ngrams]) -> "DocumentFrequencies":
+        """Of counted references."""
         tables = tuple(np.unique(ngrams.hashes, return_counts=True) for ngrams in references)
         return cls(len(references[0].lengths), tables)
 
     @classmethod
     def merge(cls, parts: Iterable["DocumentFrequencies"]) -> "DocumentFrequencies":
+        """Of several sets of references, in any order."""
         parts = list(parts)
         tables = []
         for column in zip(*(part.tables for part in parts), strict=True):
@@ -219,8 +223,8 @@ def sum_rows(rows: LanguageRows, keys: np.ndarray, resamples: int = 1000, seed: 
     """Sums of rows and of their Poisson resamples; `keys` `[N]` uint64 stand for the studies."""
     columns = rows.columns()
     drawn = np.zeros((resamples, columns.shape[1]), dtype=np.int64)
-    for start in range(0, len(rows) if resamples else 0, BLOCK):
-        block = slice(start, start + BLOCK)
+    for start in range(0, len(rows) if resamples else 0, WEIGHED):
+        block = slice(start, start + WEIGHED)
         weights = poisson_weights(keys[block], resamples, seed)
         # A product of whole numbers in float64: below 2**53 in a block, so exact whatever order BLAS adds in.
         drawn += (weights.astype(np.float64) @ columns[block].astype(np.float64)).astype(np.int64)

@@ -105,6 +105,7 @@ class MeteorTables:
         return ""
 
     def words(self, text: str) -> list[str]:
+        """The words of a text, as METEOR compares them."""
         return meteor_words(text, self.prefixes)
 
 
@@ -238,6 +239,7 @@ class Step(NamedTuple):
 
 
 def make_step(m: Match) -> Step:
+    """A match as a step of the search: the words it covers as bits, what it adds, and where it ends."""
     weight = SEARCH_WEIGHTS[m.module]
     gain = int(m.hyp_length * weight) + int(m.length * weight)
     ref_bits, hyp_bits = (1 << m.length) - 1 << m.start, (1 << m.hyp_length) - 1 << m.hyp_start

@@ -25,7 +25,7 @@ from huggingface_hub import hf_hub_download
 from evaluation.metrics.chexbert import CheXbertLabeler
 from evaluation.metrics.language import bleu, language_rows
 from evaluation.metrics.radgraph_reward import radcliq, radgraph_f1
-from evaluation.metrics.resampling import bootstrap_sums, interval_text, number_text, with_interval
+from evaluation.metrics.resampling import bootstrap, interval_text, number_text, with_interval
 from evaluation.metrics.signature import signature
 from evaluation.predictions.records import SECTIONS, open_studies, read_pairs
 
@@ -178,7 +178,7 @@ def summarise(scores: Scores, metrics: Sequence[str], resamples: int, seed: int)
     for name, values in scores.items():
         column = np.array(values)
         once = np.ones(len(column), dtype=np.int64)
-        draws = bootstrap_sums(once, column[:, None].__getitem__, resamples, seed)[:, 0]
+        draws = bootstrap(once, column.__rmatmul__, resamples, seed)
         summary[name] = {
             **with_interval(np.array(math.fsum(values) / len(values)), draws / len(values)),
             "signature": signature(name, packages=versions, idf="off", n=len(values), bootstrap=resamples, seed=seed),
@@ -187,6 +187,7 @@ def summarise(scores: Scores, metrics: Sequence[str], resamples: int, seed: int)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
+    """The command at the top of this file."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("predictions", type=Path, help="JSON lines: study_id, prediction, reference")
     parser.add_argument("--metrics", nargs="+", choices=METRICS, required=True)

@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 
 LEVEL = 95  # percent
-BLOCK = 1024
 GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 # Poisson(1) by inversion: a 16-bit number -> a number of copies.
 _CUMULATIVE = np.cumsum([math.exp(-1) / math.factorial(copies) for copies in range(12)])
@@ -36,29 +35,6 @@ def bootstrap(
     n = int(counts.sum())
     chances = counts / n
     return np.stack([statistic(generator.multinomial(n, chances).astype(np.float64)) for _ in range(resamples)])
-
-
-def bootstrap_sums(
-    counts: np.ndarray, columns_of: Callable[[slice], np.ndarray], resamples: int, seed: int
-) -> np.ndarray:
-    """Sums over resampled corpora of a table of distinct rows, `[resamples, F]`, block by block.
-
-    The same distribution as `bootstrap` (first how many reports fall into each block, then which rows of it), in
-    memory that does not grow with the table.
-
-    Args:
-        counts: `[U]`, how often each distinct row occurs.
-        columns_of: rows of the table `[block, F]`.
-    """
-    generator = np.random.default_rng(seed)
-    blocks = [slice(start, start + BLOCK) for start in range(0, len(counts), BLOCK)]
-    totals = np.array([counts[block].sum() for block in blocks])
-    drawn = generator.multinomial(totals.sum(), totals / totals.sum(), size=resamples)
-    sums = 0.0
-    for place, block in enumerate(blocks):
-        weights = generator.multinomial(drawn[:, place], counts[block] / totals[place])
-        sums = sums + weights.astype(np.float64) @ columns_of(block)
-    return np.asarray(sums)
 
 
 def poisson_weights(keys: np.ndarray, resamples: int, seed: int) -> np.ndarray:

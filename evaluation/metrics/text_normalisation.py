@@ -23,10 +23,12 @@ R2GEN_NUMBERS = ("2. ", "3. ", "4. ", "5. ")
 
 
 def raw(text: str) -> str:
+    """The text as it is."""
     return text
 
 
 def lower(text: str) -> str:
+    """Lower case."""
     return text.lower()
 
 
@@ -49,6 +51,7 @@ def clean_sentences(text: str) -> str:
 
 
 def strip_quoted(sentence: str) -> str:
+    """A sentence without quotes, slashes and blanks around it."""
     return sentence.translate(QUOTES_AND_SLASHES).strip()
 
 
@@ -56,10 +59,12 @@ QUOTES_AND_SLASHES = str.maketrans("", "", "\"'/\\")
 
 
 def r2gen_iu(text: str) -> str:
+    """R2Gen's cleaner for IU X-Ray."""
     return clean_sentences(halve_runs(text, ".", 3))
 
 
 def r2gen_mimic(text: str) -> str:
+    """R2Gen's cleaner for MIMIC-CXR."""
     text = halve_runs(text.replace("\n", " "), "_", 7)
     return clean_sentences(halve_runs(halve_runs(text, " ", 6), ".", 8))
 
@@ -93,6 +98,7 @@ OTHER_FORMS = {
 
 
 def ptb(text: str) -> str:
+    """Penn-Treebank-like tokens in lower case, without punctuation."""
     tokens = filter(None, PTB_TOKEN.findall(text.lower()))
     return " ".join([OTHER_FORMS.get(token, token) for token in tokens])
 

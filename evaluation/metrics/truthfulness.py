@@ -158,6 +158,7 @@ class TruthCounts:
 
     @classmethod
     def from_studies(cls, studies: Sequence[StudyTruth]) -> "TruthCounts":
+        """The table of studies, one row each."""
         table = np.array([study.counts() for study in studies], dtype=np.int64).reshape(-1, len(COUNTS))
         rows, counts = np.unique(table, axis=0, return_counts=True)
         return cls(rows, counts.astype(np.int64))
@@ -223,6 +224,7 @@ def truth_scores(
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
+    """The command at the top of this file."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("predictions", type=Path, help="what generate.py writes")
     parser.add_argument("--out", type=Path, required=True, help="folder for truthfulness.json and the studies")

@@ -49,6 +49,7 @@ class PartFile:
         os.fsync(self._file.fileno())
 
     def close(self) -> None:
+        """Close the file, which unlocks it."""
         self._file.close()
 
 
@@ -92,6 +93,7 @@ def open_run(out: Path, settings: dict[str, Any], restart: bool) -> None:
 
 
 def is_complete(out: Path) -> bool:
+    """Whether the run has ended."""
     return (out / PREDICTIONS).exists()
 
 

@@ -12,8 +12,6 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from evaluation.reading.observations import Labels, check_label
 
 SECTIONS = ("findings", "impression", "report")
@@ -52,6 +50,7 @@ def read_lines(path: Path) -> Iterator[tuple[int, int, dict[str, Any]]]:
 
 
 def parse(line: bytes, where: str) -> dict[str, Any]:
+    """One line as an object with a text `study_id`."""
     try:
         record = json.loads(line)
     except ValueError as error:
@@ -62,53 +61,44 @@ def parse(line: bytes, where: str) -> dict[str, Any]:
 
 
 class StudyIndex:
-    """Where each study of a JSON-lines file stands: 16 bytes a study, however long the reports are.
+    """Where each study of a JSON-lines file stands, so that a reference is read when its prediction comes.
 
     Raises:
-        ValueError: a study id stands twice; which of the two should count is not ours to choose.
+        ValueError: the file holds no study, or a study id stands twice; which of the two should count is not ours to
+            choose.
     """
 
     def __init__(self, path: Path, split: str | None = None) -> None:
         self.path = path
-        digests: list[np.ndarray] = []
-        block: list[tuple[int, int]] = []
-        for _, offset, record in read_lines(path):
+        self.offsets: dict[str, int] = {}
+        for number, offset, record in read_lines(path):
             if split is None or record.get("split") == split:
-                block.append((digest(record["study_id"]), offset))
-            if len(block) == 65_536:
-                digests.append(np.array(block, dtype=np.uint64))
-                block = []
-        table = np.concatenate([*digests, np.array(block, dtype=np.uint64).reshape(-1, 2)])
-        table = table[np.argsort(table[:, 0], kind="stable")]
-        self.digests, self.offsets = table[:, 0], table[:, 1]
-        twins = np.flatnonzero(self.digests[1:] == self.digests[:-1])
-        if len(twins):
-            first = self.read(int(twins[0]))["study_id"]
-            raise ValueError(f"{path}: {len(twins)} doubled studies, first {first!r}; expected each study once")
-        if not len(table):
+                if record["study_id"] in self.offsets:
+                    raise ValueError(f"{path}:{number}: study {record['study_id']!r} is doubled; expected it once")
+                self.offsets[record["study_id"]] = offset
+        if not self.offsets:
             chosen = "" if split is None else f" of split {split!r}"
             raise ValueError(f"{path}: no study{chosen}")
 
     def __len__(self) -> int:
-        return len(self.digests)
-
-    def read(self, row: int) -> dict[str, Any]:
-        """The record at a row of the table."""
-        with self.path.open("rb") as file:
-            file.seek(int(self.offsets[row]))
-            return parse(file.readline(), f"{self.path} at byte {self.offsets[row]}")
+        return len(self.offsets)
 
     def require_same_studies(self, other: "StudyIndex") -> None:
-        """Stop unless both files hold the same studies."""
+        """Stop unless both files hold the same studies.
+
+        Raises:
+            ValueError: one lacks a study of the other; names the first.
+        """
         for one, two in ((self, other), (other, self)):
-            missing = np.flatnonzero(~np.isin(one.digests, two.digests, assume_unique=True))
-            if len(missing):
-                first = one.read(int(missing[0]))["study_id"]
-                raise ValueError(f"{len(missing)} studies of {one.path} are not in {two.path}, first {first!r}")
+            missing = [study_id for study_id in one.offsets if study_id not in two.offsets]
+            if missing:
+                raise ValueError(f"{len(missing)} studies of {one.path} are not in {two.path}, first {missing[0]!r}")
 
     def find(self, study_id: str) -> dict[str, Any]:
         """The record of a study that is known to be here (`require_same_studies`)."""
-        return self.read(int(np.searchsorted(self.digests, np.uint64(digest(study_id)))))
+        with self.path.open("rb") as file:
+            file.seek(self.offsets[study_id])
+            return parse(file.readline(), f"{self.path} (study {study_id!r})")
 
 
 def open_studies(predictions: Path, references: Path | None, split: str | None) -> tuple[StudyIndex, StudyIndex | None]:
@@ -128,6 +118,7 @@ def open_studies(predictions: Path, references: Path | None, split: str | None) 
 
 
 def text_field(record: Mapping[str, Any], name: str, where: str) -> str:
+    """A text of a record, which must be there."""
     value = record.get(name)
     if not isinstance(value, str):
         raise ValueError(f'{where}: {name} is {value!r:.80}; expected text ("" for an empty report)')
@@ -151,6 +142,7 @@ def section_text(study: Mapping[str, Any], section: str, where: str) -> str:
 
 
 def clue_scores_field(record: dict[str, Any], where: str) -> dict[str, float] | None:
+    """The clue scores of a record, each from 0 to 1; None where it has none."""
     scores = record.get("clue_scores")
     if scores is None:
         return None
@@ -163,6 +155,7 @@ def clue_scores_field(record: dict[str, Any], where: str) -> dict[str, float] | 
 
 
 def study_labels_field(record: dict[str, Any], where: str) -> Labels | None:
+    """The labels of a study; None where nobody labelled it."""
     labels = record.get("labels")
     if labels is None:
         return None

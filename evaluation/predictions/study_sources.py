@@ -37,6 +37,7 @@ class PhantomStudies:
         self.records = [generate_phantom(seed, index, MIN_SIZE).record for index in range(count)]
 
     def open_image(self, index: int, view: int) -> np.ndarray:
+        """The phantom, `[H, W]` uint8; it has one view."""
         return generate_phantom(self.seed, index, self.size).image
 
 

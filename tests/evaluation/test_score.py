@@ -152,7 +152,7 @@ def test_labels_given(write, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda r: r.append(r[0]), "1 doubled studies, first 's0'"),
+        (lambda r: r.append(r[0]), "study 's0' is doubled"),
         (lambda r: r[1].pop("prediction"), r"predictions.jsonl:2 \(study 's1'\): prediction is None; expected text"),
         (lambda r: r[1].update(prediction=None), "prediction is None; expected text"),
         (lambda r: r[1].update(prediction=["a"]), r"prediction is \['a'\]"),

@@ -35,11 +35,12 @@ class TreeError(ValueError):
 class StudySet:
     """A data set before its images are decoded.
 
-    root: folder that every image path is relative to.
-    studies: in their final order; the first view of a study is its best one.
-    dropped: (study id, reason) of every study left out.
-    inputs: tables that were read, for the manifest's hashes.
-    choices: what the user chose, for the manifest.
+    Attributes:
+        root: folder that every image path is relative to.
+        studies: in their final order; the first view of a study is its best one.
+        dropped: (study id, reason) of every study left out.
+        inputs: tables that were read, for the manifest's hashes.
+        choices: what the user chose, for the manifest.
     """
 
     name: str

@@ -105,6 +105,7 @@ def _read_labels(labels: Path, suffix: str) -> dict[str, Labels]:
 
 
 def main() -> None:
+    """The command at the top of this file."""
     parser = builder_arguments(__doc__)
     parser.add_argument("--table", type=Path, required=True, help="df_chexpert_plus_240401.csv")
     parser.add_argument("--images", type=Path, required=True, help="folder that holds train/ and valid/")

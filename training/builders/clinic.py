@@ -85,6 +85,7 @@ def _view(path: Path) -> str | None:
 
 
 def main() -> None:
+    """The command at the top of this file."""
     parser = builder_arguments(__doc__)
     parser.add_argument("--root", type=Path, required=True, help="folder of patients' folders")
     arguments = parser.parse_args()

@@ -138,6 +138,7 @@ def _r2gen_splits(annotation: Path) -> dict[str, str]:
 
 
 def main() -> None:
+    """The command at the top of this file."""
     parser = builder_arguments(__doc__)
     parser.add_argument("--xml", type=Path, help="folder of the official reports, NLMCXR_reports/ecgen-radiology")
     parser.add_argument("--images", type=Path, required=True, help="NLMCXR_png, or R2Gen's iu_xray/images")

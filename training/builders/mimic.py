@@ -96,6 +96,7 @@ def _studies(metadata: Path, splits: dict[str, str], split_table: Path) -> dict[
 
 
 def main() -> None:
+    """The command at the top of this file."""
     parser = builder_arguments(__doc__)
     parser.add_argument("--jpg", type=Path, required=True, help="folder of MIMIC-CXR-JPG: files/ and the tables")
     parser.add_argument("--reports", type=Path, required=True, help="folder of the unpacked mimic-cxr-reports.zip")

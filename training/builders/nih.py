@@ -119,6 +119,7 @@ def _lines(path: Path) -> list[str]:
 
 
 def main() -> None:
+    """The command at the top of this file."""
     parser = builder_arguments(__doc__, reports=False)
     parser.add_argument("--root", type=Path, required=True, help="folder of the official tables, lists and images")
     arguments = parser.parse_args()

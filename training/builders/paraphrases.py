@@ -3,7 +3,7 @@
     python -m training.builders.paraphrases --data data/mimic-cxr-findings --model NAME --out paraphrases.jsonl
     python -m training.builders.paraphrases --data runs/small-data/iu --swap-sentences --count 10 --out swapped.jsonl
 
-By a chat model, or by swapping: each sentence may give way to one of another report, of the same section, with the same
+By a chat model, or by swapping: a sentence is replaced by one of another report, of the same section, with the same
 labels and the same sides. Findings and impression are rewritten one by one. A paraphrase is kept only where the labeler
 reads the same 14 labels from the new report as from the old one, and where it is not the old one; the others go to OUT
 with `.rejected` before the suffix, with the reason. The same command goes on where it was cut short. `data.paraphrases`
@@ -37,7 +37,7 @@ REQUEST = (
 Rewrite = Callable[[list[tuple[str, str]]], list[str]]
 """(section, text) pairs to new texts."""
 SWAPPED = 0.7
-"""Share of the sentences that give way, where there is another one."""
+"""Share of the sentences that are replaced, where there is another one."""
 
 
 def chat_rewriter(name: str, max_new_tokens: int, temperature: float) -> Rewrite:
@@ -144,10 +144,11 @@ def _rows(file: Path) -> list[dict[str, Any]]:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
+    """The command at the top of this file."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="folder with studies.jsonl, or datasets shards")
     parser.add_argument("--split", default="train")
-    parser.add_argument("--max-studies", type=int, help="the first so many")
+    parser.add_argument("--max-studies", type=int, help="at most this number of studies, from the start")
     by = parser.add_mutually_exclusive_group(required=True)
     by.add_argument("--model", help="folder, or name on the Hub, of a chat model")
     by.add_argument("--swap-sentences", action="store_true", help="sentences of other reports that say the same")

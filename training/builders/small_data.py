@@ -103,6 +103,7 @@ def write_set(out: Path, studies: Iterable[Mapping[str, Any]]) -> dict[str, Any]
 
 
 def main() -> None:
+    """The command at the top of this file."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--data", type=Path, default=Path(os.environ.get("TRRG_DATA", ROOT.parent / "shared" / "data")))

@@ -86,6 +86,7 @@ def texts_for_clues(folders: Sequence[Path]) -> Iterator[str]:
 
 
 def main() -> None:
+    """The command at the top of this file."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
         "--data", type=Path, nargs="+", required=True, help="folders with studies.jsonl; split train is read"

@@ -9,7 +9,7 @@ import json
 import math
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, TypeVar, get_args
 
 from training.config.yaml_config import ConfigError, build, flatten, override, read_yaml
 
@@ -37,15 +37,16 @@ DIALOGUE_KINDS = get_args(DialogueKind)
 class ModelSection:
     """Which model is trained and where its first weights come from.
 
-    preset: name of a `TRRGConfig` preset; the architecture is built from it.
-    checkpoint: folder of a TRRG checkpoint (a stage-1 folder for stage 2); its architecture and weights are used.
-    overrides: fields of `TRRGConfig` set after the preset, sub-configurations by `vision_config: {...}`.
-    vision_model, clue_model, language_model: Hub name or folder whose pretrained weights (and architecture) are used.
-    tokenizer, clue_tokenizer: Hub name or folder; required with `preset` unless the model name above brings one.
-    clues: names, or {name, positive, negative}; null means the 14 CheXpert clues. "Left Pleural Effusion" and the like
-        are labelled by the side a report names (`evaluation/reading/sides.py`).
-    prompt_style: "trrg", "maira1" or "radialog"; null takes the preset's.
-    quantization: 4- or 8-bit language model through bitsandbytes (QLoRA when `lora` is set).
+    Attributes:
+        preset: name of a `TRRGConfig` preset; the architecture is built from it.
+        checkpoint: folder of a TRRG checkpoint (a stage-1 folder for stage 2); its architecture and weights are used.
+        overrides: fields of `TRRGConfig` set after the preset, sub-configurations by `vision_config: {...}`.
+        vision_model, clue_model, language_model: Hub name or folder whose pretrained weights (and architecture) are
+            used.
+        tokenizer, clue_tokenizer: Hub name or folder; required with `preset` unless the model name above brings one.
+        clues: names, or {name, positive, negative}; null means the 14 CheXpert clues. "Left Pleural Effusion" and the
+            like are labelled by the side a report names (`evaluation/reading/sides.py`).
+        quantization: 4- or 8-bit language model through bitsandbytes (QLoRA when `lora` is set).
     """
 
     preset: str | None = None
@@ -57,8 +58,6 @@ class ModelSection:
     tokenizer: str | None = None
     clue_tokenizer: str | None = None
     clues: list[Any] | None = None
-    prompt_style: Literal["trrg", "maira1", "radialog"] | None = None
-    max_length: int | None = None
     quantization: Literal["nf4", "int8"] | None = None
 
 
@@ -66,15 +65,18 @@ class ModelSection:
 class Source:
     """One set of studies.
 
-    path: folder with `studies.jsonl` (image paths relative to it) or with `datasets` shards, made by a data builder.
-    kind: "pair" image and report of one study; "image" image with labels, no report (stage 1 only); "clue_report"
-        report without its image, the clues being the study's labels (stage 2 only); "matched" an image of `path` with
-        the report of another patient of `reports` who has the same labels (stage 2 only).
-    reports: folder of the reports of a "matched" source.
-    weight: share of the drawn studies, relative to the other sources.
-    balance: exponent b, so that rare findings are not drowned by normal studies: a study is drawn (m / n)^b times an
-        epoch (rounded), n the studies with its rarest positive label, m those with the most frequent one; 0 is once.
-    split: value of the record's `split` field.
+    Attributes:
+        path: folder with `studies.jsonl` (image paths relative to it) or with `datasets` shards, made by a data
+            builder.
+        kind: "pair" image and report of one study; "image" image with labels, no report (stage 1 only); "clue_report"
+            report without its image, the clues being the study's labels (stage 2 only); "matched" an image of `path`
+            with the report of another patient of `reports` who has the same labels (stage 2 only).
+        reports: folder of the reports of a "matched" source.
+        weight: share of the drawn studies, relative to the other sources.
+        balance: exponent b, so that rare findings are not drowned by normal studies: a study is drawn (m / n)^b times
+            an epoch (rounded), n the studies with its rarest positive label, m those with the most frequent one; 0 is
+            once.
+        split: value of the record's `split` field.
     """
 
     path: str
@@ -90,22 +92,24 @@ class Source:
 class DataSection:
     """What is learned from. All that is drawn at random for a study is keyed by (seed, epoch, study).
 
-    views: most views of a study that enter; the first ones of the record are taken.
-    sentences_per_study: stage 1, sentences drawn from each study and step (1 as published).
-    sentence_balance: stage 1, exponent b of the weight (count of the sentence's rarest statement)^-b; 0 draws uniformly
-        (as published), 0.5 keeps rare positive sentences from being drowned by "no ..." ones.
-    score_jitter: clue_report, half-width of the noise that softens oracle clue scores (0 keeps them 0 and 1).
-    sides_given: clue_report, probability that a draw gives the sided clues; else the language model has the others
-        alone, as in a study that is labelled without sides.
-    score_flip: clue_report, probability that a clue's score is replaced by a uniform one (robustness to wrong clues).
-    augment: small rotation, shift, scale and gamma; never a flip, since sides matter.
-    paraphrases: JSON Lines of rewritten reports, {"study_id", "findings", "impression"}; a study's report is drawn from
-        its own and its paraphrases (text-based augmentation of MAIRA-1).
-    positive_first: stage 2, within findings and impression the sentences that claim or suspect something come before
-        those that deny. A report that may name a finding anywhere lets a small model put it off until the report ends.
-    dialogue: stage 2, share of the draws that become a question after the report (`training/data/dialogue.py`): kind ->
-        probability, together at most 1; the rest are reports. A study without an answer of the drawn kind stays one.
-    image_cache: folder for uint8 arrays at model size; null decodes the files at every epoch.
+    Attributes:
+        views: most views of a study that enter; the first ones of the record are taken.
+        sentences_per_study: stage 1, sentences drawn from each study and step (1 as published).
+        sentence_balance: stage 1, exponent b of the weight (count of the sentence's rarest statement)^-b; 0 draws
+            uniformly (as published), 0.5 keeps rare positive sentences from being drowned by "no ..." ones.
+        score_jitter: clue_report, half-width of the noise that softens oracle clue scores (0 keeps them 0 and 1).
+        sides_given: clue_report, probability that a draw gives the sided clues; else the language model has the others
+            alone, as in a study that is labelled without sides.
+        augment: small rotation, shift, scale and gamma; never a flip, since sides matter.
+        paraphrases: JSON Lines of rewritten reports, {"study_id", "findings", "impression"}; a study's report is drawn
+            from its own and its paraphrases (text-based augmentation of MAIRA-1).
+        positive_first: stage 2, within findings and impression the sentences that claim or suspect something come
+            before those that deny. A report that may name a finding anywhere lets a small model put it off until the
+            report ends.
+        dialogue: stage 2, share of the draws that become a question after the report (`training/data/dialogue.py`):
+            kind -> probability, together at most 1; the rest are reports. A study without an answer of the drawn kind
+            stays one.
+        image_cache: folder for uint8 arrays at model size; null decodes the files at every epoch.
     """
 
     train: list[Source] = field(default_factory=list)
@@ -115,7 +119,6 @@ class DataSection:
     sentence_balance: float = 0.5
     score_jitter: float = 0.1
     sides_given: float = 1.0
-    score_flip: float = 0.0
     augment: bool = True
     paraphrases: str | None = None
     positive_first: bool = False
@@ -138,13 +141,17 @@ class LoraSection:
 
 @dataclass
 class OptimizerSection:
-    """AdamW. lr: for every trained part not named in lr_by_part. batch_size: studies an optimizer step, all processes.
+    """AdamW.
 
-    micro_batch_size: studies a forward pass and process; in stage 1 the contrast is over micro_batch_size * processes.
-    block_size: studies in a row that come from one source; null means batch_size. It divides micro_batch_size *
-        processes or is a multiple of it. Stage 2 cannot mix studies with and without images in a forward pass, so there
-        it is a multiple. Stage 1 with a tower that has batch norm wants small blocks: statistics of batches that each
-        come from one source fit no source in the end.
+    Attributes:
+        lr: for every trained part not named in lr_by_part.
+        batch_size: studies an optimizer step, all processes.
+        micro_batch_size: studies a forward pass and process; in stage 1 the contrast is over micro_batch_size *
+            processes.
+        block_size: studies in a row that come from one source; null means batch_size. It divides micro_batch_size *
+            processes or is a multiple of it. Stage 2 cannot mix studies with and without images in a forward pass, so
+            there it is a multiple. Stage 1 with a tower that has batch norm wants small blocks: statistics of batches
+            that each come from one source fit no source in the end.
     """
 
     lr: float = 1e-4
@@ -161,14 +168,16 @@ class OptimizerSection:
 class ScheduleSection:
     """Length of the run, in optimizer steps or in epochs (one of the two), and the shape of the learning rate.
 
-    warmup_steps, warmup_ratio: steps of linear warm-up, or their share of all steps (one of the two).
-    min_lr_ratio: last learning rate over the first, for cosine and linear.
-    plateau: factor and patience of "plateau" (validations without a lower loss before the rate is multiplied).
+    Attributes:
+        warmup_steps, warmup_ratio: steps of linear warm-up, or their share of all steps (one of the two).
+        min_lr_ratio: last learning rate over the first, for cosine and linear.
+        plateau_factor, plateau_patience: of "plateau": what the rate is multiplied by after this number of validations
+            without a lower loss.
     """
 
     steps: int | None = None
     epochs: float | None = None
-    shape: Literal["cosine", "linear", "constant", "plateau"] = "cosine"
+    shape: Literal["cosine", "linear", "plateau"] = "cosine"
     warmup_steps: int = 0
     warmup_ratio: float = 0.0
     min_lr_ratio: float = 0.0
@@ -180,11 +189,12 @@ class ScheduleSection:
 class RunSection:
     """Where a run lives and how often it speaks. All `*_every` in optimizer steps.
 
-    export: weights written to `model/` at the end, the last ones or those of the best validation.
-    best_metric: validation metric that decides; a name ending in "loss" is better when lower.
-    generate_studies: stage 2, validation studies of each source whose report is written and judged; 0 for none.
-    max_new_tokens: longest report written for that, in tokens.
-    stop_after: end (with a checkpoint) after this many steps of this process; the schedule keeps its full length.
+    Attributes:
+        export: weights written to `model/` at the end, the last ones or those of the best validation.
+        best_metric: validation metric that decides; a name ending in "loss" is better when lower.
+        generate_studies: stage 2, validation studies of each source whose report is written and judged; 0 for none.
+        max_new_tokens: longest report written for that, in tokens.
+        stop_after: end (with a checkpoint) after this many steps of this process; the schedule keeps its full length.
     """
 
     output_dir: str = ""
@@ -202,7 +212,9 @@ class RunSection:
 
 
 @dataclass
-class _Run:
+class RunConfig:
+    """What both stages have."""
+
     model: ModelSection = field(default_factory=ModelSection)
     data: DataSection = field(default_factory=DataSection)
     optimizer: OptimizerSection = field(default_factory=OptimizerSection)
@@ -213,7 +225,7 @@ class _Run:
 
 
 @dataclass
-class PretrainConfig(_Run):
+class PretrainConfig(RunConfig):
     """Stage 1: sentence-level contrast. Kinds of source: "pair" and "image"."""
 
     trained: list[str] = field(
@@ -222,9 +234,12 @@ class PretrainConfig(_Run):
 
 
 @dataclass
-class FinetuneConfig(_Run):
-    """Stage 2: instruct tuning. Kinds of source: "pair", "clue_report" and "matched". lora: null trains or freezes the
-    language model as `trained` says."""
+class FinetuneConfig(RunConfig):
+    """Stage 2: instruct tuning. Kinds of source: "pair", "clue_report" and "matched".
+
+    Attributes:
+        lora: null trains or freezes the language model as `trained` says.
+    """
 
     trained: list[str] = field(
         default_factory=lambda: ["clue_encoder", "image_projection", "clue_projection", "multi_modal_projector"]
@@ -232,12 +247,14 @@ class FinetuneConfig(_Run):
     lora: LoraSection | None = None
 
 
+Config = TypeVar("Config", bound=RunConfig)
+
 RESUMABLE = ("run", "data.num_workers", "data.image_cache", "optimizer.micro_batch_size")
 """Keys that may change between a run and its resumption: none of them changes what is learned from (run.seed is checked
 apart)."""
 
 
-def load_config(cls: type, path: str | Path, overrides: list[str]) -> Any:
+def load_config(cls: type[Config], path: str | Path, overrides: list[str]) -> Config:
     """Read `path` (over the file its key `base` names, if any), apply `key.path=value` overrides (values are YAML),
     check, and return a `cls`.
 
@@ -248,7 +265,7 @@ def load_config(cls: type, path: str | Path, overrides: list[str]) -> Any:
     raw = read_yaml(Path(path))
     for item in overrides:
         override(raw, item, problems)
-    config = build(cls, raw, "", problems)
+    config: Config = build(cls, raw, "", problems)
     if not problems:
         problems.extend(_impossible(config))
     if problems:
@@ -256,12 +273,12 @@ def load_config(cls: type, path: str | Path, overrides: list[str]) -> Any:
     return config
 
 
-def to_dict(config: Any) -> dict[str, Any]:
+def to_dict(config: RunConfig) -> dict[str, Any]:
     """Plain values of a configuration, as they are saved with the run."""
     return dataclasses.asdict(config)
 
 
-def differences(config: Any, saved: dict[str, Any]) -> list[str]:
+def differences(config: RunConfig, saved: dict[str, Any]) -> list[str]:
     """Keys whose value differs from the saved configuration of the run that is resumed, outside `RESUMABLE`."""
     now, then = flatten(json.loads(json.dumps(to_dict(config)))), flatten(saved)
     changed = [key for key in sorted(now.keys() | then.keys()) if now.get(key) != then.get(key)]
@@ -269,7 +286,7 @@ def differences(config: Any, saved: dict[str, Any]) -> list[str]:
     return [f"{key}: {then.get(key)!r} -> {now.get(key)!r}" for key in kept]
 
 
-def _impossible(config: Any) -> list[str]:
+def _impossible(config: RunConfig) -> list[str]:
     problems = []
     model, data, optimizer, schedule = config.model, config.data, config.optimizer, config.schedule
     if (model.preset is None) == (model.checkpoint is None):
@@ -314,9 +331,8 @@ def _impossible(config: Any) -> list[str]:
         problems.extend(
             f"{key}: {part!r} is not a part; parts: {', '.join(PARTS)}" for part in named if part not in PARTS
         )
-    for key in ("sides_given", "score_flip"):
-        if not 0 <= getattr(data, key) <= 1:
-            problems.append(f"data.{key}: {getattr(data, key)}; expected a probability")
+    if not 0 <= data.sides_given <= 1:
+        problems.append(f"data.sides_given: {data.sides_given}; expected a probability")
     positive = {
         "optimizer.lr": optimizer.lr,
         "optimizer.batch_size": optimizer.batch_size,

@@ -48,7 +48,13 @@ VIEW = (
 
 @dataclass(frozen=True)
 class Exchange:
-    """reply: the report the model has written so far; question: the user's next turn; answer: what is learned."""
+    """A turn after the report.
+
+    Attributes:
+        reply: the report the model has written so far.
+        question: the user's next turn.
+        answer: what is learned.
+    """
 
     reply: str
     question: str

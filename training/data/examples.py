@@ -35,9 +35,15 @@ ClueLabels = tuple[Label, ...]
 
 @dataclass
 class Example:
-    """One study of a step. source: its number in the configuration; squares: uint8 [S, S] a view, empty for a study
-    known by its clues only; labels: in the order of the clues; scores: oracle clue scores in [0, 1], of a study without
-    image; exchange: what is asked after the report, None where the report itself is learned."""
+    """One study of a step.
+
+    Attributes:
+        source: its number in the configuration.
+        squares: uint8 [S, S] a view, empty for a study known by its clues only.
+        labels: in the order of the clues.
+        scores: oracle clue scores in [0, 1], of a study without image.
+        exchange: what is asked after the report, None where the report itself is learned.
+    """
 
     study_id: str
     source: int
@@ -71,20 +77,10 @@ class SourceData:
             ]
         self.images: ImageBank | None = None
         if source.kind != "clue_report":
-            blind = [r.study_id for r in self.studies.records if not r.images]
-            if blind:
-                raise ValueError(
-                    f"{source.path}: {len(blind)} studies of split {source.split!r} have no image, e.g. {blind[0]}; "
-                    f"kind {source.kind!r} needs one"
-                )
+            _refuse(source, "image", [r.study_id for r in self.studies.records if not r.images])
             self.images = ImageBank(self.studies, image_processor, data.views, data.image_cache)
         if source.kind in ("pair", "clue_report"):
-            silent = [r.study_id for r in self.studies.records if not target_text(r)]
-            if silent:
-                raise ValueError(
-                    f"{source.path}: {len(silent)} studies of split {source.split!r} have no report, e.g. {silent[0]}; "
-                    f"kind {source.kind!r} needs one"
-                )
+            _refuse(source, "report", [r.study_id for r in self.studies.records if not target_text(r)])
         self.sentences: list[list[Sentence]] = []
         self.matches: Matches | None = None
         if source.kind == "matched":
@@ -93,11 +89,12 @@ class SourceData:
         self.rows = balanced_rows(self.labels, source.balance, self.matches.images if self.matches else None)
 
     def __len__(self) -> int:
-        """Draws an epoch."""
+        """Draws in an epoch."""
         return len(self.rows)
 
     @property
     def num_studies(self) -> int:
+        """Different studies that an epoch draws."""
         return len({study for study, _ in self.rows})
 
     def find_sentences(self, balance: float, labeler: Callable[[str], dict[str, int | None]], whole: bool) -> None:
@@ -120,10 +117,20 @@ class SourceData:
                 return add_sentence_sides(text, labeler(text), self.names)
 
             found = [sentences_of_report(record, self.names, with_sides) for record in self.studies.records]
-        mute = [r.study_id for r, sentences in zip(self.studies.records, found, strict=True) if not sentences]
-        if mute:
-            raise ValueError(f"{self.source.path}: {len(mute)} studies give no sentence, e.g. {mute[0]}")
+        pairs = zip(self.studies.records, found, strict=True)
+        empty = [record.study_id for record, sentences in pairs if not sentences]
+        if empty:
+            raise ValueError(f"{self.source.path}: {len(empty)} studies give no sentence, e.g. {empty[0]}")
         self.sentences = weighted(found, balance)
+
+
+def _refuse(source: Source, what: str, studies: Sequence[str]) -> None:
+    """Raises: ValueError if `studies`, which lack what the source's kind needs, are any."""
+    if studies:
+        raise ValueError(
+            f"{source.path}: {len(studies)} studies of split {source.split!r} have no {what}, e.g. {studies[0]}; "
+            f"kind {source.kind!r} needs one"
+        )
 
 
 def balanced_rows(
@@ -270,13 +277,10 @@ class Examples(Dataset[Example]):
 
 
 def oracle_scores(labels: ClueLabels, data: DataSection, rng: np.random.Generator | None) -> np.ndarray:
-    """Clue scores read from labels: 1 present, 0.5 uncertain, 0 absent or not mentioned. With a generator they are
-    softened by `score_jitter`, so that scores as images give them are not new to the language model, and replaced at
-    random with probability `score_flip`."""
+    """Clue scores read from labels: 1 present, 0.5 uncertain, 0 absent or not mentioned, `[C]`. With a generator they
+    are softened by `score_jitter`, so that scores as images give them are not new to the language model."""
     exact = np.array([clue_score(label) for label in labels])
     if rng is None:
         return exact
     soft = exact + rng.uniform(0, data.score_jitter, len(exact)) * np.where(exact == 1.0, -1, 1)
-    soft = np.where(exact == 0.5, 0.5 + rng.uniform(-0.5, 0.5, len(exact)) * data.score_jitter, soft)
-    wrong = rng.random(len(exact)) < data.score_flip
-    return np.where(wrong, rng.random(len(exact)), soft)
+    return np.where(exact == 0.5, 0.5 + rng.uniform(-0.5, 0.5, len(exact)) * data.score_jitter, soft)

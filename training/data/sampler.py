@@ -14,8 +14,13 @@ from torch.utils.data import Sampler
 
 @dataclass(frozen=True)
 class Draw:
-    """One study of one step. source, index: where it is; epoch: how often its source was gone through before;
-    count: the how-manieth draw of its source this is."""
+    """One study of one step.
+
+    Attributes:
+        source, index: where it is.
+        epoch: how often its source was gone through before.
+        count: the number of draws of its source before this one.
+    """
 
     source: int
     index: int

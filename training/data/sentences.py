@@ -24,8 +24,14 @@ _NEGATIVE_TEMPLATES = ("There is no {}.", "No {}.", "No evidence of {}.", "{} is
 
 @dataclass(frozen=True)
 class Sentence:
-    """text; key: equal for equal sentences up to case, spaces and full stop; labels: value of every clue, None where
-    the sentence says nothing about it; weight: unnormalised probability of being drawn."""
+    """One sentence of a study, and how often it is drawn.
+
+    Attributes:
+        text: as the report has it, closed by a full stop.
+        key: equal for equal sentences up to case, spaces and full stop.
+        labels: value of every clue, None where the sentence says nothing about it.
+        weight: unnormalised probability of being drawn.
+    """
 
     text: str
     key: int

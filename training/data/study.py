@@ -168,6 +168,7 @@ class Studies:
         return f"{file}/{status.st_size}/{status.st_mtime_ns}"
 
     def num_views(self, index: int) -> int:
+        """Pictures of a study."""
         return len(self.records[index].images)
 
     def labels(self, index: int, names: Sequence[str]) -> list[Label]:

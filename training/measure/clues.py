@@ -88,6 +88,7 @@ def measure(config: PretrainConfig) -> dict[str, Any]:
 
 
 def main() -> None:
+    """The command at the top of this file."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--config", required=True, type=Path, help="of the stage-1 run")
     parser.add_argument("overrides", nargs="*", metavar="key.path=value")

@@ -26,7 +26,7 @@ from accelerate.utils import send_to_device
 from torch.utils.data import DataLoader
 
 from modeling_trrg import TRRGForConditionalGeneration, TRRGForContrastivePretraining
-from training.config.run_config import FinetuneConfig, PretrainConfig, load_config
+from training.config.run_config import FinetuneConfig, PretrainConfig, RunConfig, load_config
 from training.data.collate import FinetuneCollator, PretrainCollator, count_targets
 from training.data.examples import Examples, SourceData
 from training.data.sampler import MicroBatchSampler
@@ -40,7 +40,7 @@ READ_PER_STEP, READ_PER_WORKER = 5, 20
 """Batches read for each one that is trained on, and at least for each worker."""
 
 
-def measure(config: Any, steps: int, decoded: int) -> dict[str, Any]:
+def measure(config: RunConfig, steps: int, decoded: int) -> dict[str, Any]:
     """Measure `steps` micro-batches, the reading of several times as many, and the decoding of `decoded`
     studies of the configuration's training sources, in one process."""
     accelerator = Accelerator(cpu=not torch.cuda.is_available(), mixed_precision=config.run.mixed_precision)
@@ -50,7 +50,7 @@ def measure(config: Any, steps: int, decoded: int) -> dict[str, Any]:
     fit_vocabulary(architecture, processor)
     model_class = TRRGForContrastivePretraining if pretrains else TRRGForConditionalGeneration
     model, _ = build_model(model_class, config.model, architecture, config.trained)
-    if not pretrains and config.lora:
+    if isinstance(config, FinetuneConfig) and config.lora:
         add_lora(model, config.lora)
     freeze(model, config.trained)
     sources, _ = load_sources(accelerator, config, processor)
@@ -118,6 +118,7 @@ def _decode_rate(sources: list[SourceData], decoded: int) -> float | None:
 
 
 def main() -> None:
+    """The command at the top of this file."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--config", required=True, type=Path)
     parser.add_argument("--stage", choices=("pretrain", "finetune"), default="pretrain")
@@ -125,7 +126,7 @@ def main() -> None:
     parser.add_argument("--decoded", type=int, default=50, help="studies decoded for the rate of the first pass")
     parser.add_argument("overrides", nargs="*", metavar="key.path=value")
     arguments = parser.parse_args()
-    cls = PretrainConfig if arguments.stage == "pretrain" else FinetuneConfig
+    cls: type[RunConfig] = PretrainConfig if arguments.stage == "pretrain" else FinetuneConfig
     if arguments.steps < 1:
         parser.error(f"--steps {arguments.steps}: expected at least 1")
     config = load_config(cls, arguments.config, arguments.overrides)

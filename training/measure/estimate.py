@@ -21,7 +21,7 @@ import torch
 
 from configuration_trrg import TRRGConfig
 from modeling_trrg import TRRGForConditionalGeneration, TRRGForContrastivePretraining
-from training.config.run_config import ConfigError, FinetuneConfig, ModelSection, PretrainConfig, load_config
+from training.config.run_config import ConfigError, FinetuneConfig, ModelSection, PretrainConfig, RunConfig, load_config
 from training.config.yaml_config import read_yaml
 from training.measure.fake_pass import Pass, Sizes, fake_pass
 from training.run.initial_model import build_config
@@ -38,9 +38,14 @@ SHARDINGS = ("ddp", "fsdp2", "zero3")
 
 @dataclass
 class Weights:
-    """Counts and bytes of a model's weights. stored: bytes a process without sharding holds; unshardable: those of them
-    that every process holds in any case (quantised); largest_layer, rest: parameters of the largest layer that is
-    sharded on its own and of all that is in none, quantised ones apart."""
+    """Counts and bytes of a model's weights.
+
+    Attributes:
+        stored: bytes a process without sharding holds.
+        unshardable: those of them that every process holds in any case (quantised).
+        largest_layer, rest: parameters of the largest layer that is sharded on its own and of all that is in none,
+            quantised ones apart.
+    """
 
     total: int
     trained: int
@@ -53,7 +58,12 @@ class Weights:
 
 @dataclass
 class Estimate:
-    """Of one GPU. memory: sharding -> (what for -> bytes); flops: of an optimizer step on all GPUs."""
+    """Of one GPU.
+
+    Attributes:
+        memory: sharding -> (what for -> bytes).
+        flops: of an optimizer step on all GPUs.
+    """
 
     weights: Weights
     run: Pass
@@ -62,7 +72,7 @@ class Estimate:
     table: str
 
 
-def estimate(config: Any, folder: Path, gpus: int, sizes: Sizes) -> Estimate:
+def estimate(config: RunConfig, folder: Path, gpus: int, sizes: Sizes) -> Estimate:
     """Build the configuration's model from fake tensors, run it once, and add up.
 
     Raises:
@@ -85,13 +95,13 @@ def estimate(config: Any, folder: Path, gpus: int, sizes: Sizes) -> Estimate:
     return Estimate(weights, run, memory, run.flops * passes, table)
 
 
-def model_without_weights(config: Any, folder: Path) -> Any:
+def model_without_weights(config: RunConfig, folder: Path) -> Any:
     """The configuration's model on the meta device, with its LoRA layers, frozen and in the mode it is trained in."""
     architecture = architecture_of(config.model, folder)
     pretrains = isinstance(config, PretrainConfig)
     with torch.device("meta"):
         model: Any = (TRRGForContrastivePretraining if pretrains else TRRGForConditionalGeneration)(architecture)
-        if not pretrains and config.lora:
+        if isinstance(config, FinetuneConfig) and config.lora:
             add_lora(model, config.lora)
         freeze(model, config.trained)
     set_training_mode(model)
@@ -143,7 +153,9 @@ def count_weights(model: Any, section: ModelSection) -> Weights:
     return result
 
 
-def memory_of(sharding: str, weights: Weights, run: Pass, gpus: int, mixed: bool, config: Any) -> dict[str, float]:
+def memory_of(
+    sharding: str, weights: Weights, run: Pass, gpus: int, mixed: bool, config: RunConfig
+) -> dict[str, float]:
     """Bytes a GPU: see training/README.md for the reasons of each line."""
     parts = 1 if sharding == "ddp" else gpus
     compute = 2 if mixed else 4
@@ -172,7 +184,7 @@ def memory_of(sharding: str, weights: Weights, run: Pass, gpus: int, mixed: bool
     }
 
 
-def sizes_of(config: Any, architecture: TRRGConfig, text_tokens: int, sentence_tokens: int) -> Sizes:
+def sizes_of(config: RunConfig, architecture: TRRGConfig, text_tokens: int, sentence_tokens: int) -> Sizes:
     """What a forward pass of the configuration reads."""
     pretrains = isinstance(config, PretrainConfig)
     studies = config.optimizer.micro_batch_size
@@ -189,7 +201,13 @@ def sizes_of(config: Any, architecture: TRRGConfig, text_tokens: int, sentence_t
 
 
 def report(
-    config: Any, found: Estimate, sizes: Sizes, gpus: int, tflops: float, utilization: float, studies: int | None
+    config: RunConfig,
+    found: Estimate,
+    sizes: Sizes,
+    gpus: int,
+    tflops: float,
+    utilization: float,
+    studies: int | None,
 ) -> str:
     """The printed page."""
     checkpointing = config.run.gradient_checkpointing
@@ -216,17 +234,18 @@ def report(
         f"{found.flops / 1e12:.4g} TFLOP an optimizer step: {seconds:.3g} s at {utilization:.0%} of "
         f"{gpus} x {tflops:g} TFLOP/s"
     )
-    steps = config.schedule.steps
-    if steps is None and studies is not None:
-        steps = round(config.schedule.epochs * studies / config.optimizer.batch_size)
+    steps, epochs = config.schedule.steps, config.schedule.epochs
+    if steps is None and epochs is not None and studies is not None:
+        steps = round(epochs * studies / config.optimizer.batch_size)
     if steps is None:
-        lines.append(f"{config.schedule.epochs:g} epochs: give --studies for the time of the run")
+        lines.append(f"{epochs:g} epochs: give --studies for the time of the run")
     else:
         lines.append(f"{steps:,} steps: {steps * seconds / 3600:.2f} h, {steps * seconds / 3600 * gpus:.1f} GPU hours")
     return "\n".join(lines)
 
 
 def main() -> None:
+    """The command at the top of this file."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--config", required=True, type=Path)
     parser.add_argument("--stage", choices=("pretrain", "finetune"), default="finetune")
@@ -238,7 +257,7 @@ def main() -> None:
     parser.add_argument("--sentence-tokens", type=int, default=32, help="stage 1: tokens of a sentence")
     parser.add_argument("overrides", nargs="*", metavar="key.path=value")
     arguments = parser.parse_args()
-    cls = PretrainConfig if arguments.stage == "pretrain" else FinetuneConfig
+    cls: type[RunConfig] = PretrainConfig if arguments.stage == "pretrain" else FinetuneConfig
     try:
         config = load_config(cls, arguments.config, arguments.overrides)
         model = config.model

@@ -26,8 +26,13 @@ from training.run.trained_parts import checkpoint_layers
 
 @dataclass
 class Sizes:
-    """What a forward pass reads. text_tokens: prompt and report of a study, image placeholders apart; sentences: stage
-    1, all of the pass; sentence_tokens: of a sentence, or of a report for the query transformer."""
+    """What a forward pass reads.
+
+    Attributes:
+        text_tokens: prompt and report of a study, image placeholders apart.
+        sentences: stage 1, all of the pass.
+        sentence_tokens: of a sentence, or of a report for the query transformer.
+    """
 
     studies: int
     views: int

@@ -25,6 +25,7 @@ from tqdm import tqdm
 
 from evaluation.metrics.classification import judged_columns, mean_auroc
 from evaluation.metrics.resampling import bootstrap, interval
+from evaluation.reading.observations import certain, tensor_labels
 from modeling_trrg import TRRGForConditionalGeneration
 from processing_trrg import PreparedView, Radiograph, TRRGProcessor, read_radiograph, stretch
 from training.builders.nih import labels_and_boxes, patient_split
@@ -174,8 +175,8 @@ def load(data: Path, names: Sequence[str], num_phantoms: int) -> list[Measured]:
 
 
 def table(labels: Sequence[dict[str, Any]], names: Sequence[str]) -> np.ndarray:
-    """`[N, C]`: 1 present, 0 absent, -100 uncertain or unknown."""
-    return np.array([[row.get(name) if row.get(name) in (0, 1) else -100 for name in names] for row in labels])
+    """`[N, C]`: 1 present, 0 absent, `MISSING` uncertain or unknown."""
+    return np.array([tensor_labels(certain(row.get(name) for name in names)) for row in labels])
 
 
 # -------------------------------------------------------------------------------------------------------------- scoring
@@ -210,6 +211,7 @@ def auroc_with_interval(scores: np.ndarray, source: Measured, clues: list[int], 
 
 
 def main() -> None:
+    """The command at the top of this file."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--checkpoint", type=Path, required=True)
     parser.add_argument("--data", type=Path, default=Path(os.environ.get("TRRG_DATA", ROOT.parent / "shared" / "data")))

@@ -67,6 +67,7 @@ class Anatomy:
 
     @classmethod
     def sample(cls, rng: np.random.Generator) -> "Anatomy":
+        """Draw an anatomy."""
         return cls(**{name: float(rng.uniform(low, high)) for name, (low, high) in cls.RANGES.items()})
 
     def lateral(self, y: Any) -> Any:

@@ -32,7 +32,12 @@ MIN_SIZE = 64  # pixels; below it a small nodule is a pixel or two
 
 @dataclass(frozen=True)
 class Phantom:
-    """A SYNTHETIC study. image: uint8 [H, W]; record: its study, without boxes, which depend on the size."""
+    """A SYNTHETIC study.
+
+    Attributes:
+        image: uint8 [H, W].
+        record: its study, without boxes, which depend on the size.
+    """
 
     image: Array
     record: Study
@@ -53,8 +58,13 @@ def generate_phantom(seed: int, index: int, size: int = 224) -> Phantom:
 
     The record's split is None: which seeds or indices are train and which are test is the caller's choice.
 
-    Args: seed, index: 0 or more. size: side of the square image in pixels, at least MIN_SIZE.
-    Raises: TypeError for what is not an integer, ValueError for a number out of range.
+    Args:
+        seed, index: 0 or more.
+        size: side of the square image in pixels, at least `MIN_SIZE`.
+
+    Raises:
+        TypeError: an argument is not an integer.
+        ValueError: a number is out of range.
     """
     _check("seed", seed, 0)
     _check("index", index, 0)
@@ -121,6 +131,7 @@ def contact_sheet(batch: list[Phantom], columns: int = 4) -> Image.Image:
 
 
 def main() -> None:
+    """The command at the top of this file."""
     parser = argparse.ArgumentParser(description="Write SYNTHETIC chest radiographs with reports, labels and boxes.")
     parser.add_argument("--count", type=int, required=True, help="number of phantoms, at least 1")
     parser.add_argument("--out", type=Path, required=True, help="folder for PNGs, studies.jsonl and contact_sheet.png")

@@ -30,9 +30,13 @@ PAIRS: tuple[Pair, ...] = (("cardiomegaly", None), *((name, side) for name in SI
 class PlantedFinding:
     """One finding drawn into a phantom.
 
-    name: a key of LABEL_OF. side: "left" or "right" of the PATIENT (left is image right); None for cardiomegaly.
-    size: one of SIZES; None for devices. zone: one of ZONES for nodule and consolidation, else None.
-    kind: one of DEVICES for a device, else None. box: (x, y, w, h) in pixels of the image.
+    Attributes:
+        name: a key of LABEL_OF.
+        side: "left" or "right" of the PATIENT (left is image right); None for cardiomegaly.
+        size: one of SIZES; None for devices.
+        zone: one of ZONES for nodule and consolidation, else None.
+        kind: one of DEVICES for a device, else None.
+        box: (x, y, w, h) in pixels of the image.
     """
 
     name: str
@@ -44,6 +48,7 @@ class PlantedFinding:
 
     @property
     def pair(self) -> Pair:
+        """(name, side), what a report must name."""
         return self.name, self.side
 
 

@@ -17,7 +17,7 @@ import torch
 from accelerate import Accelerator, DistributedType
 from safetensors.torch import load_file, save_file
 
-from training.config.run_config import to_dict
+from training.config.run_config import RunConfig, to_dict
 
 STATE = "state.json"
 WEIGHTS = "trained.safetensors"
@@ -25,9 +25,15 @@ WEIGHTS = "trained.safetensors"
 
 @dataclass
 class Progress:
-    """The counters of a run. step: optimizer steps done; tokens, studies: learned from so far; best: best value of the
-    deciding metric and the step it was seen at; the plateau fields belong to the "plateau" schedule; loss_sum and
-    loss_count: steps not logged yet."""
+    """The counters of a run.
+
+    Attributes:
+        step: optimizer steps done.
+        tokens, studies: learned from so far.
+        best: best value of the deciding metric and the step it was seen at.
+        plateau_scale, plateau_lowest, plateau_waited: of the "plateau" schedule.
+        loss_sum, loss_count: of steps not logged yet.
+    """
 
     step: int = 0
     studies: int = 0
@@ -136,7 +142,7 @@ def trained_state(model: torch.nn.Module) -> dict[str, torch.Tensor]:
     return state
 
 
-def save_run_config(config: Any, out: Path) -> None:
+def save_run_config(config: RunConfig, out: Path) -> None:
     """Write the resolved configuration beside the run's outputs."""
     out.mkdir(parents=True, exist_ok=True)
     partial = out / ".config.json"

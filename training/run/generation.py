@@ -10,7 +10,7 @@ from accelerate.utils import gather_object, send_to_device
 from evaluation.metrics.classification import precision_recall_f1
 from evaluation.reading.labeler import label_report
 from evaluation.reading.observations import positives
-from processing_trrg import report_text
+from processing_trrg import TRRGProcessor, report_text
 from training.config.run_config import DataSection
 from training.data.collate import FinetuneCollator
 from training.data.examples import Examples, SourceData
@@ -23,7 +23,7 @@ def generation_metrics(
     model: torch.nn.Module,
     sources: Sequence[SourceData],
     data: DataSection,
-    processor: Any,
+    processor: TRRGProcessor,
     num_studies: int,
     max_new_tokens: int,
     batch_size: int,

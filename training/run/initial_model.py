@@ -1,7 +1,7 @@
 """The model and processor a run starts from, and where each of its weights comes from.
 
-Weights come from a TRRG checkpoint (a stage-1 folder gives what sees, a full one everything), from pretrained towers of
-the Hub, or are new. What each part got is printed; a frozen part with new weights is refused.
+Weights come from a TRRG checkpoint (a stage-1 folder gives the vision and clue parts, a full one everything), from
+pretrained towers of the Hub, or are new. What each part got is printed; a frozen part with new weights is refused.
 """
 
 import copy
@@ -52,8 +52,7 @@ def build_processor(section: ModelSection, config: TRRGConfig) -> TRRGProcessor:
         clue_tokenizer=clue_tokenizer,
         num_image_tokens=config.num_image_tokens,
         clues=section.clues,
-        prompt_style=section.prompt_style or PROMPT_STYLES[section.preset],
-        max_length=section.max_length,
+        prompt_style=PROMPT_STYLES[section.preset],
     )
 
 

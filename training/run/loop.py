@@ -21,6 +21,7 @@ from accelerate.utils import gather_object, send_to_device
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
+from training.config.run_config import RunConfig, ScheduleSection
 from training.data.sampler import MicroBatchSampler, StudyPlan, keyed_rng
 from training.run.checkpoint import CheckpointFolder, Progress
 from training.run.sharded_weights import in_one_piece, open_methods
@@ -38,11 +39,12 @@ class NotFiniteError(RuntimeError):
 class Stage:
     """What the two stages do not share.
 
-    loss: (model, batch, mean target tokens a forward pass) -> output with `.loss` already normalised for the step, and
-        values to log.
-    count_targets: target tokens of a batch; None where the loss is a mean over studies.
-    validate: model -> metrics, called by all processes.
-    export: writes `model/`, called by all processes.
+    Attributes:
+        loss: (model, batch, mean target tokens a forward pass) -> output with `.loss` already normalised for the step,
+            and values to log.
+        count_targets: target tokens of a batch; None where the loss is a mean over studies.
+        validate: model -> metrics, called by all processes.
+        export: writes `model/`, called by all processes.
     """
 
     loss: Callable[[torch.nn.Module, dict[str, Any], torch.Tensor | None], tuple[torch.Tensor, dict[str, torch.Tensor]]]
@@ -52,7 +54,7 @@ class Stage:
 
 
 def train(
-    config: Any,
+    config: RunConfig,
     accelerator: Accelerator,
     model: torch.nn.Module,
     optimizer: torch.optim.Optimizer,
@@ -162,7 +164,9 @@ def train(
     return 0
 
 
-def set_learning_rate(optimizer: torch.optim.Optimizer, config: Any, progress: Progress, total_steps: int) -> float:
+def set_learning_rate(
+    optimizer: torch.optim.Optimizer, config: RunConfig, progress: Progress, total_steps: int
+) -> float:
     """Set every group's rate for the coming step, a function of the step alone (and of the plateau counters), and
     return that of `optimizer.lr`."""
     factor = learning_rate_factor(config.schedule, progress.step, total_steps) * progress.plateau_scale
@@ -171,7 +175,7 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, config: Any, progress: P
     return config.optimizer.lr * factor
 
 
-def learning_rate_factor(schedule: Any, step: int, total_steps: int) -> float:
+def learning_rate_factor(schedule: ScheduleSection, step: int, total_steps: int) -> float:
     """Factor of the base rate at optimizer step `step` (from 0): linear warm-up, then the schedule's shape."""
     warmup = schedule.warmup_steps or round(schedule.warmup_ratio * total_steps)
     if step < warmup:
@@ -186,7 +190,7 @@ def learning_rate_factor(schedule: Any, step: int, total_steps: int) -> float:
 
 
 def _optimizer_step(
-    config: Any,
+    config: RunConfig,
     accelerator: Accelerator,
     model: torch.nn.Module,
     optimizer: torch.optim.Optimizer,
@@ -239,7 +243,9 @@ def _check_finite(
     )
 
 
-def _validate(config: Any, accelerator: Accelerator, model: torch.nn.Module, stage: Stage, progress: Progress) -> None:
+def _validate(
+    config: RunConfig, accelerator: Accelerator, model: torch.nn.Module, stage: Stage, progress: Progress
+) -> None:
     assert stage.validate is not None
     model.eval()
     with torch.no_grad():
@@ -258,7 +264,7 @@ def _validate(config: Any, accelerator: Accelerator, model: torch.nn.Module, sta
         _wait_on_plateau(config.schedule, metrics["loss"], progress)
 
 
-def _wait_on_plateau(schedule: Any, loss: float, progress: Progress) -> None:
+def _wait_on_plateau(schedule: ScheduleSection, loss: float, progress: Progress) -> None:
     if progress.plateau_lowest is None or loss < progress.plateau_lowest:
         progress.plateau_lowest, progress.plateau_waited = loss, 0
         return

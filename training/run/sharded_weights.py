@@ -5,7 +5,6 @@ both launchers on GPUs, sharded checkpoints, anything of DeepSpeed.
 """
 
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import torch
 from accelerate import Accelerator, DistributedType
@@ -13,13 +12,15 @@ from torch import nn
 from torch.distributed.fsdp import register_fsdp_forward_method
 from torch.distributed.tensor import DTensor
 
+from training.config.run_config import RunConfig
+
 
 def is_sharded(accelerator: Accelerator) -> bool:
     """Whether a forward pass on one process alone would wait for the others for ever."""
     return accelerator.distributed_type in (DistributedType.FSDP, DistributedType.DEEPSPEED)
 
 
-def fit_for_sharding(accelerator: Accelerator, model: nn.Module, config: Any) -> None:
+def fit_for_sharding(accelerator: Accelerator, model: nn.Module, config: RunConfig) -> None:
     """Make a model fit for what the launcher chose; under one process and DDP nothing changes."""
     if accelerator.distributed_type == DistributedType.FSDP:
         make_shardable(model)

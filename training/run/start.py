@@ -6,13 +6,13 @@ import math
 import shutil
 import sys
 from pathlib import Path
-from typing import Any
 
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
 from accelerate.utils import set_seed
 
-from training.config.run_config import ConfigError, differences, load_config
+from processing_trrg import TRRGProcessor
+from training.config.run_config import Config, ConfigError, RunConfig, differences, load_config
 from training.data.examples import SourceData
 from training.data.sampler import StudyPlan
 from training.run.checkpoint import save_run_config
@@ -20,7 +20,7 @@ from training.run.tracking import JsonLinesTracker
 from training.run.trained_parts import parameter_groups, parts_table
 
 
-def parse_arguments(description: str, cls: type) -> tuple[Any, bool]:
+def parse_arguments(description: str, cls: type[Config]) -> tuple[Config, bool]:
     """`--config FILE [--vision_model NAME] [--restart] [key.path=value ...]` -> configuration, start anew?"""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--config", required=True, type=Path, help="YAML file, see training/configs")
@@ -37,7 +37,7 @@ def parse_arguments(description: str, cls: type) -> tuple[Any, bool]:
         sys.exit(f"error: {error}")
 
 
-def start_accelerator(config: Any, restart: bool, some_unused: bool) -> Accelerator:
+def start_accelerator(config: RunConfig, restart: bool, some_unused: bool) -> Accelerator:
     """The processes, the run's folder and its trackers.
 
     some_unused: a forward pass may leave trained parameters out (studies without images have no patches).
@@ -73,7 +73,7 @@ def start_accelerator(config: Any, restart: bool, some_unused: bool) -> Accelera
     return accelerator
 
 
-def _open_folder(config: Any, out: Path, restart: bool) -> None:
+def _open_folder(config: RunConfig, out: Path, restart: bool) -> None:
     saved = out / "config.json"
     if restart:
         for name in ("checkpoints", "model"):
@@ -89,7 +89,7 @@ def _open_folder(config: Any, out: Path, restart: bool) -> None:
     save_run_config(config, out)
 
 
-def make_plan(config: Any, sources: list[SourceData]) -> tuple[StudyPlan, int]:
+def make_plan(config: RunConfig, sources: list[SourceData]) -> tuple[StudyPlan, int]:
     """The draws of the run and its number of optimizer steps. An epoch is as many draws as all sources hold."""
     lengths = [len(source) for source in sources]
     plan = StudyPlan(
@@ -99,20 +99,25 @@ def make_plan(config: Any, sources: list[SourceData]) -> tuple[StudyPlan, int]:
         config.optimizer.block_size or config.optimizer.batch_size,
         config.run.seed,
     )
-    if config.schedule.steps is not None:
-        return plan, config.schedule.steps
-    return plan, math.ceil(config.schedule.epochs * sum(lengths) / config.optimizer.batch_size)
+    steps, epochs = config.schedule.steps, config.schedule.epochs
+    if steps is not None:
+        return plan, steps
+    assert epochs is not None  # one of the two is checked to be there
+    return plan, math.ceil(epochs * sum(lengths) / config.optimizer.batch_size)
 
 
-def make_optimizer(accelerator: Accelerator, model: torch.nn.Module, config: Any) -> torch.optim.Optimizer:
+def make_optimizer(accelerator: Accelerator, model: torch.nn.Module, config: RunConfig) -> torch.optim.Optimizer:
     """AdamW over the trained parts; prints the table of parts."""
     section = config.optimizer
     accelerator.print(parts_table(model, section.lr, section.lr_by_part))
     groups = parameter_groups(model, section.lr, section.lr_by_part, section.weight_decay)
-    return torch.optim.AdamW(groups, lr=section.lr, betas=tuple(section.betas))
+    first, second = section.betas
+    return torch.optim.AdamW(groups, lr=section.lr, betas=(first, second))
 
 
-def load_sources(accelerator: Accelerator, config: Any, processor: Any) -> tuple[list[SourceData], list[SourceData]]:
+def load_sources(
+    accelerator: Accelerator, config: RunConfig, processor: TRRGProcessor
+) -> tuple[list[SourceData], list[SourceData]]:
     """Training and validation sources, their images decoded once by the main process."""
     loaded = []
     for name in ("train", "validation"):
@@ -133,7 +138,11 @@ def load_sources(accelerator: Accelerator, config: Any, processor: Any) -> tuple
 
 
 def save_model(
-    accelerator: Accelerator, model: torch.nn.Module, state: dict[str, torch.Tensor], processor: Any, folder: Path
+    accelerator: Accelerator,
+    model: torch.nn.Module,
+    state: dict[str, torch.Tensor],
+    processor: TRRGProcessor,
+    folder: Path,
 ) -> None:
     """Write the weights `state`, configuration and processor as a checkpoint for `from_pretrained` and stage 2."""
     if accelerator.is_main_process:

@@ -20,6 +20,7 @@ class JsonLinesTracker(GeneralTracker):
 
     @property
     def tracker(self) -> "JsonLinesTracker":
+        """The tracker itself, as Accelerate asks for it."""
         return self
 
     @on_main_process
@@ -28,6 +29,7 @@ class JsonLinesTracker(GeneralTracker):
 
     @on_main_process
     def log(self, values: dict[str, Any], step: int | None = None, **kwargs: Any) -> None:
+        """Append one line."""
         with self.file.open("a", encoding="utf-8") as lines:
             lines.write(json.dumps({"step": step, "time": round(time.time(), 3), **values}) + "\n")
 

@@ -32,9 +32,11 @@ Collate = Callable[[list[Example]], dict[str, Any]]
 class Perceived:
     """What a model sees in N validation studies, on all processes.
 
-    loss: mean over the forward passes. scores, labels: `[N, C]`, None for a model that sees no clues; labels are 1
-    present, 0 absent, anything else unknown. hits: for each study with boxes, whether the strongest patch of each boxed
-    finding lies in one of its boxes.
+    Attributes:
+        loss: mean over the forward passes.
+        scores, labels: `[N, C]`, None for a model that sees no clues; labels are 1 present, 0 absent, anything else
+            unknown.
+        hits: for each study with boxes, whether the strongest patch of each boxed finding lies in one of its boxes.
     """
 
     loss: float
