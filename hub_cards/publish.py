@@ -68,7 +68,7 @@ def checkpoint_files(checkpoint: Path) -> list[Path]:
     Raises:
         ValueError: a needed file is missing, or a file has no place in a checkpoint (a pickle, say).
     """
-    ours = {path.name for path in source_files()}
+    ours = {path.name for path in source_files()} | {"handler.py", "LICENSE-CODE", ".gitattributes"}
     files = sorted(path.relative_to(checkpoint) for path in checkpoint.rglob("*") if path.is_file())
     files = [path for path in files if path.name not in ours and "__pycache__" not in path.parts]
     for path in files:

@@ -4,6 +4,7 @@ TRRG_CHECKPOINT=demo/trrg-small python hub_cards/space/app.py
 """
 
 import os
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -42,7 +43,8 @@ def write_report(files: list[str] | None, indication: str, technique: str) -> tu
     for name, words in (("indication", indication), ("technique", technique)):
         if len(words) > MAX_CHARACTERS:
             raise gr.Error(f"The {name} has {len(words)} characters; at most {MAX_CHARACTERS} are read.")
-    study = {"images": files, "indication": indication.strip() or None, "technique": technique.strip() or None}
+    pictures = [Path(file).read_bytes() for file in files]  # a path would stand in an error
+    study = {"images": pictures, "indication": indication.strip() or None, "technique": technique.strip() or None}
     try:
         report = write(study, max_new_tokens=MAX_NEW_TOKENS, do_sample=False)
     except ValueError as error:  # an unreadable image; the message says which and why
@@ -50,7 +52,7 @@ def write_report(files: list[str] | None, indication: str, technique: str) -> tu
 
     words = f"### Findings\n{report.findings or 'none'}\n\n### Impression\n{report.impression or 'none'}\n\n{NOTICE}"
     rows = [[clue.name, round(clue.score, 2)] for clue in report.clues]
-    picture = enlarge(write.image_processor.squares(files[:1])[0] / 255)
+    picture = enlarge(write.image_processor.squares(pictures[:1])[0] / 255)
     annotations = [(heat_map(clue.evidence[0]), clue.name) for clue in report.clues[:NUM_HEAT_MAPS]]
     return words, rows, ((picture[..., None].repeat(3, axis=2) * 255).astype(np.uint8), annotations)
 
