@@ -184,6 +184,7 @@ def run_settings(options: argparse.Namespace, source: StudySource) -> dict[str, 
 
 
 def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """The command's options, checked."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--checkpoint", required=True, help="folder, or name on the Hub")
     parser.add_argument("--trust-remote-code", action="store_true", help="run the checkpoint's own code, not ours")
@@ -269,6 +270,7 @@ def write_reports(
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
+    """The command at the top of this file."""
     options = parse_arguments(arguments)
     # ranks wait for each other only at the ends of the run, so long that no real difference in speed matters
     patience = InitProcessGroupKwargs(timeout=timedelta(days=2))
