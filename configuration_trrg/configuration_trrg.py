@@ -1,6 +1,7 @@
 """TRRGConfig: the axes on which TRRG, MAIRA-1 and RaDialog differ, as typed and checked fields, and their presets."""
 
 import copy
+from collections.abc import Iterator
 from dataclasses import fields
 from typing import Any, Literal, get_args
 
@@ -169,67 +170,54 @@ class TRRGConfig(PreTrainedConfig):
         Raises:
             ValueError: fields that do not fit together; also called when a model is built from the config.
         """
+        for name, holds, expected in self._rules():
+            if not holds:
+                shown = getattr(self, name)
+                if isinstance(shown, PreTrainedConfig):
+                    shown = f"of type {shown.model_type!r}"
+                elif isinstance(shown, list):
+                    shown = f"a list of {[len(statement) for statement in shown]} sentences"
+                raise ValueError(f"{name} is {shown}; expected {expected}.")
+
+    def _rules(self) -> Iterator[tuple[str, bool, str]]:
+        """Field, whether it is legal, and what is: each worked out after those before it were found true."""
         for name in ("vision_config", "text_config"):
-            if getattr(self, name) is None:
-                raise ValueError(f"{name} is None; expected the config of a model.")
-        if self.uses_clue_encoder and self.clue_config is None:
-            raise ValueError(
-                f"clue_config is None; connector={self.connector!r} with clue_source={self.clue_source!r} needs a "
-                "clue encoder."
-            )
-        if self.connector == "query_transformer" and self.query_transformer_config is None:
-            raise ValueError("query_transformer_config is None; connector='query_transformer' needs one.")
+            yield name, getattr(self, name) is not None, "the config of a model"
         for name in (
-            "vision_hidden_size", "image_size", "patch_grid", "projection_dim", "num_query_tokens",
-            "num_interaction_heads",
-            "num_selected_clues", "num_classifier_labels", "mlp_depth",
+            "vision_hidden_size", "image_size", "patch_grid", "projection_dim", "num_query_tokens", "mlp_depth",
+            "num_interaction_heads", "num_selected_clues", "num_classifier_labels",
         ):  # fmt: skip
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; expected at least 1.")
+            yield name, getattr(self, name) >= 1, "at least 1"
         for name in (
-            "num_prefix_tokens",
-            "image_token_id",
-            "clue_loss_weight",
-            "consistency_kl_weight",
+            "num_prefix_tokens", "image_token_id", "clue_loss_weight", "consistency_kl_weight",
             "consistency_bce_weight",
-        ):
-            if not getattr(self, name) >= 0:  # NaN too
-                raise ValueError(f"{name} is {getattr(self, name)}; expected 0 or more.")
-        if not 0 <= self.clue_threshold < 1:
-            raise ValueError(f"clue_threshold is {self.clue_threshold}; expected a value in [0, 1).")
+        ):  # fmt: skip
+            yield name, getattr(self, name) >= 0, "0 or more"  # NaN is neither
+        yield "clue_threshold", 0 <= self.clue_threshold < 1, "a value in [0, 1)"
+        if self.uses_clue_encoder:
+            because = f"connector={self.connector!r} with clue_source={self.clue_source!r}"
+            yield "clue_config", self.clue_config is not None, f"the config of a clue encoder for {because}"
         if self.connector == "clue_interaction":
-            if self.num_query_tokens % 2:
-                raise ValueError(
-                    f"num_query_tokens is {self.num_query_tokens}; expected an even number: half ask the clues, "
-                    "half the patches."
-                )
-            if self.projection_dim % self.num_interaction_heads:
-                raise ValueError(
-                    f"num_interaction_heads is {self.num_interaction_heads}; expected a divisor of "
-                    f"projection_dim={self.projection_dim}."
-                )
-        if self.vision_pooling == "cls" and self.num_prefix_tokens == 0:
-            raise ValueError("num_prefix_tokens is 0; vision_pooling='cls' expected at least 1.")
+            heads, width = self.num_interaction_heads, self.projection_dim
+            even = "an even number: half ask the clues, half the patches"
+            yield "num_query_tokens", self.num_query_tokens % 2 == 0, even
+            yield "num_interaction_heads", width % heads == 0, f"a divisor of projection_dim={width}"
+        if self.connector == "query_transformer":
+            name, width = "query_transformer_config", self.vision_hidden_size
+            inner = self.query_transformer_config
+            yield name, inner is not None, "the config of a query transformer"
+            yield name, inner.model_type == "blip_2_qformer", "model_type 'blip_2_qformer'"
+            fits = f"encoder_hidden_size={width}, as vision_hidden_size"
+            yield name, inner.encoder_hidden_size == width, fits
+        if self.vision_pooling == "cls":
+            yield "num_prefix_tokens", self.num_prefix_tokens >= 1, "at least 1 for vision_pooling='cls'"
         if self.clue_token_ids is not None:
             counts = [len(statement) for statement in self.clue_token_ids]
-            if not all(counts) or not all(row for statement in self.clue_token_ids for row in statement):
-                raise ValueError("clue_token_ids holds an empty list; expected [S][C] sentences of at least one token.")
+            rows = [row for statement in self.clue_token_ids for row in statement]
             statements = 2 if self.clue_scoring == "pairwise" else 1
-            if len(counts) < statements or len(set(counts)) > 1:
-                raise ValueError(
-                    f"clue_token_ids has {counts} sentences; expected {statements} statement(s) of as many clues."
-                )
-        former = self.query_transformer_config
-        if self.connector == "query_transformer":
-            if former.model_type != "blip_2_qformer":
-                raise ValueError(
-                    f"query_transformer_config.model_type is {former.model_type!r}; expected 'blip_2_qformer'."
-                )
-            if former.encoder_hidden_size != self.vision_hidden_size:
-                raise ValueError(
-                    f"query_transformer_config.encoder_hidden_size is {former.encoder_hidden_size}; expected "
-                    f"vision_hidden_size={self.vision_hidden_size}."
-                )
+            yield "clue_token_ids", bool(rows) and all(rows) and all(counts), "no empty list"
+            as_many = f"{statements} statement(s) of as many clues"
+            yield "clue_token_ids", len(counts) >= statements and len(set(counts)) == 1, as_many
 
     @classmethod
     def from_preset(cls, preset: Preset, **overrides: Any) -> "TRRGConfig":

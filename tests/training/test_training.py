@@ -10,6 +10,8 @@ from pathlib import Path
 import accelerate
 import pytest
 import torch
+from safetensors.torch import load_file
+from transformers import AutoModelForPreTraining
 
 from modeling_trrg import TRRGForConditionalGeneration
 from tests.helpers.training_helpers import (
@@ -25,6 +27,7 @@ from tests.helpers.training_helpers import (
     write_config,
 )
 from training.config.run_config import ConfigError
+from training.extract_stage1 import extract
 from training.run.loop import STOPPED, NotFiniteError
 from training.run.tracking import read_metrics
 from training.run.trained_parts import freeze
@@ -185,10 +188,19 @@ def test_stage_2_starts_from_what_stage_1_sees(data, straight, tmp_path, capsys)
     assert run_script("finetune.py", config) == 0
     table = capsys.readouterr().out
     assert "frozen, eval mode" in table and "language_model           new" in table
+    assert "training studies labelled for it" in table and "never present: not learned" in table
     before, after = weights(straight["pretrain.py"]), weights(tmp_path / "run")
     assert before
     for name, tensor in before.items():
         assert torch.equal(tensor, after[name]), name
+
+
+def test_stage_1_of_a_complete_checkpoint_is_what_it_was(straight, tmp_path):
+    complete = straight["finetune.py"] / "model"
+    extract(complete, tmp_path / "stage1")
+    whole, stage1 = weights(straight["finetune.py"]), load_file(tmp_path / "stage1" / "model.safetensors")
+    assert stage1 and all(torch.equal(tensor, whole[name]) for name, tensor in stage1.items())
+    AutoModelForPreTraining.from_pretrained(tmp_path / "stage1")
 
 
 def test_a_frozen_part_with_random_weights_is_refused(data, tmp_path):

@@ -5,6 +5,7 @@ import json
 import math
 import shutil
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -133,8 +134,25 @@ def load_sources(
             counted = f"{name:<10} {source.source.kind:<11} {source.num_studies:>7,} studies"
             accelerator.print(f"{counted}  {source.source.path}{drawn}{left}")
         loaded.append(sources)
+    accelerator.print(label_counts(loaded[0]))
     accelerator.wait_for_everyone()
     return loaded[0], loaded[1]
+
+
+def label_counts(sources: Sequence[SourceData]) -> str:
+    """For each clue, the studies of the training sources that are labelled for it: a line a clue, the scarce ones too.
+
+    A clue that no study is labelled for is never learned.
+    """
+    if not sources or not sources[0].names:
+        return ""
+    width = max(len(name) for name in sources[0].names)
+    lines = [f"{'clue':<{width}}  present   absent  (training studies labelled for it)"]
+    for column, name in enumerate(sources[0].names):
+        labels = [row[column] for source in sources for row in source.labels]
+        present, absent = labels.count(1), labels.count(0)
+        lines.append(f"{name:<{width}}  {present:>7,}  {absent:>7,}{'' if present else '  never present: not learned'}")
+    return "\n".join(lines)
 
 
 def save_model(
