@@ -6,6 +6,7 @@ import runpy
 import shlex
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -80,7 +81,7 @@ def test_a_recipe_reads_what_it_wrote(recipe: Path) -> None:
     """Checkpoints and data of a line come from a line before it."""
     written = {"hub_cards/trrg-small"}
     for words in commands(recipe):
-        options = dict(zip(words, words[1:], strict=False))
+        options = dict(pairwise(words))
         config = options.get("--config")
         if config and any(script in words for script in STAGES):
             stage = next(STAGES[word] for word in words if word in STAGES)

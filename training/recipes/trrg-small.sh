@@ -21,6 +21,7 @@ python -m evaluation.score_phantoms --checkpoint "$model"
 python evaluation/generate.py --checkpoint "$model" --data runs/small-data/nih --split validation --out runs/trrg-small-nih
 python -m evaluation.score_labels runs/trrg-small-nih/predictions.jsonl --out runs/trrg-small-nih
 python -m evaluation.nearest_neighbour --checkpoint "$model" --data runs/small-data/nih --split validation --out runs/trrg-small-nearest
+python -m evaluation.score_labels runs/trrg-small-nearest/predictions.jsonl --out runs/trrg-small-nearest
 python evaluation/generate.py --checkpoint "$model" --data runs/small-data/iu --split validation --oracle-clues --out runs/trrg-small-oracle
 python evaluation/generate.py --checkpoint "$model" --data runs/small-data/iu --split validation --shuffle-clues 0 --out runs/trrg-small-shuffled
 python evaluation/generate.py --checkpoint "$model" --data runs/small-data/iu --split validation --no-clues --out runs/trrg-small-none
