@@ -191,7 +191,7 @@ def clue_scores(
         batch = [Radiograph(image) for image in images[start : start + batch_size]]
         inputs = processor(images=[[PreparedView(processor.image_processor.square(view))] for view in batch])
         with torch.inference_mode():
-            found = model.predict_clues(**inputs).clue_scores
+            found = model.read_study(**inputs).clue_scores
         if found is None:
             raise ValueError("the checkpoint scores no clues")
         scores.append(found.numpy())
