@@ -1,8 +1,6 @@
 """TRRGProcessor: a study as files and words -> tensors; generated tokens and clue scores -> reports."""
 
 import functools
-import hashlib
-import json
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -23,6 +21,7 @@ from .batch_trrg import (
     scores_by_clue,
     text_tensors,
 )
+from .fingerprint_trrg import check_fingerprint, fingerprint
 from .grey_trrg import GreyRange as GreyRange  # copied to the Hub with this file
 from .image_processing_trrg import PreparedView
 from .image_processing_trrg import TRRGImageProcessor as TRRGImageProcessor  # this too
@@ -39,7 +38,7 @@ from .prompt_trrg import (
     refuse_special_tokens,
     report_messages,
 )
-from .report_trrg import Report, sorted_clues, split_report
+from .report_trrg import Report, decode, sorted_clues, split_report
 
 MAX_KEPT_LISTS = 8
 CONTEXT_FIELDS = ("indication", "technique", "comparison", "prior_report", "question")
@@ -107,13 +106,7 @@ class TRRGProcessor(ProcessorMixin):
         template = chat_template or default_chat_template(prompt_style, image_token)
         super().__init__(image_processor, tokenizer, clue_tokenizer, chat_template=template)
         for name, saved in (vocabularies or {}).items():
-            found = fingerprint(getattr(self, name))
-            if found != saved:
-                raise ValueError(
-                    f"{name}: this is not the one the processor was saved with. It holds {found['size']:,} tokens "
-                    f"(hash {found['sha256'][:8]}), expected {saved['size']:,} (hash {saved['sha256'][:8]}); "
-                    f"its files are missing or were replaced"
-                )
+            check_fingerprint(name, getattr(self, name), saved)
 
     @property
     def clues(self) -> list[dict[str, str]]:
@@ -343,7 +336,8 @@ class TRRGProcessor(ProcessorMixin):
         Raises:
             ValueError: ids that still hold the prompt, or counts of reports, scores and names that differ.
         """
-        texts, complete = self._decode(outputs, 0 if inputs is None else inputs["input_ids"].shape[1])
+        prompt_length = 0 if inputs is None else inputs["input_ids"].shape[1]
+        texts, complete = decode(outputs, self.tokenizer, prompt_length, self.image_token_id)
         reports = []
         for row, text in enumerate(texts):
             findings, impression = split_report(text)
@@ -358,25 +352,6 @@ class TRRGProcessor(ProcessorMixin):
             for row, report in enumerate(reports):
                 report.clues = sorted_clues(study, row, names)
         return reports
-
-    def _decode(self, outputs, prompt_length: int) -> tuple[list[str], list[bool | None]]:
-        if isinstance(outputs, str):
-            outputs = [outputs]
-        if not isinstance(outputs, torch.Tensor):
-            return [text.strip() for text in outputs], [None] * len(outputs)
-        generated = outputs[:, prompt_length:]
-        if (generated == self.image_token_id).any():
-            raise ValueError(
-                "outputs: the ids hold image tokens, so the prompt is still in front of the report; "
-                "pass the inputs of `generate` too"
-            )
-        texts = self.tokenizer.batch_decode(generated, skip_special_tokens=True)
-        ended = (generated == self.tokenizer.eos_token_id).any(dim=1).tolist()
-        return [text.strip() for text in texts], ended
-
-    def evidence_on_image(self, evidence: np.ndarray, image_size: tuple[int, int]) -> np.ndarray:
-        """An evidence map `[h, w]` of one view on its radiograph: `[height, width]` of `image_size` (height, width)."""
-        return self.image_processor.evidence_on_image(evidence, *image_size)
 
     # ---------------------------------------------------------------------------------------- chats, engines, saving
 
@@ -422,12 +397,6 @@ class TRRGProcessor(ProcessorMixin):
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "config.json").write_text('{"model_type": "bert"}\n')
         return super().save_pretrained(save_directory, push_to_hub=push_to_hub, **kwargs)
-
-
-def fingerprint(tokenizer) -> dict[str, Any]:
-    """Number of tokens and SHA-256 of the sorted vocabulary."""
-    vocabulary = json.dumps(sorted(tokenizer.get_vocab().items()))
-    return {"size": len(tokenizer), "sha256": hashlib.sha256(vocabulary.encode()).hexdigest()}
 
 
 TRRGProcessor.register_for_auto_class("AutoProcessor")

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import torch
 
 # "Incidental findings: ..." inside a sentence is no heading, so "findings" counts at a start or with a capital only.
 _HEADING = re.compile(r"(?:\b(?i:impression)|\b(?:Findings|FINDINGS)|(?:^|(?<=[.!?\n]))\s*(?i:findings))\s*:\s*")
@@ -98,6 +99,28 @@ def split_report(text: str) -> tuple[str, str | None]:
     findings = " ".join(part for part in sections["findings"] if part)
     impression = " ".join(part for part in sections["impression"] if part)
     return findings, impression or None
+
+
+def decode(
+    outputs: torch.Tensor | str | Sequence[str], tokenizer, prompt_length: int, image_token_id: int
+) -> tuple[list[str], list[bool | None]]:
+    """Texts of generated ids `[B, T]` behind their prompts, and whether each ended by itself; texts stay as they are.
+
+    Raises:
+        ValueError: the prompt is still among the ids.
+    """
+    if isinstance(outputs, str):
+        outputs = [outputs]
+    if not isinstance(outputs, torch.Tensor):
+        return [text.strip() for text in outputs], [None] * len(outputs)
+    generated = outputs[:, prompt_length:]
+    if (generated == image_token_id).any():
+        raise ValueError(
+            "outputs: the ids hold image tokens, so the prompt is still in front of the report; "
+            "pass the inputs of `generate` too"
+        )
+    ended = (generated == tokenizer.eos_token_id).any(dim=1).tolist()
+    return [text.strip() for text in tokenizer.batch_decode(generated, skip_special_tokens=True)], ended
 
 
 def sorted_clues(study, row: int, names: Sequence[str]) -> list[ClueScore]:

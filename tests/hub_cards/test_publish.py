@@ -132,6 +132,15 @@ def test_the_folder_the_hub_cache_and_the_saved_copy_compute_the_same_in_clean_p
     assert proof.logits_shape[0] == 1
 
 
+def test_the_small_checkpoint_loads_from_its_folder_in_the_repository(tmp_path: Path) -> None:
+    """Its source files are links; a clone, a copy that follows links and an upload all have them."""
+    (tmp_path / "home").mkdir()
+    Image.fromarray(generate_phantom(2, 0, 64).image).save(tmp_path / "phantom.png")
+    study = ("--image", str(tmp_path / "phantom.png"), "--indication", "Cough.", "--max-new-tokens", "4")
+    outputs = publish.run_clean_process(str(demo.CHECKPOINT), tmp_path / "home", tmp_path / "results", *study)
+    assert outputs["logits"].isfinite().all()
+
+
 def test_a_folder_without_a_source_file_fails_its_proof(published: Path, tmp_path: Path) -> None:
     folder = shutil.copytree(published, tmp_path / "trrg-broken")
     (folder / "clue_trrg.py").unlink()

@@ -371,7 +371,7 @@ def test_generated_tokens_become_reports_with_sorted_clues_and_evidence(processo
         assert clue.score == pytest.approx(scores[1, names.index(clue.name)].item(), abs=0.01)
         np.testing.assert_array_equal(clue.evidence, maps[1, :, names.index(clue.name)].numpy())
     json.dumps([report.to_dict(evidence=True) for report in (first, second)])
-    assert processor.evidence_on_image(second.clues[0].evidence[0], TWO.shape).shape == TWO.shape
+    assert processor.image_processor.evidence_on_image(second.clues[0].evidence[0], *TWO.shape).shape == TWO.shape
 
 
 def test_a_report_that_was_cut_says_so(processor: TRRGProcessor):

@@ -10,9 +10,11 @@ from pathlib import Path
 import accelerate
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file
 from transformers import AutoModelForPreTraining
 
+from hub_cards.publish import run_clean_process
 from modeling_trrg import TRRGForConditionalGeneration
 from tests.helpers.training_helpers import (
     ROOT,
@@ -28,6 +30,7 @@ from tests.helpers.training_helpers import (
 )
 from training.config.run_config import ConfigError
 from training.extract_stage1 import extract
+from training.phantoms.generate import generate_phantom
 from training.run.loop import STOPPED, NotFiniteError
 from training.run.tracking import read_metrics
 from training.run.trained_parts import freeze
@@ -201,6 +204,14 @@ def test_stage_1_of_a_complete_checkpoint_is_what_it_was(straight, tmp_path):
     whole, stage1 = weights(straight["finetune.py"]), load_file(tmp_path / "stage1" / "model.safetensors")
     assert stage1 and all(torch.equal(tensor, whole[name]) for name, tensor in stage1.items())
     AutoModelForPreTraining.from_pretrained(tmp_path / "stage1")
+
+
+def test_what_training_writes_loads_where_the_project_is_not_installed(straight, tmp_path):
+    (tmp_path / "home").mkdir()
+    Image.fromarray(generate_phantom(2, 0, 64).image).save(tmp_path / "phantom.png")
+    study = ("--image", str(tmp_path / "phantom.png"), "--indication", "Cough.", "--max-new-tokens", "4")
+    folder = straight["finetune.py"] / "model"
+    assert run_clean_process(str(folder), tmp_path / "home", tmp_path / "results", *study)["logits"].isfinite().all()
 
 
 def test_a_frozen_part_with_random_weights_is_refused(data, tmp_path):

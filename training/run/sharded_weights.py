@@ -12,6 +12,7 @@ from torch import nn
 from torch.distributed.fsdp import register_fsdp_forward_method
 from torch.distributed.tensor import DTensor
 
+from modeling_trrg import TRRGForConditionalGeneration
 from training.config.run_config import RunConfig
 
 
@@ -50,8 +51,9 @@ def layers_to_shard(model: nn.Module) -> list[str]:
 def open_methods(model: nn.Module) -> None:
     """Let the look of `read_study` and `generate` gather the weights it reads, as `forward` does. Nothing happens to a
     model in one piece."""
-    for name in ("read_study", "get_image_features"):
-        register_fsdp_forward_method(model, name)
+    register_fsdp_forward_method(model, "read_study")
+    if isinstance(model, TRRGForConditionalGeneration):
+        register_fsdp_forward_method(model, "get_image_features")
 
 
 def in_one_piece(tensor: torch.Tensor) -> torch.Tensor:
