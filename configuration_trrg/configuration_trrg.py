@@ -156,6 +156,7 @@ class TRRGConfig(PreTrainedConfig):
 
     @property
     def uses_consistency_loss(self) -> bool:
+        """Whether stage 2 adds the consistency loss: there are clues, and one of its two weights is above 0."""
         return self.clue_source != "none" and (self.consistency_kl_weight > 0 or self.consistency_bce_weight > 0)
 
     def save_pretrained(self, *args: Any, **kwargs: Any) -> None:

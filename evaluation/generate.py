@@ -190,12 +190,13 @@ def run_settings(options: argparse.Namespace, source: StudySource) -> dict[str, 
 
 
 def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """The command's options, checked."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--checkpoint", required=True, help="folder, or name on the Hub")
     parser.add_argument("--trust-remote-code", action="store_true", help="run the checkpoint's own code, not ours")
     parser.add_argument("--data", type=Path, help="folder with studies.jsonl, or datasets shards")
     parser.add_argument("--split", help="of --data")
-    parser.add_argument("--max-studies", type=int, help="the first so many")
+    parser.add_argument("--max-studies", type=int, help="at most this number, from the start")
     parser.add_argument("--phantoms", type=int, metavar="N", help="N SYNTHETIC phantoms instead of --data")
     parser.add_argument("--seed", type=int, default=TEST_PHANTOM_SEED, help="of the phantoms; training's is 2408")
     parser.add_argument("--out", type=Path, required=True, help="folder of the run")
@@ -206,7 +207,7 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     clues.add_argument("--shuffle-clues", type=int, metavar="SEED", help="those scores, each study another one's")
     clues.add_argument("--no-clues", action="store_true", help="every clue scores 0")
     parser.add_argument("--section", choices=SECTIONS, default="report", help="what prediction and reference hold")
-    parser.add_argument("--views", type=int, help="at most the first so many images of a study")
+    parser.add_argument("--views", type=int, help="maximum number of images of a study")
     parser.add_argument("--batch-size", type=int, default=16, help="studies, per process")
     parser.add_argument("--workers", type=int, default=0, help="processes that read images, per process")
     parser.add_argument("--max-new-tokens", type=int, default=256)
@@ -275,6 +276,7 @@ def write_reports(
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
+    """The command at the top of this file."""
     options = parse_arguments(arguments)
     # ranks wait for each other only at the ends of the run, so long that no real difference in speed matters
     patience = InitProcessGroupKwargs(timeout=timedelta(days=2))

@@ -15,6 +15,7 @@ PROJECT_PACKAGES = ("configuration_trrg", "modeling_trrg", "processing_trrg")
 
 
 def parse_args() -> argparse.Namespace:
+    """The options that publish.py gives."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("source", help="checkpoint folder, or the name of a repository in the Hub cache")
     parser.add_argument("--site", nargs="+", required=True, help="site-packages folders")
@@ -27,6 +28,11 @@ def parse_args() -> argparse.Namespace:
 
 
 def check_clean() -> None:
+    """Stop where this process could import the project.
+
+    Raises:
+        SystemExit: names the packages it found.
+    """
     found = [name for name in PROJECT_PACKAGES if importlib.util.find_spec(name) is not None]
     if found:
         raise SystemExit(
@@ -57,6 +63,7 @@ def load(source: str) -> tuple[Any, Any, Any, Any]:
 
 
 def main() -> None:
+    """Load, compute, and write what was computed to `--results`, for publish.py to compare."""
     args = parse_args()
     sys.path.extend(args.site)
     check_clean()

@@ -42,11 +42,13 @@ def clue_table(clues: list[Any]) -> str:
 
 
 def print_section(heading: str, words: str) -> None:
+    """Print one section of a report, wrapped at 100 characters."""
     print(heading)
     print(textwrap.fill(words, 100, initial_indent="  ", subsequent_indent="  "))
 
 
 def main(arguments: list[str] | None = None) -> None:
+    """The command at the top of this file."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("study", nargs="?", type=Path, help="file, or folder of views; without it, a phantom")
     parser.add_argument("--indication", default=None, help="why the study was made")

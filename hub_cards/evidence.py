@@ -35,6 +35,7 @@ class Clue(Protocol):
 
 
 def short(name: str) -> str:
+    """A clue's name in at most 30 characters."""
     return textwrap.shorten(name, 30, placeholder="...")
 
 
@@ -69,6 +70,7 @@ def draw_views(rows: list[list[Axes]], views: NDArray, leading: list[Clue]) -> N
 
 
 def draw_bars(axis: Axes, clues: list[Clue]) -> None:
+    """One bar a clue, its score beside it."""
     scores = [clue.score for clue in clues]
     positions = range(len(clues))
     size = 10 if len(clues) <= 14 else 7.5
@@ -87,6 +89,7 @@ def draw_bars(axis: Axes, clues: list[Clue]) -> None:
 
 
 def draw_words(axis: Axes, sections: list[tuple[str, str]]) -> None:
+    """The report, section by section, at most MAX_LINES lines."""
     axis.set_facecolor(PANEL)
     axis.set_xticks([])
     axis.set_yticks([])

@@ -232,6 +232,7 @@ def prove(folder: Path, max_new_tokens: int = 128) -> Proof:
 
 
 def main(arguments: list[str] | None = None) -> None:
+    """The command at the top of this file."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("checkpoint", type=Path, help="folder with weights, config, tokenizers and card")
     parser.add_argument("--out", type=Path, required=True, help="Hub folder to write")

@@ -65,6 +65,11 @@ def run(folder: Path, *command: object) -> str:
 
 
 def main() -> None:
+    """Install and run each of the three ways in an environment of its own.
+
+    Raises:
+        SystemExit: a way failed to install, or wrote no report.
+    """
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         assemble(CHECKPOINT, folder / "published")

@@ -42,6 +42,7 @@ class TRRGContrastiveOutput(ModelOutput):
 
 
 def world_size() -> int:
+    """Number of processes that train together; 1 without `torch.distributed`."""
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 

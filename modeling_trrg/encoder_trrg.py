@@ -80,9 +80,11 @@ class TRRGEncoder(TRRGPreTrainedModel):
             self.post_init()
 
     def get_input_embeddings(self) -> nn.Module | None:
+        """None: the encoder reads no text tokens of the language model."""
         return None
 
     def train(self, mode: bool = True) -> "TRRGEncoder":
+        """As in PyTorch; the encoded clue lists are forgotten, since their weights may change now."""
         self._banks.clear()
         return super().train(mode)
 

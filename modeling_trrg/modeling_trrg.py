@@ -54,9 +54,11 @@ class TRRGModel(TRRGEncoder):
         self.post_init()
 
     def get_input_embeddings(self) -> nn.Module:
+        """The language model's token embeddings, `[vocabulary, Dt]`."""
         return self.language_model.get_input_embeddings()
 
     def set_input_embeddings(self, value: nn.Module) -> None:
+        """Replace the language model's token embeddings."""
         self.language_model.set_input_embeddings(value)
 
     def get_image_features(
@@ -201,12 +203,15 @@ class TRRGForConditionalGeneration(TRRGPreTrainedModel, GenerationMixin):
         self.post_init()
 
     def get_input_embeddings(self) -> nn.Module:
+        """The language model's token embeddings, `[vocabulary, Dt]`."""
         return self.model.get_input_embeddings()
 
     def set_input_embeddings(self, value: nn.Module) -> None:
+        """Replace the language model's token embeddings."""
         self.model.set_input_embeddings(value)
 
     def get_output_embeddings(self) -> nn.Module:
+        """The language modelling head, `[vocabulary, Dt]`."""
         return self.lm_head
 
     def get_image_features(self, *args: Any, **kwargs: Any) -> TRRGStudyFeatures:
@@ -324,6 +329,7 @@ class TRRGForConditionalGeneration(TRRGPreTrainedModel, GenerationMixin):
     def prepare_inputs_for_generation(
         self, input_ids: torch.Tensor, use_cache: bool = True, is_first_iteration: bool = False, **kwargs: Any
     ) -> dict[str, Any]:
+        """As in Transformers. The study enters with the prompt only; afterwards it is in the cache."""
         inputs = super().prepare_inputs_for_generation(
             input_ids, use_cache=use_cache, is_first_iteration=is_first_iteration, **kwargs
         )  # fmt: skip

@@ -20,6 +20,8 @@ NOT_QUANTISED = [
 
 
 class TRRGPreTrainedModel(PreTrainedModel):
+    """What all TRRG models share: the configuration class, how new weights are drawn, and what may be sharded."""
+
     config_class = TRRGConfig
     base_model_prefix = "model"
     main_input_name = "input_ids"

@@ -84,6 +84,7 @@ class TRRGImageProcessor(BaseImageProcessor):
 
     @classmethod
     def from_dict(cls, image_processor_dict: dict[str, Any], **kwargs):
+        """As in Transformers. A saved processor without `grey_range` is from before the field, so it gets "min_max"."""
         return super().from_dict({"grey_range": "min_max", **image_processor_dict}, **kwargs)
 
     def preprocess(self, images: Sequence, **kwargs) -> BatchFeature:

@@ -376,6 +376,7 @@ class TRRGProcessor(ProcessorMixin):
         return super().apply_chat_template(conversation, *args, **kwargs)
 
     def replace_image_token(self, image_inputs: dict, image_idx: int, **kwargs) -> str:
+        """The N placeholders of one view, in place of its one image token in the prompt."""
         return self.image_token * self.num_image_tokens
 
     def _get_num_multimodal_tokens(self, image_sizes=None, **kwargs) -> MultiModalData:
@@ -387,13 +388,16 @@ class TRRGProcessor(ProcessorMixin):
 
     @property
     def model_input_names(self) -> list[str]:
+        """Names of the tensors that the model takes: text, images, clues."""
         return [*self.tokenizer.model_input_names, *self.image_processor.model_input_names, *self.clue_input_names]
 
     def to_dict(self) -> dict[str, Any]:
+        """As in Transformers, with the clue list and the fingerprints of both tokenizers."""
         vocabularies = {name: fingerprint(getattr(self, name)) for name in ("tokenizer", "clue_tokenizer")}
         return super().to_dict() | {"vocabularies": vocabularies, "clues": self.clues}
 
     def save_pretrained(self, save_directory, push_to_hub: bool = False, **kwargs):
+        """As in Transformers, with a `config.json` beside the clue tokenizer, by which it is found again."""
         # Transformers finds a second tokenizer in an offline Hub cache only beside a config.json with a model_type.
         folder = Path(save_directory) / "clue_tokenizer"
         folder.mkdir(parents=True, exist_ok=True)

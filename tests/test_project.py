@@ -142,6 +142,25 @@ def test_imports_run_one_way() -> None:
                 assert tops <= allowed, f"{path.relative_to(ROOT)}:{node.lineno} imports {sorted(tops - allowed)}"
 
 
+def without_docstring(path: Path) -> Iterator[str]:
+    """Public module-level functions and public methods of public classes that say nothing of themselves."""
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        inside = node.body if isinstance(node, ast.ClassDef) and not node.name.startswith("_") else []
+        for function in [node, *inside]:
+            if not isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef) or function.name.startswith("_"):
+                continue
+            setter = any(ast.unparse(decorator).endswith(".setter") for decorator in function.decorator_list)
+            if not setter and ast.get_docstring(function) is None:
+                yield f"{path.relative_to(ROOT)}:{function.lineno} {function.name}"
+
+
+def test_every_public_function_has_a_docstring() -> None:
+    rooms = (*SOURCE_PACKAGES, "training", "evaluation", "hub_cards")
+    files = [path for room in rooms for path in sorted((ROOT / room).rglob("*.py")) if not path.is_symlink()]
+    silent = [function for path in files for function in without_docstring(path)]
+    assert len(files) > 100 and not silent, "\n".join(silent)
+
+
 def test_the_wheel_holds_three_packages(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory", str(tmp_path)]
     subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
@@ -219,10 +238,10 @@ def test_what_a_page_links_to_exists(page: str) -> None:
 
 def test_the_readmes_python_runs_as_written(tmp_path: Path) -> None:
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    (block,) = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)
-    assert len(ast.parse(block).body) == 6, "an import and five lines"
+    blocks = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)
+    assert len(ast.parse(blocks[0]).body) == 6, "an import and five lines"
     demo.main(["--out", str(tmp_path / "demo"), "--max-new-tokens", "8"])
-    command = [sys.executable, "-c", block]
+    command = [sys.executable, "-c", "\n".join(blocks)]
     environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

@@ -28,6 +28,7 @@ def extract(checkpoint: Path, out: Path) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
+    """The command at the top of this file."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("checkpoint", type=Path, help="folder of a complete checkpoint")
     parser.add_argument("--out", type=Path, required=True, help="folder of the stage-1 checkpoint")

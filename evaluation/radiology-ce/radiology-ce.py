@@ -73,6 +73,8 @@ LABELS = {name: datasets.Value("float32") for name in CHEXPERT_14}
 
 @evaluate.utils.file_utils.add_start_docstrings(_DESCRIPTION, _KWARGS_DESCRIPTION)
 class RadiologyCE(evaluate.Metric):
+    """The metric that `evaluate.load` returns; see the description above."""
+
     def _info(self):
         text = datasets.Value("string")
         return evaluate.MetricInfo(

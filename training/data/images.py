@@ -48,6 +48,7 @@ class ImageBank:
         partial.replace(self._file)
 
     def num_views(self, index: int) -> int:
+        """Views of study `index` that enter, at most the run's `data.views`."""
         return int(self._first[index + 1] - self._first[index])
 
     def get(self, index: int) -> list[np.ndarray]:
