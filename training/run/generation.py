@@ -25,7 +25,6 @@ def generation_metrics(
     data: DataSection,
     processor: TRRGProcessor,
     num_studies: int,
-    max_new_tokens: int,
     batch_size: int,
 ) -> dict[str, float]:
     """Greedy reports of the first `num_studies` of each source against the references: `ce_f1/<kind>`, micro F1 over
@@ -44,7 +43,6 @@ def generation_metrics(
                 batch.pop(name)
             ids = unwrapped.generate(
                 **send_to_device(batch, accelerator.device),
-                max_new_tokens=max_new_tokens,
                 do_sample=False,
                 synced_gpus=is_sharded(accelerator),
             )
