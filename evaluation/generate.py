@@ -8,7 +8,7 @@
 the same command goes on where it ended, with any number of processes. A line a study:
 
     study_id, prediction, reference (null where the study has none), findings and impression of the prediction,
-    complete (false: cut at --max-new-tokens), clue_scores (what the report was written from; null without clues),
+    complete (false: cut at the longest length), clue_scores (what the report was written from; null without clues),
     labels of the study, has_prior (whether the model was told of an earlier study), synthetic
 
 Greedy or beam search, so the same input gives the same report; in bfloat16 only up to the rounding of other batches.
@@ -210,7 +210,7 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--views", type=int, help="maximum number of images of a study")
     parser.add_argument("--batch-size", type=int, default=16, help="studies, per process")
     parser.add_argument("--workers", type=int, default=0, help="processes that read images, per process")
-    parser.add_argument("--max-new-tokens", type=int, default=256)
+    parser.add_argument("--max-new-tokens", type=int, help="of a report (default: the checkpoint's own)")
     parser.add_argument("--num-beams", type=int, default=1)
     parser.add_argument("--bf16", action="store_true", help="weights and activations in bfloat16")
     options = parser.parse_args(arguments)
@@ -263,7 +263,9 @@ def write_reports(
     mine = mine[accelerator.process_index :: accelerator.num_processes]
     write = RadiologyReportPipeline(model=model, processor=processor, device=accelerator.device)
     batches = PreparedBatches(source, processor, mine, scores, options)
-    generate = {"max_new_tokens": options.max_new_tokens, "num_beams": options.num_beams, "do_sample": False}
+    generate = {"num_beams": options.num_beams, "do_sample": False}
+    if options.max_new_tokens is not None:
+        generate["max_new_tokens"] = options.max_new_tokens
     title = f"process {accelerator.process_index} of {accelerator.num_processes}"
     loader = DataLoader(batches, batch_size=None, num_workers=options.workers, collate_fn=as_it_is)
     with tqdm(total=sum(map(len, mine)), desc=title, unit="report", disable=not accelerator.is_main_process) as bar:

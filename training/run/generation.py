@@ -25,7 +25,6 @@ def generation_metrics(
     data: DataSection,
     processor: TRRGProcessor,
     num_studies: int,
-    max_new_tokens: int,
     batch_size: int,
 ) -> dict[str, float]:
     """Greedy reports of the first `num_studies` of each source against the references: `ce_f1/<kind>`, micro F1 over
@@ -46,7 +45,6 @@ def generation_metrics(
                 input_ids=prompts["input_ids"],
                 attention_mask=prompts["attention_mask"],
                 study=study,
-                max_new_tokens=max_new_tokens,
                 do_sample=False,
                 synced_gpus=is_sharded(accelerator),
             )
