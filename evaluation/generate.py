@@ -8,7 +8,7 @@
 the same command goes on where it ended, with any number of processes. A line a study:
 
     study_id, prediction, reference (null where the study has none), findings and impression of the prediction,
-    complete (false: cut at --max-new-tokens), clue_scores (what the report was written from; null without clues),
+    complete (false: cut at the longest length), clue_scores (what the report was written from; null without clues),
     labels of the study, has_prior (whether the model was told of an earlier study), synthetic
 
 Greedy or beam search, so the same input gives the same report; in bfloat16 only up to the rounding of other batches.
@@ -51,7 +51,7 @@ from evaluation.predictions.study_sources import (
     shuffled,
 )
 from evaluation.reading.prior_comparisons import has_prior
-from processing_trrg import RadiologyReportPipeline, StudyError
+from processing_trrg import RadiologyReportPipeline, StudyError, prepare_studies
 from training.data.study import Studies
 
 Scores = dict[str, float]
@@ -61,7 +61,7 @@ class PreparedBatches(Dataset):
     """Batches of studies as tensors, so that the workers of a DataLoader read the images.
 
     Args:
-        write: the pipeline.
+        processor: of the checkpoint.
         batches: indices into the source's records.
         scores: clue scores of every study by the caller's wish, or None for those that the model sees.
         options: `views` and `on_error` of the command.
@@ -70,12 +70,18 @@ class PreparedBatches(Dataset):
     def __init__(
         self,
         source: StudySource,
-        write: Any,
+        processor: Any,
         batches: Sequence[Sequence[int]],
         scores: Sequence[Scores] | None,
         options: argparse.Namespace,
     ):
-        self.source, self.write, self.batches, self.scores, self.options = source, write, batches, scores, options
+        self.source, self.processor, self.batches, self.scores, self.options = (
+            source,
+            processor,
+            batches,
+            scores,
+            options,
+        )
 
     def __len__(self) -> int:
         return len(self.batches)
@@ -83,7 +89,7 @@ class PreparedBatches(Dataset):
     def __getitem__(self, number: int) -> tuple[Sequence[int], Any]:
         indices = self.batches[number]
         studies = [self._study(index) for index in indices]
-        return indices, self.write.preprocess(studies, on_error=self.options.on_error)
+        return indices, prepare_studies(self.processor, studies, on_error=self.options.on_error)
 
     def _study(self, index: int) -> dict[str, Any]:
         record = self.source.records[index]
@@ -169,8 +175,8 @@ def as_it_is(batch: Any) -> Any:
 
 
 def weight_files(checkpoint: str) -> dict[str, list[int]]:
-    """Size and time of a local checkpoint's weights, so that a run is not resumed with others."""
-    files = sorted(Path(checkpoint).glob("*.safetensors"))
+    """Size and time of a local checkpoint's weights and settings, so that a run is not resumed with others."""
+    files = sorted(file for end in ("safetensors", "json", "jinja") for file in Path(checkpoint).glob(f"*.{end}"))
     return {file.name: [file.stat().st_size, file.stat().st_mtime_ns] for file in files}
 
 
@@ -204,7 +210,7 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--views", type=int, help="maximum number of images of a study")
     parser.add_argument("--batch-size", type=int, default=16, help="studies, per process")
     parser.add_argument("--workers", type=int, default=0, help="processes that read images, per process")
-    parser.add_argument("--max-new-tokens", type=int, default=256)
+    parser.add_argument("--max-new-tokens", type=int, help="of a report (default: the checkpoint's own)")
     parser.add_argument("--num-beams", type=int, default=1)
     parser.add_argument("--bf16", action="store_true", help="weights and activations in bfloat16")
     options = parser.parse_args(arguments)
@@ -256,13 +262,15 @@ def write_reports(
     mine = in_batches(source, [i for i in left if i not in faults], options.batch_size)
     mine = mine[accelerator.process_index :: accelerator.num_processes]
     write = RadiologyReportPipeline(model=model, processor=processor, device=accelerator.device)
-    batches = PreparedBatches(source, write, mine, scores, options)
-    generate = {"max_new_tokens": options.max_new_tokens, "num_beams": options.num_beams, "do_sample": False}
+    batches = PreparedBatches(source, processor, mine, scores, options)
+    generate = {"num_beams": options.num_beams, "do_sample": False}
+    if options.max_new_tokens is not None:
+        generate["max_new_tokens"] = options.max_new_tokens
     title = f"process {accelerator.process_index} of {accelerator.num_processes}"
     loader = DataLoader(batches, batch_size=None, num_workers=options.workers, collate_fn=as_it_is)
     with tqdm(total=sum(map(len, mine)), desc=title, unit="report", disable=not accelerator.is_main_process) as bar:
         for indices, batch in loader:
-            reports = write.write_batch(batch, on_error=options.on_error, generate=generate)
+            reports = write.write_batch(batch, on_error=options.on_error, **generate)
             records = [source.records[index] for index in indices]
             part.append([prediction_line(*pair, options) for pair in zip(records, reports, strict=True)])
             bar.update(len(indices))

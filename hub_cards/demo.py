@@ -14,18 +14,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
-from transformers import pipeline
-from transformers.utils import logging
-
-from hub_cards.evidence import draw_evidence
-from hub_cards.publish import REPOSITORY, assemble
-from processing_trrg import list_views
-from training.phantoms.generate import generate_phantom
-
-CHECKPOINT = REPOSITORY / "hub_cards" / "trrg-small"
+CHECKPOINT = Path(__file__).resolve().parent / "trrg-small"
 NOTICE = "Research only, never for clinical use."
-HEAT_NOTE = "Heat: patches that support the clue more than the median patch does."
 PHANTOM_SEED, PHANTOM_INDEX = 2024, 0
 BAR_WIDTH = 24
 
@@ -47,6 +37,21 @@ def print_section(heading: str, words: str) -> None:
     print(textwrap.fill(words, 100, initial_indent="  ", subsequent_indent="  "))
 
 
+def worth_on_real_images(folder: Path) -> str:
+    """What the checkpoint reached on real images, in a line, from the scores in its card (`model-index`)."""
+    from huggingface_hub import ModelCard
+
+    results = ModelCard.load(folder / "README.md").data.eval_results or []
+    scores: dict[str, list[str]] = {}
+    for result in results:
+        if (result.dataset_args or {}).get("images") == "real":
+            scores.setdefault(result.dataset_name, []).append(f"{result.metric_name} {result.metric_value:.3f}")
+    if not scores:
+        return f"What {folder.name} is worth on real images is not known: no scores in its card."
+    told = "; ".join(f"{', '.join(values)} on {name}" for name, values in scores.items())
+    return f"What {folder.name} is worth on real images, by its card: {told}."
+
+
 def main(arguments: list[str] | None = None) -> None:
     """The command at the top of this file."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -54,8 +59,24 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--indication", default=None, help="why the study was made")
     parser.add_argument("--checkpoint", type=Path, default=CHECKPOINT)
     parser.add_argument("--out", type=Path, default=Path("demo"), help="folder to write to")
-    parser.add_argument("--max-new-tokens", type=int, default=160)
+    parser.add_argument("--max-new-tokens", type=int, help="longest report, in tokens (default: the checkpoint's own)")
     args = parser.parse_args(arguments)
+    for path in (args.study, args.checkpoint):
+        if path is not None and not path.exists():
+            raise SystemExit(f"{path} does not exist")
+    run(args)
+
+
+def run(args: argparse.Namespace) -> None:
+    """The demo. What takes seconds to import comes here, after the paths were looked at."""
+    from PIL import Image
+    from transformers import pipeline
+    from transformers.utils import logging
+
+    from hub_cards.evidence import SYNTHETIC, Case, draw_evidence, phantom_case, report_sections
+    from hub_cards.publish import assemble
+    from processing_trrg import list_views
+    from training.phantoms.generate import generate_phantom
 
     logging.set_verbosity_error()
     logging.disable_progress_bar()
@@ -68,45 +89,59 @@ def main(arguments: list[str] | None = None) -> None:
     # Every training phantom came with its technique; without it the prompt is one that the checkpoint never saw.
     context = {"indication": args.indication, "technique": phantom.record.technique if synthetic else None}
 
-    folder = args.out / args.checkpoint.name
-    assemble(args.checkpoint, folder)
+    name = args.checkpoint.resolve().name
+    folder = args.out / name
+    try:
+        assemble(args.checkpoint, folder)
+    except ValueError as error:
+        raise SystemExit(str(error)) from error
     write: Any = pipeline("radiology-report", model=str(folder), trust_remote_code=True)
+    length = {} if args.max_new_tokens is None else {"max_new_tokens": args.max_new_tokens}
 
     start = time.perf_counter()
     try:
-        report = write(study, **context, max_new_tokens=args.max_new_tokens, do_sample=False)
+        report = write(study, **context, **length)
     except ValueError as error:
         raise SystemExit(f"This study cannot be read: {error}") from error
     seconds = time.perf_counter() - start
 
-    kind = "SYNTHETIC phantom, no patient" if synthetic else study.name
-    sections = [("Findings", report.findings or "-"), ("Impression", report.impression or "-")]
+    kind = SYNTHETIC if synthetic else study.resolve().name
     written = {
         "notice": NOTICE,
         "synthetic": synthetic,
-        "study": study.name,
+        "study": study.resolve().name,
         **context,
-        "checkpoint": args.checkpoint.name,
+        "checkpoint": name,
         "seconds": round(seconds, 2),
         **report.to_dict(),
     }
+    worth = "" if synthetic else worth_on_real_images(folder)
     if synthetic:
         written["planted"] = phantom.record.impression
+    else:
+        written["worth"] = worth
     (args.out / "report.json").write_text(json.dumps(written, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     if report.clues:
         grey = write.image_processor.squares(list_views(study) if study.is_dir() else [study])
-        draw_evidence(args.out / "evidence.png", grey, report.clues, sections, f"{kind}.  {HEAT_NOTE}  {NOTICE}")
+        case = (
+            phantom_case(phantom, report, grey)
+            if synthetic
+            else Case(kind, grey, report.clues, report_sections(report))
+        )
+        draw_evidence(args.out / "evidence.png", [case], f"{kind}. {name}. {NOTICE}")
 
     print(f"Study: {kind}\n")
-    for heading, words in sections:
+    for heading, words in report_sections(report):
         print_section(heading, words)
     if synthetic:
         print_section("What the generator planted, in its own words", phantom.record.impression or "-")
     if report.clues:
         print(f"\nDisease clues (> reaches the language model)\n{clue_table(report.clues)}\n")
     picture = f" and {args.out}/evidence.png" if report.clues else " (this model has no clues to draw)"
-    print(f"{args.checkpoint.name} took {seconds:.1f} s and wrote {args.out}/report.json{picture}")
+    print(f"{name} took {seconds:.1f} s and wrote {args.out}/report.json{picture}")
     print(f"The complete Hub folder is {folder}")
+    if worth:
+        print(worth)
     print(NOTICE)
 
 

@@ -1,11 +1,21 @@
-"""Draw what a report rests on: the radiograph, the heat maps of its leading clues, a bar for each clue, the words.
+"""Draw what a report rests on, a row a study: what was planted, what is seen, what is said.
+
+    python -m hub_cards.evidence --checkpoint hub_cards/trrg-small --out hub_cards/evidence.png
+
+draws README's picture. Its two studies are chosen by a rule: of the test phantoms (seed 12141) with two findings or
+more, in their order, the first whose report is right and the first whose report names something that was not planted
+or leaves out what was. A report is right when it names exactly what was planted, each finding with its side, size and
+zone, a device by its kind.
 
 Shapes: V views, H, W pixels, h, w patches.
 """
 
+import argparse
 import textwrap
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import matplotlib
 import numpy as np
@@ -16,126 +26,341 @@ matplotlib.use("Agg")
 
 import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from transformers import pipeline
 
-BACKGROUND, PANEL, TEXT, MUTED, ACCENT = "#0d1117", "#161b22", "#e6edf3", "#8b949e", "#f78166"
+from evaluation.predictions.study_sources import CONTEXT_FIELDS, TEST_PHANTOM_SEED
+from evaluation.reading.observations import NO_FINDING
+from evaluation.reading.sides import side_and_finding
+from training.phantoms.generate import Phantom, phantoms
+from training.phantoms.scoring import report_faults, report_sides, report_slips
+
+BACKGROUND, PANEL, TEXT, MUTED = "#0d1117", "#161b22", "#e6edf3", "#8b949e"
+EMPTY, BELOW, PLANTED, RIGHT, WRONG = "#21262d", "#6e7681", "#56d4dd", "#3fb950", "#ff7b72"
 NUM_HEAT_MAPS = 3
-MAX_BARS = 24
+MAX_BARS = 14
 MAX_VIEWS = 4
-WRAP = 80  # characters a line of the report panel
-WIDTH, VIEW_SIDE, BOTTOM = 13.0, 3.15, 3.9  # inches: the picture, a view with its gap, bars and words
-MAX_LINES = 15
+TEST_PHANTOMS = 500
+NOTICE = "Research only, never for clinical use."
+# Inches: the picture's width, a radiograph's side, the names and the bars of the clues, gaps, and the lines around.
+WIDTH, SIDE, NAMES, BARS, GAP, LIST, LEGEND = 12.2, 2.75, 1.95, 0.8, 0.2, 0.68, 0.8
+LINE, WRAP = 0.168, 36  # of the report: inches a line, characters a line
+SYNTHETIC = "SYNTHETIC phantom, no patient"
+ALL_NAMED = "The report names exactly what was planted, each finding with its side, size and place."
+NO_KINDS = "No clue tells the kinds of device apart: the language model guesses the kind."
+SCALE = matplotlib.colormaps["inferno"]
 
 
 class Clue(Protocol):
-    """What of processing_trrg.ClueScore is drawn: score in 0..1, evidence `[V, h, w]` or None."""
+    """What of processing_trrg.ClueScore is drawn: score in 0..1, evidence `[V, h, w]` or None, and whether it passed
+    its threshold."""
 
     name: str
     score: float
     evidence: NDArray | None
+    selected: bool
 
 
-def short(name: str) -> str:
-    """A clue's name in at most 30 characters."""
-    return textwrap.shorten(name, 30, placeholder="...")
+@dataclass(frozen=True)
+class Case:
+    """One study of the picture.
+
+    Attributes:
+        title: what the study is.
+        views: `[V, H, W]`, the radiographs as the model saw them, in any range of grey values; four views are drawn.
+        clues: scores and evidence.
+        sections: (heading, words) of the report.
+        planted: a phantom's findings, each with its box (x, y, w, h) in fractions of the image; None for a real study.
+        faults: what a phantom's report says wrong; None where nobody knows.
+        note: why, in a sentence.
+    """
+
+    title: str
+    views: NDArray
+    clues: Sequence[Clue]
+    sections: Sequence[tuple[str, str]]
+    planted: Sequence[tuple[str, tuple[float, ...]]] | None = None
+    faults: Sequence[str] | None = None
+    note: str = ""
 
 
-def heat(evidence: NDArray, height: int, width: int) -> NDArray:
-    """Evidence maps `[V, h, w]` to colours `[V, H, W, 4]`: clear up to the median of all views, full at the largest."""
+def phantom_case(phantom: Phantom, report: Any, views: NDArray) -> Case:
+    """A phantom with the report written of it, and what is wrong in that."""
+    size = phantom.image.shape[0]
+    planted = [(finding.words, tuple(length / size for length in finding.box)) for finding in phantom.findings]
+    faults = report_faults(phantom.findings, report.text)
+    sides_agree = report_sides(report.text) == {finding.pair for finding in phantom.findings}
+    note = NO_KINDS if faults and sides_agree else ""
+    faults += report_slips(phantom.findings, report.text)
+    return Case(SYNTHETIC, views, report.clues, report_sections(report), planted, faults, note)
+
+
+def report_sections(report: Any) -> list[tuple[str, str]]:
+    return [("Findings", report.findings or "-"), ("Impression", report.impression or "-")]
+
+
+def distinct(clues: Sequence[Clue]) -> list[Clue]:
+    """The clues without a finding and its side twice, highest score first: selected sides stand for their finding, any
+    other side is left out where its finding is a clue of its own."""
+    names = {clue.name for clue in clues}
+    sides = {clue.name: place[1] for clue in clues if (place := side_and_finding(clue.name))}
+    told_by_side = {sides[clue.name] for clue in clues if clue.selected and clue.name in sides}
+    kept = [
+        clue
+        for clue in clues
+        if (clue.selected or sides[clue.name] not in names if clue.name in sides else clue.name not in told_by_side)
+    ]
+    return sorted(kept, key=lambda clue: clue.score, reverse=True)
+
+
+def leading(clues: Sequence[Clue]) -> list[Clue]:
+    """The clues that get heat: distinct, over their threshold, a finding, the highest first."""
+    return [
+        clue
+        for clue in distinct(clues)
+        if clue.selected and clue.evidence is not None and side_free(clue.name) != NO_FINDING
+    ][:NUM_HEAT_MAPS]
+
+
+def side_free(name: str) -> str:
+    place = side_and_finding(name)
+    return place[1] if place else name
+
+
+def heat(clue: Clue, height: int, width: int) -> NDArray:
+    """How strongly each pixel supports a clue, `[V, H, W]`: 0 up to the median patch of all views, the score at the
+    largest."""
+    evidence = np.asarray(clue.evidence)
     low, high = float(np.median(evidence)), float(evidence.max())
     relative = (evidence - low) / max(high - low, 1e-6)
     smooth = [
         np.asarray(Image.fromarray(view.astype(np.float32)).resize((width, height), Image.Resampling.BICUBIC))
         for view in relative
     ]
-    strength = np.clip(np.stack(smooth), 0, 1)
-    colours = matplotlib.colormaps["inferno"](0.35 + 0.5 * strength)
-    colours[..., 3] = 0.7 * strength
+    return clue.score * np.clip(np.stack(smooth), 0, 1)
+
+
+def colour(strength: NDArray) -> NDArray:
+    """Strengths of 0..1 to colours `[..., 4]` on a perceptual scale, the more opaque the stronger."""
+    colours = SCALE(0.25 + 0.65 * strength)
+    colours[..., 3] = 0.8 * strength
     return colours
 
 
-def draw_views(rows: list[list[Axes]], views: NDArray, leading: list[Clue]) -> None:
-    """One row a view: the radiograph, then the same under the heat map of each leading clue."""
-    height, width = views.shape[1:]
-    titles = [("What the model sees", TEXT), *((f"{short(clue.name)}  {clue.score:.2f}", ACCENT) for clue in leading)]
-    maps = [heat(np.asarray(clue.evidence), height, width) for clue in leading]
-    for v, axes in enumerate(rows):
-        for column, axis in enumerate(axes):
-            axis.set_axis_off()
-            if column < len(titles):
-                axis.imshow(views[v], cmap="gray", interpolation="bilinear")
-            if 0 < column < len(titles):
-                axis.imshow(maps[column - 1][v])
-    for axis, (title, colour) in zip(rows[0], titles, strict=False):
-        axis.set_title(title, color=colour, fontsize=12, pad=8, loc="left")
+def spot(x: float, y: float, taken: list[tuple[float, float]], side: float) -> tuple[float, float]:
+    """A place for a tag near x, y that covers no other tag and lies inside the picture; it is added to `taken`."""
+    apart = 0.1 * side
+    x, y = (min(max(value, 0.06 * side), 0.94 * side) for value in (x, y))
+    steps = [(dx * apart, dy * apart) for dx in (0, 1, -1) for dy in (0, -1, 1)]
+    for dx, dy in steps:
+        place = x + dx, y + dy
+        free = all(abs(place[0] - a) >= apart or abs(place[1] - b) >= apart for a, b in taken)
+        if free and 0 < place[0] < side and 0 < place[1] < side:
+            break
+    taken.append(place)
+    return place
 
 
-def draw_bars(axis: Axes, clues: list[Clue]) -> None:
-    """One bar a clue, its score beside it."""
-    scores = [clue.score for clue in clues]
-    positions = range(len(clues))
-    size = 10 if len(clues) <= 14 else 7.5
-    axis.barh(positions, np.ones(len(clues)), color="#21262d", height=0.62)
-    axis.barh(positions, scores, color=[ACCENT if score >= 0.5 else "#6e7681" for score in scores], height=0.62)
-    for position, score in zip(positions, scores, strict=True):
-        axis.text(1.02, position, f"{score:.2f}", va="center", color=TEXT if score >= 0.5 else MUTED, fontsize=size)
-    axis.axvline(0.5, color=BACKGROUND, linewidth=1.2)
-    axis.set_yticks(positions, [short(clue.name) for clue in clues], color=TEXT, fontsize=size)
-    axis.set_xlim(0, 1.12)
-    axis.set_xticks([])
-    axis.set_frame_on(False)
-    axis.invert_yaxis()
-    axis.tick_params(length=0, pad=8)
-    axis.set_title("Clue scores", color=TEXT, fontsize=12, pad=8, loc="left")
+def tag(axis: Axes, x: float, y: float, words: str, face: str) -> None:
+    axis.text(
+        x, y, words, color=BACKGROUND, fontsize=8.5, fontweight="bold", ha="center", va="center",
+        bbox={"boxstyle": "circle,pad=0.22", "facecolor": face, "edgecolor": BACKGROUND, "linewidth": 0.8},
+    )  # fmt: skip
 
 
-def draw_words(axis: Axes, sections: list[tuple[str, str]]) -> None:
-    """The report, section by section, at most MAX_LINES lines."""
+def draw_study(axes: Sequence[Axes], case: Case) -> None:
+    """The radiographs, a phantom's with the boxes of what was planted."""
+    side = case.views.shape[1]
+    for axis, view in zip(axes, case.views, strict=False):
+        axis.imshow(view, cmap="gray", interpolation="bilinear")
+        taken: list[tuple[float, float]] = []
+        for letter, (_, box) in zip("ABCDEF", case.planted or [], strict=False):
+            x, y, w, h = (length * side for length in box)
+            axis.add_patch(Rectangle((x, y), w, h, fill=False, edgecolor=PLANTED, linewidth=1.3, linestyle=(0, (4, 2))))
+            tag(axis, *spot(x, y, taken, side), letter, PLANTED)
+
+
+def draw_heat(axes: Sequence[Axes], case: Case) -> None:
+    """The radiographs under the heat of the leading clues, each with its number where it is strongest."""
+    height, width = case.views.shape[1:]
+    maps = [heat(clue, height, width) for clue in leading(case.clues)]
+    for axis, view in zip(axes, case.views, strict=False):
+        axis.imshow(view, cmap="gray", interpolation="bilinear")
+    for v, axis in enumerate(axes):
+        if maps:
+            axis.imshow(colour(np.max([strength[v] for strength in maps], axis=0)))
+    taken: dict[int, list[tuple[float, float]]] = {}
+    for number, strength in enumerate(maps, start=1):
+        shown = strength[: len(axes)]
+        place, y, x = map(int, np.unravel_index(shown.argmax(), shown.shape))
+        tag(axes[place], *spot(x, y, taken.setdefault(place, []), width), str(number), TEXT)
+
+
+def draw_bars(axis: Axes, clues: Sequence[Clue]) -> None:
+    """A bar for each distinct clue; those that reached the language model coloured by their score."""
+    shown = distinct(clues)[:MAX_BARS]
+    numbers = {clue.name: number for number, clue in enumerate(leading(clues), start=1)}
+    for row, clue in enumerate(shown):
+        bright = TEXT if clue.selected else MUTED
+        axis.barh(row, 1, color=EMPTY, height=0.5)
+        axis.barh(row, clue.score, color=SCALE(0.25 + 0.65 * clue.score) if clue.selected else BELOW, height=0.5)
+        axis.text(1.06, row, f"{clue.score:.2f}", va="center", color=bright, fontsize=8)
+        words = textwrap.shorten(clue.name, 27, placeholder="...")
+        axis.text(-(NAMES - 0.27) / BARS, row, words, va="center", color=bright, fontsize=8)
+        if clue.name in numbers:
+            tag(axis, -(NAMES - 0.12) / BARS, row, str(numbers[clue.name]), TEXT)
+    axis.set_xlim(0, 1)
+    axis.set_ylim(MAX_BARS - 0.4, -0.6)
+    axis.set_axis_off()
+
+
+def draw_words(axis: Axes, sections: Sequence[tuple[str, str]], height: float) -> None:
     axis.set_facecolor(PANEL)
     axis.set_xticks([])
     axis.set_yticks([])
+    axis.set_frame_on(True)
     for spine in axis.spines.values():
         spine.set_visible(False)
-    axis.set_title("Report", color=TEXT, fontsize=12, pad=8, loc="left")
     lines = [
         (line, MUTED if number == 0 else TEXT)
         for heading, words in sections
-        for number, line in enumerate([heading.upper(), *textwrap.wrap(words, WRAP), ""])
+        for number, line in enumerate([heading, *textwrap.wrap(words, WRAP), ""])
     ]
-    if len(lines) > MAX_LINES:
-        lines = [*lines[: MAX_LINES - 1], ("... (all of it in report.json)", MUTED)]
-    for number, (line, colour) in enumerate(lines):
-        axis.text(0.03, 0.91 - 0.062 * number, line, color=colour, fontsize=10.5, va="center", transform=axis.transAxes)
+    room = int((height - 0.2) / LINE)
+    if len(lines) > room:
+        lines = [*lines[: room - 1], ("... (all of it in report.json)", MUTED)]
+    for number, (line, shade) in enumerate(lines):
+        y = 1 - (0.2 + LINE * number) / height
+        axis.text(0.05, y, line, color=shade, fontsize=8.7, va="center", transform=axis.transAxes)
 
 
-def draw_evidence(path: Path, views: NDArray, clues: list[Clue], sections: list[tuple[str, str]], caption: str) -> None:
-    """Write the picture to `path`.
+def draw_legend(figure: Figure, cases: Sequence[Case], caption: str, height: float) -> None:
+    axis = figure.add_axes((0, 0, 1, LEGEND / height))
+    axis.set_xlim(0, WIDTH)
+    axis.set_ylim(0, LEGEND)
+    axis.set_axis_off()
+    entries: list[tuple[str, float]] = [
+        ("where it was planted", 1.95 if any(case.planted is not None for case in cases) else 0),
+        (f"heat: support by a patch above the median, times the score; {NUM_HEAT_MAPS} leading clues", 5.55),
+        ("reached the language model", 2.3),
+        ("under its threshold", 1.0),
+    ]
+    x, y = GAP, 0.5
+    for number, (words, wide) in enumerate(entries):
+        if not wide:
+            continue
+        if number == 0:
+            axis.add_patch(Rectangle((x, y - 0.07), 0.3, 0.14, fill=False, edgecolor=PLANTED, linestyle=(0, (4, 2))))
+        elif number == 1:
+            axis.imshow(colour(np.linspace(0, 1, 64)[None]), extent=(x, x + 0.3, y - 0.07, y + 0.07), aspect="auto")
+        else:
+            axis.add_patch(Rectangle((x, y - 0.05), 0.3, 0.1, color=SCALE(0.9) if number == 2 else BELOW))
+        axis.text(x + 0.38, y, words, color=MUTED, fontsize=8.5, va="center")
+        x += wide
+    axis.text(GAP, 0.18, caption, color=MUTED, fontsize=8.5, va="center")
+    axis.set_xlim(0, WIDTH)
+    axis.set_ylim(0, LEGEND)
+
+
+def told(case: Case) -> list[str]:
+    """Why a phantom's report is right or wrong, in lines."""
+    if case.faults is None:
+        return []
+    reason = f"The report {' and '.join(case.faults)}. {case.note}" if case.faults else ALL_NAMED
+    return textwrap.wrap(reason, 130, max_lines=3, placeholder="...")
+
+
+def header(case: Case) -> float:
+    """Inches above a row's pictures."""
+    return 0.55 + 0.2 * max(len(told(case)), 1)
+
+
+def draw_case(figure: Figure, case: Case, top: float, height: float) -> None:
+    """One row, `top` inches above the figure's lower edge; `height` is the figure's."""
+    above = header(case)
+    tall = SIDE * len(case.views)
+
+    def axes(left: float, below: float, width: float, high: float) -> Axes:
+        """Axes at a place given in inches from the row's upper left corner."""
+        return figure.add_axes((left / WIDTH, (top - below - high) / height, width / WIDTH, high / height))
+
+    def write(left: float, below: float, words: str, shade: str, size: float, weight: str = "normal") -> None:
+        x, y = left / WIDTH, (top - below) / height
+        figure.text(x, y, words, color=shade, fontsize=size, fontweight=weight, va="center")
+
+    second, third = GAP + SIDE + GAP, GAP + SIDE + GAP + SIDE + 0.1 + NAMES + BARS + 0.45
+    mark, shade = ("✗ Wrong", WRONG) if case.faults else ("✓ Right", RIGHT)
+    if case.faults is None:
+        mark, shade = case.title, TEXT
+    write(GAP, 0.25, mark, shade, 11, "bold")
+    for number, line in enumerate(told(case)):
+        write(GAP + 0.95, 0.25 + 0.2 * number, line, TEXT, 9.5)
+    headings = ("What was planted" if case.planted is not None else "The radiograph", "What is seen", "What is said")
+    for left, heading in zip((GAP, second, third), headings, strict=True):
+        write(left, above - 0.17, heading, MUTED, 9.5, "bold")
+
+    studies, maps = (
+        [axes(left, above + SIDE * v, SIDE, SIDE - 0.06) for v in range(len(case.views))] for left in (GAP, second)
+    )
+    draw_study(studies, case)
+    draw_heat(maps, case)
+    for axis in (*studies, *maps):
+        axis.set_anchor("NW")
+        axis.set_axis_off()
+    for number, (letter, (words, _)) in enumerate(zip("ABCDEF", case.planted or [], strict=False)):
+        write(GAP, above + tall + 0.1 + 0.19 * number, f"{letter}  {words}", PLANTED, 8.7)
+    if case.planted == []:
+        write(GAP, above + tall + 0.1, "nothing", PLANTED, 8.7)
+    draw_bars(axes(second + SIDE + 0.1 + NAMES, above, BARS, SIDE + 0.3), case.clues)
+    draw_words(axes(third, above, WIDTH - third - GAP, tall + 0.5), case.sections, tall + 0.5)
+
+
+def draw_evidence(path: Path, cases: Sequence[Case], caption: str) -> None:
+    """Write the picture of some studies, a row each, to the PNG file `path`."""
+    cases = [replace(case, views=case.views[:MAX_VIEWS]) for case in cases]
+    rows = [header(case) + SIDE * len(case.views) + LIST for case in cases]
+    height = sum(rows) + LEGEND
+    figure = plt.figure(figsize=(WIDTH, height), facecolor=BACKGROUND)
+    top = height
+    for case, row in zip(cases, rows, strict=True):
+        draw_case(figure, case, top, height)
+        top -= row
+    draw_legend(figure, cases, caption, height)
+    figure.savefig(path, dpi=130, facecolor=BACKGROUND)
+    plt.close(figure)
+
+
+def right_and_wrong(write: Any) -> list[Case]:
+    """The two studies of README's picture, by the rule at the top of this file; one where the other does not occur.
 
     Args:
-        path: PNG file to write.
-        views: `[V, H, W]`, the radiographs as the model saw them, in any range of grey values; four views are drawn.
-        clues: scores and evidence; the leading ones get a heat map, the first MAX_BARS by score a bar.
-        sections: (heading, words) of the report.
-        caption: what the study is, and what this must not be used for.
+        write: the pipeline "radiology-report".
     """
-    views = views[:MAX_VIEWS]
-    ranked = sorted(clues, key=lambda clue: clue.score, reverse=True)
-    leading = [clue for clue in ranked if clue.evidence is not None][:NUM_HEAT_MAPS]
-    num_views = len(views)
+    found: dict[bool, Case] = {}
+    for phantom in phantoms(TEST_PHANTOM_SEED, TEST_PHANTOMS):
+        if len(phantom.findings) >= 2:
+            context = {name: getattr(phantom.record, name) for name in CONTEXT_FIELDS}
+            report = write(phantom.image, **context)
+            case = phantom_case(phantom, report, write.image_processor.squares([phantom.image]))
+            faults = report_faults(phantom.findings, report.text)
+            if faults or not case.faults:
+                found.setdefault(not faults, case)
+        if len(found) == 2:
+            break
+    return [found[right] for right in (True, False) if right in found]
 
-    height = VIEW_SIDE * num_views + BOTTOM + 0.95
-    figure = plt.figure(figsize=(WIDTH, height), facecolor=BACKGROUND)
 
-    def axes(left: float, bottom: float, width: float, tall: float) -> Axes:
-        """Axes at a place given in inches."""
-        return figure.add_axes((left / WIDTH, bottom / height, width / WIDTH, tall / height))
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--checkpoint", type=Path, required=True, help="a checkpoint with clues")
+    parser.add_argument("--out", type=Path, required=True, help="PNG file to write")
+    args = parser.parse_args()
+    write = pipeline("radiology-report", model=str(args.checkpoint), trust_remote_code=True)
+    cases = right_and_wrong(write)
+    draw_evidence(args.out, cases, f"SYNTHETIC phantoms, no patients. {args.checkpoint.name}. {NOTICE}")
+    print(f"Wrote {args.out}: {', '.join('wrong' if case.faults else 'right' for case in cases)}. {NOTICE}")
 
-    rows = [
-        [axes(0.25 + 3.15 * c, height - 0.45 - VIEW_SIDE * (v + 1), 3.05, 3.05) for c in range(1 + NUM_HEAT_MAPS)]
-        for v in range(num_views)
-    ]
-    draw_views(rows, views, leading)
-    draw_bars(axes(2.5, 0.5, 3.4, BOTTOM - 0.5), ranked[:MAX_BARS])
-    draw_words(axes(6.55, 0.5, WIDTH - 6.55 - 0.25, BOTTOM - 0.5), sections)
-    figure.text(0.25 / WIDTH, 0.17 / height, caption, color=MUTED, fontsize=10)
-    figure.savefig(path, dpi=110, facecolor=BACKGROUND)
-    plt.close(figure)
+
+if __name__ == "__main__":
+    main()

@@ -66,22 +66,22 @@ def read_inputs(inputs: Any) -> dict[str, Any]:
     return study
 
 
-def read_parameters(parameters: Any) -> int:
-    """The number of new tokens a request asks for.
+def read_parameters(parameters: Any) -> dict[str, int]:
+    """What a request asks of `generate`: `max_new_tokens`, or nothing and the checkpoint's own counts.
 
     Raises:
         ValueError: an unknown parameter, or a number out of range.
     """
     if not isinstance(parameters, dict) or set(parameters) - {"max_new_tokens"}:
         raise ValueError("parameters: expected an object with max_new_tokens only")
-    number = parameters.get("max_new_tokens", 160)
+    number = parameters.get("max_new_tokens", 1)
     if isinstance(number, bool) or not isinstance(number, int) or not 1 <= number <= MAX_NEW_TOKENS:
         raise ValueError(f"parameters.max_new_tokens is {number!r}; expected 1 to {MAX_NEW_TOKENS}")
-    return number
+    return dict(parameters)
 
 
 class EndpointHandler:
-    """One study a request, greedy decoding.
+    """One study a request, written as the checkpoint says (`generation_config.json`).
 
     Args:
         path: the published folder.
@@ -93,8 +93,8 @@ class EndpointHandler:
 
     def __call__(self, data: dict[str, Any]) -> dict[str, Any]:
         study = read_inputs(data.get("inputs"))
-        max_new_tokens = read_parameters(data.get("parameters") or {})
-        report = self.write(study, max_new_tokens=max_new_tokens, do_sample=False)
+        parameters = read_parameters(data.get("parameters") or {})
+        report = self.write(study, **parameters)
         return {
             "findings": report.findings,
             "impression": report.impression,

@@ -32,7 +32,7 @@ CARD_TEMPLATE = REPOSITORY / "hub_cards" / "card_template.md"
 SOURCE_PACKAGES = ("configuration_trrg", "modeling_trrg", "processing_trrg")
 AUTO_CLASSES = ("AutoConfig", "AutoProcessor", "AutoModel", "AutoModelForImageTextToText")
 CHECKPOINT_SUFFIXES = (".json", ".jinja", ".md", ".png", ".safetensors", ".txt")
-REQUIRED_FILES = ("config.json", "processor_config.json", "tokenizer.json")
+REQUIRED_FILES = ("config.json", "generation_config.json", "processor_config.json", "tokenizer.json")
 TOLERANCE = 1e-5  # largest difference allowed between two processes, on logits of order 10 in float32
 
 
@@ -68,7 +68,7 @@ def checkpoint_files(checkpoint: Path) -> list[Path]:
     Raises:
         ValueError: a needed file is missing, or a file has no place in a checkpoint (a pickle, say).
     """
-    ours = {path.name for path in source_files()}
+    ours = {path.name for path in source_files()} | {"handler.py", "LICENSE-CODE", ".gitattributes"}
     files = sorted(path.relative_to(checkpoint) for path in checkpoint.rglob("*") if path.is_file())
     files = [path for path in files if path.name not in ours and "__pycache__" not in path.parts]
     for path in files:
@@ -132,17 +132,28 @@ def check_auto_map(folder: Path) -> None:
             raise ValueError(f"{folder / name}: auto_map lacks {', '.join(missing)}; save it with save_pretrained")
 
 
+def check_report_length(folder: Path) -> None:
+    """Every door writes as long as generation_config.json says; without it Transformers would stop after 20 tokens.
+
+    Raises:
+        ValueError: it does not say.
+    """
+    if json.loads((folder / "generation_config.json").read_text(encoding="utf-8")).get("max_new_tokens") is None:
+        raise ValueError(f"{folder / 'generation_config.json'} lacks max_new_tokens, the longest report in tokens")
+
+
 def assemble(checkpoint: Path, out: Path) -> list[Path]:
     """Write the Hub folder of `checkpoint` to `out` and return its files.
 
     An earlier Hub folder at `out` is replaced.
 
     Raises:
-        ValueError: the checkpoint is not complete (`checkpoint_files`, `check_auto_map`), or `out` is no
-            folder of its own: it lies in the checkpoint, around it, or holds other things.
+        ValueError: the checkpoint is not complete (`checkpoint_files`, `check_auto_map`, `check_report_length`), or
+            `out` is no folder of its own: it lies in the checkpoint, around it, or holds other things.
     """
     files = checkpoint_files(checkpoint)
     check_auto_map(checkpoint)
+    check_report_length(checkpoint)
     if out.resolve().is_relative_to(checkpoint.resolve()) or checkpoint.resolve().is_relative_to(out.resolve()):
         raise ValueError(f"{out} and the checkpoint {checkpoint} lie in each other; publish to a folder of its own")
     if out.exists() and any(out.iterdir()):

@@ -28,7 +28,7 @@ import modeling_trrg, processing_trrg
 processor = AutoProcessor.from_pretrained("published", trust_remote_code=True)
 model = AutoModelForImageTextToText.from_pretrained("published", trust_remote_code=True)
 inputs = processor(images="phantom.png", return_tensors="pt")
-generated = model.generate(**inputs, max_new_tokens=160)
+generated = model.generate(**inputs)
 print(processor.post_process_report(generated, inputs)[0].text)
 """
 FROM_THE_SPACE = """

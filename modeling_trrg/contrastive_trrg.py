@@ -140,11 +140,14 @@ class TRRGForContrastivePretraining(TRRGPreTrainedModel):
         self.post_init()
 
     def save_pretrained(self, *args: Any, **kwargs: Any) -> None:
-        """As in Transformers; the saved map names no class that these weights do not fit."""
-        complete = self.config.auto_map
-        self.config.auto_map = {name: complete[name] for name in ("AutoConfig", "AutoProcessor")}
-        super().save_pretrained(*args, **kwargs)
-        self.config.auto_map = complete
+        """As in Transformers; no class or pipeline is named that these weights do not fit."""
+        classes, pipelines = self.config.auto_map, self.config.custom_pipelines
+        self.config.auto_map = {name: classes[name] for name in ("AutoConfig", "AutoProcessor")}
+        self.config.custom_pipelines = {}
+        try:
+            super().save_pretrained(*args, **kwargs)
+        finally:
+            self.config.auto_map, self.config.custom_pipelines = classes, pipelines
 
     def read_study(self, **inputs: Any) -> TRRGStudyFeatures:
         """See `TRRGEncoder.read_study`."""

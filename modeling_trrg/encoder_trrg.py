@@ -211,6 +211,7 @@ class TRRGEncoder(TRRGPreTrainedModel):
         if (
             self.training
             or torch.is_grad_enabled()
+            or torch.is_inference_mode_enabled()  # what is made there can never take part in a gradient
             or torch.is_autocast_enabled(parameters[0].device.type)
             or any(parameter.is_inference() for parameter in parameters)
             # adapters bring parameters of their own, and can be switched off without a change of any

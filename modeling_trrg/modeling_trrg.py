@@ -344,8 +344,12 @@ class TRRGForConditionalGeneration(TRRGPreTrainedModel, GenerationMixin):
         input_ids, kwargs = super()._expand_inputs_for_generation(
             expand_size=expand_size, is_encoder_decoder=is_encoder_decoder, input_ids=input_ids, **kwargs
         )  # fmt: skip
+        if study is not None and expand_size > 1:
+            needed = ("pooler_output", "image_mask", "clue_scores", "clue_logits", "selected_clues", "clue_bank")
+            study = TRRGStudyFeatures(**{name: value for name, value in study.items() if name in needed})
+            study = study.select(torch.arange(len(study.image_mask)).repeat_interleave(expand_size))
         if study is not None:
-            kwargs["study"] = study.select(torch.arange(len(study.image_mask)).repeat_interleave(expand_size))
+            kwargs["study"] = study
         return input_ids, kwargs
 
 

@@ -46,7 +46,7 @@ class TRRGStudyFeatures(ModelOutput):
         rows = rows.to(self.image_mask.device)
         ends = self.image_mask.sum(1).cumsum(0).tolist()
         spans = [range(ends[row - 1] if row else 0, ends[row]) for row in rows.tolist()]
-        views = torch.tensor([view for span in spans for view in span], device=rows.device)
+        views = torch.tensor([view for span in spans for view in span], dtype=torch.long, device=rows.device)
         by_view = ("pooler_output", "last_hidden_state")
         chosen = {name: self[name][(views if name in by_view else rows).to(self[name].device)]
                   for name in self.keys() if name != "clue_bank"}  # fmt: skip

@@ -1,6 +1,7 @@
 """What all TRRG models share: what they support, how weights start, and strict loading."""
 
 import copy
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -41,6 +42,16 @@ class TRRGPreTrainedModel(PreTrainedModel):
         init_connector(module, std=self.config.text_config.initializer_range)
         if isinstance(getattr(module, "logit_scale", None), nn.Parameter):
             init.constant_(module.logit_scale, 2.6592)  # log(1 / 0.07), as in CLIP
+
+    def save_pretrained(self, save_directory: Any, *args: Any, **kwargs: Any) -> None:
+        """As in Transformers; the source is saved too, but never through links into the package itself.
+
+        Raises:
+            ValueError: `save_directory` links to source files, as hub_cards/trrg-small does.
+        """
+        if any(path.is_symlink() for path in Path(save_directory).glob("*_trrg.py")):
+            raise ValueError(f"{save_directory} links to source files, which saving would write over; save elsewhere.")
+        super().save_pretrained(save_directory, *args, **kwargs)
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: Any, *args: Any, **kwargs: Any) -> Any:

@@ -8,7 +8,7 @@ from processing_trrg.batch_trrg import StudyBatch, StudyError
 from processing_trrg.grey_trrg import GreyRange, stretch
 from processing_trrg.image_processing_trrg import PreparedView, TRRGImageProcessor
 from processing_trrg.image_trrg import Radiograph, RadiographError, list_views, read_radiograph
-from processing_trrg.pipeline_trrg import RadiologyReportPipeline
+from processing_trrg.pipeline_trrg import RadiologyReportPipeline, prepare_studies
 from processing_trrg.processing_trrg import TRRGProcessor
 from processing_trrg.prompt_trrg import (
     CHEXPERT_14,
@@ -47,6 +47,7 @@ __all__ = [
     "correction_request",
     "follow_up",
     "list_views",
+    "prepare_studies",
     "read_radiograph",
     "report_messages",
     "report_text",

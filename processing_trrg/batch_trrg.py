@@ -1,5 +1,6 @@
 """The arguments of a call -> one dict a study; the studies' rows -> padded tensors."""
 
+import numbers
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
@@ -134,9 +135,9 @@ def group_studies(images, text, image_token: str, fields: Mapping[str, Any]) -> 
     columns = {}
     for name, value in {"text": text, **fields}.items():
         if value is not None and batched and (not isinstance(value, (list, tuple)) or len(value) != count):
-            raise ValueError(f"{name}: a batch of {count} studies needs a list of {count}, got {value!r:.80}")
+            raise ValueError(f"{name}: a batch of {count} studies needs a list of {count}, got {type(value).__name__}")
         columns[name] = value if batched and value is not None else [value] * count
-        _check_column(name, columns[name], batched)
+        _check_column(name, columns[name])
     return [{"images": views[row]} | {name: column[row] for name, column in columns.items()} for row in range(count)]
 
 
@@ -181,14 +182,21 @@ def _split_by_prompt(images, prompts: Sequence[str], image_token: str) -> list[l
     return [flat[end - count : end] for count, end in zip(counts, ends, strict=True)]
 
 
-def _check_column(name: str, column: Sequence, batched: bool) -> None:
-    kinds: dict[str, Any] = {"predicted_findings": (list, tuple), "clue_scores": Mapping, "clue_labels": Mapping}
-    for value in column:
-        if value is not None and not isinstance(value, kinds.get(name, str)):
-            hint = "" if batched else " for one study; a batch of studies is a list of lists of views"
-            raise ValueError(f"{name}: got {type(value).__name__}{hint}")
+def _check_column(name: str, column: Sequence) -> None:
     if name in ("text", "report", "clue_scores") and len({value is None for value in column}) > 1:
         raise ValueError(f"{name}: given for some studies of the batch only")
+
+
+def check_words(study: Mapping[str, Any]) -> None:
+    """
+    Raises:
+        PromptError: an argument of one study is of another type than text, names or scores.
+    """
+    kinds: dict[str, Any] = {"predicted_findings": (list, tuple), "clue_scores": Mapping, "clue_labels": Mapping}
+    for name, value in study.items():
+        if name != "images" and value is not None and not isinstance(value, kinds.get(name, str)):
+            hint = "; a batch of studies is a list of lists of views" if isinstance(value, (list, tuple)) else ""
+            raise PromptError(f"{name}: got {type(value).__name__} for one study{hint}")
 
 
 def scores_by_clue(scores: Mapping[str, float], names: Sequence[str]) -> list[float]:
@@ -201,7 +209,7 @@ def scores_by_clue(scores: Mapping[str, float], names: Sequence[str]) -> list[fl
     if missing or unknown:
         raise PromptError(f"clue_scores: expected one for every clue; missing {missing}, unknown {unknown}")
     for name, score in scores.items():
-        if not 0 <= score <= 1:
+        if not isinstance(score, numbers.Real) or not 0 <= score <= 1:
             raise PromptError(f"clue_scores: {name!r} is {score!r}, expected 0 to 1")
     return [float(scores[name]) for name in names]
 

@@ -7,7 +7,7 @@
 Research only, never for clinical use.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any
 
@@ -69,46 +69,75 @@ class RadiologyReportPipeline(Pipeline):
         return list(reports) if isinstance(studies, (list, tuple)) else reports
 
     def _reports(self, studies: Iterator[Any], batch_size: int, options: dict[str, Any]) -> Iterator[Any]:
-        params = self._sanitize_parameters(**options)
+        given = self._sanitize_parameters(**options)
+        pre, forward, post = ({**kept, **new} for kept, new in zip(
+            (self._preprocess_params, self._forward_params, self._postprocess_params), given, strict=True
+        ))  # fmt: skip
+        if forward.get("num_return_sequences", 1) != 1:
+            raise ValueError("num_return_sequences: one report is written of each study")
+        start = 0
         while batch := list(islice(studies, batch_size)):
-            yield from self.run_single(batch, *params)
+            try:
+                results = self.run_single(batch, pre, forward, post)
+            except StudyError as bad:
+                raise StudyError(start + bad.index, bad.study_id, bad.reason) from bad
+            for result in results:
+                if isinstance(result, StudyError):
+                    result = StudyError(start + result.index, result.study_id, result.reason)
+                yield result
+            start += len(batch)
 
     def run_single(self, inputs, preprocess_params, forward_params, postprocess_params):
-        """A batch of studies at once: Transformers' own `forward` would lose what `StudyBatch` says of its tensors."""
-        return self.write_batch(self.preprocess(inputs, **preprocess_params), **forward_params)
+        """A batch of studies at once. Those with images, with given scores and with both do not share tensors."""
+        kinds: dict[tuple[bool, bool], list[int]] = {}
+        for place, study in enumerate(inputs):
+            if not isinstance(study, Mapping):
+                raise ValueError(
+                    f"study {place}: expected a dict of {', '.join(STUDY_FIELDS)}, got {type(study).__name__}"
+                )
+            kind = (study.get("images") is not None, study.get("clue_scores") is not None)
+            kinds.setdefault(kind, []).append(place)
+        results: dict[int, Any] = {}
+        for places in kinds.values():
+            try:
+                batch = self.preprocess([inputs[place] for place in places], **preprocess_params)
+                written = self.write_batch(batch, **forward_params)
+            except StudyError as bad:
+                raise StudyError(places[bad.index], bad.study_id, bad.reason) from bad
+            for place, result in zip(places, written, strict=True):
+                if isinstance(result, StudyError):
+                    result = StudyError(place, result.study_id, result.reason)
+                results[place] = result
+        return self.postprocess(results, **postprocess_params)
 
     def write_batch(self, batch: StudyBatch, **forward_params: Any) -> list[Report | StudyError]:
-        """Reports of a batch that the processor has made already, in a worker process for instance."""
-        with self.device_placement(), torch.inference_mode():
+        """Reports of a batch that `prepare_studies` has made already, in a worker process for instance."""
+        # Transformers' own `forward` would lose what `StudyBatch` says of its tensors. Not inference mode: the clues
+        # that the model keeps encoded may be asked for a gradient later.
+        with self.device_placement(), torch.no_grad():
             return self.postprocess(self._forward(batch.to(self.device), **forward_params))
 
-    def _sanitize_parameters(self, clues: Any = None, on_error: str = "raise", **generate: Any) -> tuple[dict, ...]:
-        return {"clues": clues, "on_error": on_error}, {"on_error": on_error, "generate": generate}, {}
+    def _sanitize_parameters(self, clues: Any = None, on_error: str | None = None, **generate: Any) -> tuple[dict, ...]:
+        both = {} if on_error is None else {"on_error": on_error}
+        return both | ({} if clues is None else {"clues": clues}), both | generate, {}
 
     def preprocess(self, studies: list[Mapping[str, Any]], clues: Any = None, on_error: str = "raise") -> StudyBatch:
-        """The tensors of a batch of studies; those that cannot be read are in `skipped`."""
-        for study in studies:
-            if unknown := sorted(set(study) - set(STUDY_FIELDS)):
-                raise ValueError(f"a study has the unknown fields {unknown}; known are {', '.join(STUDY_FIELDS)}")
-        columns = {name: [study.get(name) for study in studies] for name in STUDY_FIELDS}
-        images, ids = columns.pop("images"), columns.pop("study_id")
-        given = {name: column for name, column in columns.items() if any(value is not None for value in column)}
-        if any(views is not None for views in images):
-            given["images"] = [list(views) if isinstance(views, (list, tuple)) else [views] for views in images]
-        return self.processor(**given, study_ids=ids, clues=clues, on_error=on_error)
+        """See `prepare_studies`; a clue list for a model that reads no clue sentences is refused."""
+        if clues is not None and not self.model.config.uses_clue_encoder:
+            source = self.model.config.clue_source
+            raise ValueError(f"clues: this model reads no clue sentences (clue_source={source!r}); leave them out")
+        return prepare_studies(self.processor, studies, clues, on_error)
 
-    def _forward(self, batch: StudyBatch, on_error: str, generate: Mapping[str, Any]) -> dict[int, Any]:
+    def _forward(self, batch: StudyBatch, on_error: str = "raise", **generate: Any) -> dict[int, Any]:
         """The look, then the report: place of each study of the batch -> its `Report` or `StudyError`."""
         results: dict[int, Any] = {bad.index: bad for bad in batch.skipped}
         if not batch.kept:
             return results
-        study = self.model.read_study(**batch)
+        study, kept = self.model.read_study(**batch), batch.kept
         prompts = self.processor.say_findings(batch, study.selected_clues, on_error)
-        kept = batch.kept
         if prompts is not batch:  # a prompt that names what was seen may be too long
-            results |= {
-                kept[bad.index]: StudyError(kept[bad.index], bad.study_id, bad.reason) for bad in prompts.skipped
-            }
+            for bad in prompts.skipped:
+                results[kept[bad.index]] = StudyError(kept[bad.index], bad.study_id, bad.reason)
             kept = [kept[row] for row in prompts.kept]
             study = study.select(torch.tensor(prompts.kept, dtype=torch.long))
         if kept:
@@ -122,8 +151,30 @@ class RadiologyReportPipeline(Pipeline):
         return [results[place] for place in sorted(results)]
 
 
+def prepare_studies(
+    processor: Any, studies: Sequence[Mapping[str, Any]], clues: Any = None, on_error: str = "raise"
+) -> StudyBatch:
+    """The tensors of a batch of studies, all with images or none, all with given scores or none.
+
+    Raises:
+        StudyError: a study cannot be read; with `on_error="skip"` it is in `skipped` instead.
+        ValueError: a field that no study has.
+    """
+    for study in studies:
+        if unknown := sorted(set(study) - set(STUDY_FIELDS)):
+            raise ValueError(f"a study has the unknown fields {unknown}; known are {', '.join(STUDY_FIELDS)}")
+    columns = {name: [study.get(name) for study in studies] for name in STUDY_FIELDS}
+    images, ids = columns.pop("images"), columns.pop("study_id")
+    given = {name: column for name, column in columns.items() if any(value is not None for value in column)}
+    if images[0] is None and "clue_scores" not in given:
+        images = [[]] * len(studies)  # no view: each study is refused by its name
+    if images[0] is not None:
+        given["images"] = [list(views) if isinstance(views, (list, tuple)) else [views] for views in images]
+    return processor(**given, study_ids=ids, clues=clues, on_error=on_error)
+
+
 def _is_many(studies: Any) -> bool:
     """A list of dicts, or an iterator; a list of anything else is the views of one study."""
     if isinstance(studies, (list, tuple)):
-        return bool(studies) and all(isinstance(study, Mapping) for study in studies)
+        return all(isinstance(study, Mapping) for study in studies)
     return isinstance(studies, Iterator)

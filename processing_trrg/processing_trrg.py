@@ -13,6 +13,7 @@ from transformers.processing_utils import MultiModalData, ProcessorMixin
 from .batch_trrg import (
     StudyBatch,
     TRRGProcessorKwargs,
+    check_words,
     each_study,
     group_studies,
     image_tensors,
@@ -97,7 +98,7 @@ class TRRGProcessor(ProcessorMixin):
             if getattr(tokenizer, name) is None:
                 raise ValueError(f"tokenizer: it has no {name}; set one before building the processor")
         self.num_image_tokens = num_image_tokens
-        self._tokenised: dict[tuple[str, ...], dict[str, torch.Tensor]] = {}
+        self._tokenised: dict[tuple, dict[str, torch.Tensor]] = {}
         self.clues = default_clues() if clues is None else clues
         self.prompt_style = prompt_style
         self.max_length = max_length
@@ -210,13 +211,14 @@ class TRRGProcessor(ProcessorMixin):
         Raises:
             StudyError: a prompt became longer than `max_length`.
         """
-        if not self.says_findings or any(
-            study["text"] is not None or study["predicted_findings"] is not None for study in batch.studies
-        ):
+        given = [study["text"] is not None or study["predicted_findings"] is not None for study in batch.studies]
+        if not self.says_findings or all(given):
             return batch
         studies = [
-            study | {"predicted_findings": [n for n, said in zip(batch.clue_names, row, strict=True) if said]}
-            for study, row in zip(batch.studies, selected_clues.tolist(), strict=True)
+            study
+            if told
+            else study | {"predicted_findings": [n for n, said in zip(batch.clue_names, row, strict=True) if said]}
+            for study, row, told in zip(batch.studies, selected_clues.tolist(), given, strict=True)
         ]
         ids = [study["study_id"] for study in studies]
         rows, kept, skipped = each_study(
@@ -238,6 +240,7 @@ class TRRGProcessor(ProcessorMixin):
         """One study's pixels, tokens, scores and labels."""
         views = None if study["images"] is None else self._views(study["images"])
         num_views = 1 if views is None else len(views)
+        check_words(study)
         prompt, target, offsets = self._tokens(study, num_views)
         row: dict[str, Any] = {"views": views, "prompt": prompt, "target": target, "offsets": offsets}
         if study["clue_scores"] is not None:
@@ -308,17 +311,18 @@ class TRRGProcessor(ProcessorMixin):
         clues = self.clues if clues is None else clues
         signs = ("positive", "negative") if all("negative" in clue for clue in clues) else ("positive",)
         sentences = tuple(clue[sign] for sign in signs for clue in clues)
-        if sentences not in self._tokenised:
+        key = (id(self.clue_tokenizer), len(self.clue_tokenizer), *sentences)
+        if key not in self._tokenised:
             encoded = self.clue_tokenizer(list(sentences), padding=True, return_tensors="pt")
             length, limit = encoded["input_ids"].shape[1], self.clue_tokenizer.model_max_length
             if length > limit:
                 raise ValueError(f"clues: a sentence is {length} tokens long, the clue tokenizer's limit is {limit}")
             while len(self._tokenised) >= MAX_KEPT_LISTS:
                 del self._tokenised[next(iter(self._tokenised))]
-            self._tokenised[sentences] = {
+            self._tokenised[key] = {
                 f"clue_{name}": encoded[name].unflatten(0, (len(signs), -1)) for name in ("input_ids", "attention_mask")
             }
-        return dict(self._tokenised[sentences])
+        return dict(self._tokenised[key])
 
     # ------------------------------------------------------------------------------------------- tensors -> reports
 
@@ -343,7 +347,9 @@ class TRRGProcessor(ProcessorMixin):
             findings, impression = split_report(text)
             reports.append(Report(findings, impression, text, complete=complete[row]))
         if study is not None and study.clue_scores is not None:
-            names = getattr(inputs, "clue_names", None) or [clue["name"] for clue in self.clues]
+            names = getattr(inputs, "clue_names", None)
+            if not names:
+                raise ValueError("study: pass the inputs that this processor made too; they name its clues")
             shape = tuple(study.clue_scores.shape)
             if shape != (len(reports), len(names)):
                 raise ValueError(

@@ -109,6 +109,7 @@ def decode(
     Raises:
         ValueError: the prompt is still among the ids.
     """
+    outputs = getattr(outputs, "sequences", outputs)  # with return_dict_in_generate
     if isinstance(outputs, str):
         outputs = [outputs]
     if not isinstance(outputs, torch.Tensor):

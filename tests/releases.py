@@ -54,7 +54,7 @@ def lay_over(which: str) -> Path:
 
     Raises:
         DownloadError: pip cannot get a release.
-        SystemExit: no releases fit together.
+        SystemExit: no releases fit together, or one cannot be installed.
     """
     folder = ROOT / f".venv-{which}"
     shutil.rmtree(folder, ignore_errors=True)
@@ -67,8 +67,10 @@ def lay_over(which: str) -> Path:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if "ResolutionImpossible" in done.stderr:
         raise SystemExit(f"pyproject.toml's ranges do not fit together:\n{done.stderr[-3000:]}")
-    if done.returncode != 0:
+    if done.returncode != 0 and re.search(r"connection|timed out|timeout|HTTP error|proxy", done.stderr, re.IGNORECASE):
         raise DownloadError(done.stderr[-3000:])
+    if done.returncode != 0:
+        raise SystemExit(f"pip cannot install {', '.join(requirements(which))}:\n{done.stderr[-3000:]}")
     return python
 
 

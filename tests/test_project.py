@@ -212,6 +212,19 @@ def test_a_card_is_valid_and_says_what_it_is_not_for(path: Path) -> None:
         assert card.data.license
 
 
+def test_the_small_cards_scores_are_those_of_its_table() -> None:
+    card = ModelCard.load(SMALL / "README.md")
+    results = card.data.eval_results
+    assert [result.dataset_args["images"] for result in results] == ["synthetic", "real", "real", "none"]
+    for result in results:
+        low, high = result.metric_args["interval"]
+        assert f"{result.metric_value:.3f} [{low:.3f}, {high:.3f}]" in card.text, result.metric_name
+
+
+def test_the_small_checkpoint_says_how_long_a_report_may_be() -> None:
+    assert json.loads((SMALL / "generation_config.json").read_text(encoding="utf-8"))["max_new_tokens"] == 160
+
+
 @pytest.mark.parametrize("path", ["README.md", "hub_cards/demo.py", "hub_cards/handler.py", "hub_cards/space/app.py"])
 def test_every_page_a_user_sees_says_never_for_clinical_use(path: str) -> None:
     assert "never for clinical use" in (ROOT / path).read_text(encoding="utf-8").lower()

@@ -52,6 +52,7 @@ def main() -> int:
     model, origins = build_model(TRRGForConditionalGeneration, config.model, architecture, config.trained)
     for part, origin in origins.items():
         accelerator.print(f"{part:<24} {origin}")
+    model.generation_config.max_new_tokens = config.run.max_new_tokens
     if config.lora:
         add_lora(model, config.lora)
     freeze(model, config.trained)
@@ -69,7 +70,7 @@ def main() -> int:
         metrics = report_loss(accelerator, trained, validation, config.data, collate, size)
         if run.generate_studies:
             metrics |= generation_metrics(
-                accelerator, trained, validation, config.data, processor, run.generate_studies, run.max_new_tokens, size
+                accelerator, trained, validation, config.data, processor, run.generate_studies, size
             )
         return metrics
 

@@ -4,6 +4,7 @@ TRRG_CHECKPOINT=demo/trrg-small python hub_cards/space/app.py
 """
 
 import os
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -14,7 +15,6 @@ from transformers import pipeline
 
 MAX_VIEWS = 4
 MAX_CHARACTERS = 2_000
-MAX_NEW_TOKENS = 160
 NUM_HEAT_MAPS = 3
 DISPLAY_SIDE = 640  # pixels
 NOTICE = "**Research only, never for clinical use.** Upload no image that you have no right to share."
@@ -29,10 +29,10 @@ def enlarge(picture: NDArray) -> NDArray:
     return torch.nn.functional.interpolate(tensor, (DISPLAY_SIDE, DISPLAY_SIDE), mode="bilinear")[0, 0].numpy()
 
 
-def heat_map(evidence: NDArray) -> NDArray:
-    """One view's evidence `[h, w]` to an opacity `[640, 640]`: clear up to the median, 0.6 at the largest."""
+def heat_map(evidence: NDArray, score: float) -> NDArray:
+    """One view's evidence `[h, w]` to an opacity `[640, 640]`: clear up to the median, 0.6 x score at the largest."""
     low, high = float(np.median(evidence)), float(evidence.max())
-    return 0.6 * np.clip((enlarge(evidence) - low) / max(high - low, 1e-6), 0, 1)
+    return 0.6 * score * np.clip((enlarge(evidence) - low) / max(high - low, 1e-6), 0, 1)
 
 
 def write_report(files: list[str] | None, indication: str, technique: str) -> tuple[str, list[list[Any]], Any]:
@@ -42,16 +42,18 @@ def write_report(files: list[str] | None, indication: str, technique: str) -> tu
     for name, words in (("indication", indication), ("technique", technique)):
         if len(words) > MAX_CHARACTERS:
             raise gr.Error(f"The {name} has {len(words)} characters; at most {MAX_CHARACTERS} are read.")
-    study = {"images": files, "indication": indication.strip() or None, "technique": technique.strip() or None}
+    pictures = [Path(file).read_bytes() for file in files]  # a path would stand in an error
+    study = {"images": pictures, "indication": indication.strip() or None, "technique": technique.strip() or None}
     try:
-        report = write(study, max_new_tokens=MAX_NEW_TOKENS, do_sample=False)
+        report = write(study)
     except ValueError as error:  # an unreadable image; the message says which and why
         raise gr.Error(str(error)) from error
 
     words = f"### Findings\n{report.findings or 'none'}\n\n### Impression\n{report.impression or 'none'}\n\n{NOTICE}"
-    rows = [[clue.name, round(clue.score, 2)] for clue in report.clues]
-    picture = enlarge(write.image_processor.squares(files[:1])[0] / 255)
-    annotations = [(heat_map(clue.evidence[0]), clue.name) for clue in report.clues[:NUM_HEAT_MAPS]]
+    rows = [[">" if clue.selected else "", clue.name, round(clue.score, 2)] for clue in report.clues]
+    picture = enlarge(write.image_processor.squares(pictures[:1])[0] / 255)
+    seen = [clue for clue in report.clues if clue.selected and clue.name != "No Finding"][:NUM_HEAT_MAPS]
+    annotations = [(heat_map(clue.evidence[0], clue.score), clue.name) for clue in seen]
     return words, rows, ((picture[..., None].repeat(3, axis=2) * 255).astype(np.uint8), annotations)
 
 
@@ -68,7 +70,9 @@ with gr.Blocks(title="TRRG") as space:
             report = gr.Markdown(label="Report")
         with gr.Column():
             picture = gr.AnnotatedImage(label="First view, with what supports the leading clues", height=DISPLAY_SIDE)
-            table = gr.Dataframe(headers=["Clue", "Score"], label="Disease clues", interactive=False)
+            table = gr.Dataframe(
+                headers=["", "Clue", "Score"], label="Disease clues; > reached the language model", interactive=False
+            )
     button.click(write_report, inputs=[views, indication, technique], outputs=[report, table, picture])
 
 if __name__ == "__main__":

@@ -10,6 +10,9 @@ from modeling_trrg import TRRGForConditionalGeneration
 from tests.helpers.models import TINY, TINY_BERT, TINY_TEXT
 from tests.helpers.tiny_processors import tiny_processor
 
+MAX_NEW_TOKENS = 24
+"""As the longest report of these checkpoints, in tokens; training writes it from its configuration."""
+
 
 def save_checkpoint(folder: Path, system: str) -> Path:
     overrides = {"text_config": {**TINY_TEXT, "max_position_embeddings": 4096}, "clue_config": TINY_BERT}
@@ -23,6 +26,7 @@ def save_checkpoint(folder: Path, system: str) -> Path:
     for parameter in model.parameters():  # far from zero, so that studies differ
         if parameter.dim() > 1:
             torch.nn.init.normal_(parameter, std=0.3)
+    model.generation_config.max_new_tokens = MAX_NEW_TOKENS
     model.save_pretrained(folder)
     tiny_processor(system, num_image_tokens=config.num_image_tokens).save_pretrained(folder)
     return folder

@@ -1,4 +1,4 @@
-"""The publishing room: a Hub folder, its proof in clean processes, the demo, the endpoint handler."""
+"""The publishing room: a Hub folder, its proof in clean processes, the endpoint handler."""
 
 import base64
 import importlib.util
@@ -10,16 +10,13 @@ from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
-import numpy as np
 import pytest
 import torch
 from PIL import Image
 
 from configuration_trrg import TRRGConfig
-from hub_cards import demo, publish
-from hub_cards.evidence import draw_evidence, heat
+from hub_cards import publish
 from modeling_trrg import TRRGForConditionalGeneration
-from processing_trrg import ClueScore
 from tests.helpers.tiny_processors import tiny_processor
 from training.phantoms.generate import generate_phantom
 
@@ -32,7 +29,9 @@ def checkpoint(tiny_config: Callable[..., TRRGConfig], tmp_path_factory: pytest.
     torch.manual_seed(0)
     config = tiny_config("trrg")
     folder = tmp_path_factory.mktemp("checkpoints") / "trrg-random"
-    TRRGForConditionalGeneration(config).save_pretrained(folder)
+    model = TRRGForConditionalGeneration(config)
+    model.generation_config.max_new_tokens = 8
+    model.save_pretrained(folder)
     tiny_processor(size=config.image_size, num_image_tokens=config.num_image_tokens).save_pretrained(folder)
     (folder / "README.md").write_text(CARD, encoding="utf-8")
     return folder
@@ -70,6 +69,7 @@ def test_publishing_again_replaces_the_folder_and_leaves_nothing_behind(publishe
         (lambda folder: (folder / "processor_config.json").unlink(), r"missing processor_config\.json"),
         (lambda folder: (folder / "optimizer.pt").write_bytes(b"x"), r"optimizer\.pt: a checkpoint holds only"),
         (lambda folder: (folder / "config.json").write_text("{}"), r"config\.json: auto_map lacks AutoConfig"),
+        (lambda folder: (folder / "generation_config.json").write_text("{}"), r"config\.json lacks max_new_tokens"),
     ],
 )
 def test_an_incomplete_checkpoint_is_refused(checkpoint: Path, tmp_path: Path, spoil, message: str) -> None:
@@ -137,7 +137,9 @@ def test_the_small_checkpoint_loads_from_its_folder_in_the_repository(tmp_path: 
     (tmp_path / "home").mkdir()
     Image.fromarray(generate_phantom(2, 0, 64).image).save(tmp_path / "phantom.png")
     study = ("--image", str(tmp_path / "phantom.png"), "--indication", "Cough.", "--max-new-tokens", "4")
-    outputs = publish.run_clean_process(str(demo.CHECKPOINT), tmp_path / "home", tmp_path / "results", *study)
+    outputs = publish.run_clean_process(
+        str(publish.REPOSITORY / "hub_cards" / "trrg-small"), tmp_path / "home", tmp_path / "results", *study
+    )
     assert outputs["logits"].isfinite().all()
 
 
@@ -146,53 +148,6 @@ def test_a_folder_without_a_source_file_fails_its_proof(published: Path, tmp_pat
     (folder / "clue_trrg.py").unlink()
     with pytest.raises(RuntimeError, match=r"clue_trrg\.py"):
         publish.prove(folder, max_new_tokens=4)
-
-
-def test_demo_reports_on_a_phantom_and_on_a_folder_of_views(checkpoint: Path, tmp_path: Path, capsys) -> None:
-    common = ["--checkpoint", str(checkpoint), "--max-new-tokens", "8"]
-    demo.main(["--out", str(tmp_path / "phantom"), *common])
-    printed = capsys.readouterr().out
-    assert "SYNTHETIC" in printed
-    assert "never for clinical use" in printed
-    assert "Pleural Effusion" in printed
-
-    views = tmp_path / "views"
-    views.mkdir()
-    for index in range(2):
-        Image.fromarray(generate_phantom(1, index, 64).image).save(views / f"{index}.png")
-    demo.main([str(views), "--out", str(tmp_path / "study"), *common])
-    assert "SYNTHETIC" not in capsys.readouterr().out
-    for name, synthetic in (("phantom", True), ("study", False)):
-        report = json.loads((tmp_path / name / "report.json").read_text(encoding="utf-8"))
-        assert report["synthetic"] is synthetic
-        assert (report["technique"] is not None) is synthetic  # what the phantom's record says of it goes in
-        assert len(report["clues"]) == 14
-        assert all(0 <= clue["score"] <= 1 for clue in report["clues"])
-    heights = [Image.open(tmp_path / name / "evidence.png").height for name in ("phantom", "study")]
-    assert heights[1] > heights[0], "the second view got no row"
-
-
-def test_demo_says_why_a_study_cannot_be_read(checkpoint: Path, tmp_path: Path) -> None:
-    (tmp_path / "notes.png").write_text("no picture", encoding="utf-8")
-    with pytest.raises(SystemExit, match=r"This study cannot be read: .*notes\.png"):
-        demo.main([str(tmp_path / "notes.png"), "--out", str(tmp_path / "out"), "--checkpoint", str(checkpoint)])
-
-
-def test_heat_is_clear_below_the_median_and_strongest_at_the_largest_value() -> None:
-    evidence = np.zeros((2, 4, 4))
-    evidence[1, 0, 0] = 3.0
-    colours = heat(evidence, height=32, width=32)
-    opacity = colours[..., 3]
-    assert opacity[0].max() == 0
-    assert np.unravel_index(opacity[1].argmax(), opacity[1].shape) <= (8, 8)
-    assert opacity[1].max() > 0.5
-
-
-def test_evidence_is_drawn_for_many_views_clues_and_words(tmp_path: Path) -> None:
-    clues = [ClueScore(f"finding number {index}", index / 40, np.ones((5, 2, 2))) for index in range(40)]
-    draw_evidence(tmp_path / "many.png", np.random.rand(5, 32, 32), clues, [("Findings", "word " * 900)], "SYNTHETIC")
-    draw_evidence(tmp_path / "none.png", np.random.rand(1, 32, 32), [], [("Findings", "-")], "SYNTHETIC")
-    assert Image.open(tmp_path / "many.png").height > Image.open(tmp_path / "none.png").height
 
 
 @pytest.fixture

@@ -131,6 +131,12 @@ def test_pickled_weights_are_refused(checkpoint):
         TRRGForConditionalGeneration.from_pretrained(folder, use_safetensors=False)
 
 
+def test_nothing_is_saved_through_links_into_the_source(tiny_config, tmp_path):
+    (tmp_path / "clue_trrg.py").symlink_to(tmp_path / "elsewhere.py")
+    with pytest.raises(ValueError, match="links to source files"):
+        build(tiny_config("trrg")).save_pretrained(tmp_path)
+
+
 @pytest.mark.parametrize("stage", [TRRGForConditionalGeneration, TRRGForContrastivePretraining])
 def test_a_saved_folder_is_complete(tiny_config, tmp_path, stage):
     """A model made by the installed package saves every source file that its auto_map needs."""

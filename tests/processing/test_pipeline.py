@@ -1,4 +1,4 @@
-"""The one pipeline: one study or many, every kind of source, clue lists, bad studies; and one answer at every door."""
+"""The one pipeline: one study or many, every kind of source, clue lists, bad studies."""
 
 import pytest
 import torch
@@ -77,6 +77,77 @@ def test_a_bad_study_is_named_or_stands_in_its_place(tiny_config):
         write(studies, indication="cough")
 
 
+def test_errors_name_the_place_among_all_studies(tiny_config):
+    write = writer(tiny_config("trrg"))
+    studies = [{"images": radiograph()}, {"images": radiograph()}, {"images": b"no picture"}]
+    with pytest.raises(StudyError, match="study 2: "):
+        write(studies, max_new_tokens=4)
+    assert write(studies, on_error="skip", max_new_tokens=4)[2].index == 2
+    assert write([]) == []
+    with pytest.raises(ValueError, match=r"study 0: expected a dict of images, .*, got str"):
+        list(write(iter(["a.png"])))
+
+
+@pytest.mark.parametrize("batch_size", [1, 5])
+def test_skipping_loses_no_study_whatever_is_wrong_with_its_neighbours(tiny_config, batch_size):
+    write = writer(tiny_config("trrg"))
+    scores = dict.fromkeys([clue["name"] for clue in write.processor.clues], 0.2)
+    studies = [
+        {"images": radiograph(), "indication": float("nan")},
+        {"images": radiograph(), "clue_scores": {"Edema": "0.9"}},
+        {"indication": "cough"},
+        {"images": radiograph(), "clue_scores": scores},
+        {"clue_scores": scores},
+    ]
+    *bad, seen, known = write(studies, batch_size=batch_size, on_error="skip", max_new_tokens=4)
+    assert [error.index for error in bad] == [0, 1, 2]
+    assert "indication: got float" in str(bad[0]) and "clue_scores" in str(bad[1]) and "no view" in str(bad[2])
+    assert seen.clues[0].evidence is not None and known.clues[0].evidence is None
+
+
+def test_what_the_pipeline_is_built_with_holds_for_every_call(tiny_config):
+    config = tiny_config("trrg")
+    processor = tiny_processor(size=32, num_image_tokens=config.num_image_tokens)
+    write = RadiologyReportPipeline(
+        model=build(config), processor=processor, max_new_tokens=3, on_error="skip", clues=["Hernia", "Edema"]
+    )
+    good, bad = write([{"images": radiograph()}, {"images": b"no picture"}])
+    assert {clue.name for clue in good.clues} == {"Hernia", "Edema"} and isinstance(bad, StudyError)
+    assert len(processor.tokenizer(good.text)["input_ids"]) <= 3
+    assert len(write(radiograph(), clues=["Mass"]).clues) == 1
+    with pytest.raises(ValueError, match="num_return_sequences"):
+        write(radiograph(), num_return_sequences=2)
+
+
+@pytest.mark.parametrize("system", ["maira1", "radialog"])
+def test_a_clue_list_is_refused_where_no_clue_sentence_is_read(tiny_config, system):
+    write = writer(tiny_config(system, num_classifier_labels=14), system)
+    with pytest.raises(ValueError, match="reads no clue sentences"):
+        write(radiograph(), clues=[f"my finding {index}" for index in range(14)])
+
+
+def test_a_study_that_was_read_can_still_be_trained_on(tiny_config):
+    config = tiny_config("trrg", num_selected_clues=14)
+    write = writer(config)
+    write(radiograph(), max_new_tokens=2)
+    with torch.inference_mode():
+        write(radiograph(), max_new_tokens=2)
+    inputs = write.processor(images=radiograph(), report="Findings: clear.")
+    study = write.model.read_study(**inputs)
+    texts = {name: inputs[name] for name in ("input_ids", "attention_mask", "labels")}
+    write.model(**texts, study=study).loss.backward()
+
+
+def test_generate_may_return_a_dict(tiny_config):
+    write = writer(tiny_config("trrg"))
+    inputs = write.processor(images=radiograph())
+    plain = write.model.generate(**inputs, max_new_tokens=4)
+    full = write.model.generate(**inputs, max_new_tokens=4, return_dict_in_generate=True, num_beams=2)
+    assert torch.equal(full.sequences[:, : inputs["input_ids"].shape[1]], inputs["input_ids"])
+    assert len(write.processor.post_process_report(full, inputs)) == 1
+    assert write.processor.post_process_report(plain, inputs)[0].text == write(radiograph(), max_new_tokens=4).text
+
+
 def test_a_prompt_that_became_too_long_skips_only_its_study(tiny_config):
     config = tiny_config("radialog", num_classifier_labels=14, clue_threshold=0.5)
     write = writer(config, "radialog")
@@ -89,6 +160,7 @@ def test_a_prompt_that_became_too_long_skips_only_its_study(tiny_config):
     write.processor.max_length = int(short[1])
     long, fits = write(studies, batch_size=2, on_error="skip", max_new_tokens=4)
     assert isinstance(long, StudyError) and "max_length" in long.reason
+    assert "max_length" in write(studies[:1], on_error="skip", max_new_tokens=4)[0].reason
     assert len(fits.clues) == 14
 
 

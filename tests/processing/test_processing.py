@@ -392,7 +392,11 @@ def test_tokens_that_still_hold_the_prompt_are_refused(processor: TRRGProcessor)
 def test_scores_that_do_not_fit_the_reports_are_refused(processor: TRRGProcessor):
     for rows, columns in ((2, 14), (1, 13)):
         study = SimpleNamespace(clue_scores=torch.zeros(rows, columns), evidence_maps=None)
+        inputs = processor(images=ONE)
+        outputs = generated(processor, inputs["input_ids"], "clear")
         with pytest.raises(ValueError, match=rf"scores of shape \({rows}, {columns}\) for 1 reports and 14 clue names"):
+            processor.post_process_report(outputs, inputs, study)
+        with pytest.raises(ValueError, match="pass the inputs"):
             processor.post_process_report("clear", study=study)
     study = SimpleNamespace(clue_scores=torch.ones(1, 2), selected_clues=torch.ones(1, 2) > 0, evidence_maps=None)
     inputs = processor(images=ONE, clues=["Mass", "Edema"])

@@ -16,8 +16,8 @@ from training.data.study import read_study
 from training.phantoms.drawing import Anatomy
 from training.phantoms.findings import draw_phantom, plan_findings
 from training.phantoms.generate import Phantom, generate_phantom, phantoms
-from training.phantoms.report import LABEL_OF, PAIRS, Pair, write_report
-from training.phantoms.scoring import report_sides
+from training.phantoms.report import LABEL_OF, PAIRS, Pair, PlantedFinding, write_report
+from training.phantoms.scoring import report_faults, report_sides, report_slips
 
 SHOWN = {*LABEL_OF.values(), "No Finding"}
 
@@ -223,3 +223,22 @@ def test_the_command_refuses_a_bad_count(tmp_path):
     done = run_command("--count", "0", "--out", str(tmp_path / "none"))
     assert done.returncode == 2 and "--count is 0, expected at least 1" in done.stderr
     assert not (tmp_path / "none").exists()
+
+
+def test_a_true_report_has_no_fault_and_a_false_one_says_which(batch):
+    for phantom in batch:
+        for text in (phantom.record.findings, phantom.record.impression):
+            assert report_faults(phantom.findings, text) == report_slips(phantom.findings, text) == []
+    planted = [
+        PlantedFinding("device", "right", None, kind="central line"),
+        PlantedFinding("nodule", "left", "small", zone="upper"),
+    ]
+    assert report_faults(planted, "Right chest port. Left lung nodule. Mild cardiomegaly.") == [
+        "does not name the right central line",
+        "names the cardiomegaly, which was not planted",
+        "names the right port, which was not planted",
+    ]
+    assert report_slips(planted, "There is a large nodule in the left lower zone.") == [
+        "calls the small left upper nodule large",
+        "calls the small left upper nodule lower",
+    ]

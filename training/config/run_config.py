@@ -193,7 +193,7 @@ class RunSection:
         export: weights written to `model/` at the end, the last ones or those of the best validation.
         best_metric: validation metric that decides; a name ending in "loss" is better when lower.
         generate_studies: stage 2, validation studies of each source whose report is written and judged; 0 for none.
-        max_new_tokens: longest report written for that, in tokens.
+        max_new_tokens: stage 2, longest report in tokens; the checkpoint carries it, so that every use of it agrees.
         stop_after: end (with a checkpoint) after this many steps of this process; the schedule keeps its full length.
     """
 

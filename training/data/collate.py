@@ -61,13 +61,10 @@ class PretrainCollator:
 
 
 class FinetuneCollator:
-    """Stage 2: prompt and report as tokens, with the images, or with oracle clue scores where there is none.
+    """Stage 2: prompt and report as tokens, with the images, or with oracle clue scores where there is none."""
 
-    with_report: False leaves the report out, for generation (then the prompt is padded on the left).
-    """
-
-    def __init__(self, processor: TRRGProcessor, with_report: bool = True):
-        self.processor, self.with_report = processor, with_report
+    def __init__(self, processor: TRRGProcessor):
+        self.processor = processor
 
     def __call__(self, examples: list[Example]) -> dict[str, Any]:
         records = [example.record for example in examples]
@@ -83,20 +80,19 @@ class FinetuneCollator:
             "clue_labels": [dict(zip(names, example.labels, strict=True)) for example in examples],
             "study_ids": [example.study_id for example in examples],
         }
-        if self.with_report:
-            inputs["report"] = [
-                example.exchange.answer
-                if example.exchange
-                else report_text(example.record.get("findings"), example.record.get("impression"))
-                for example in examples
-            ]
+        inputs["report"] = [
+            example.exchange.answer
+            if example.exchange
+            else report_text(example.record.get("findings"), example.record.get("impression"))
+            for example in examples
+        ]
         if without_image:
             inputs["clue_scores"] = [
                 dict(zip(names, map(float, example.scores), strict=True))
                 for example in examples
                 if example.scores is not None
             ]
-        if self.processor.prompt_style == "radialog":
+        if self.processor.says_findings:
             inputs["predicted_findings"] = [
                 [name for name, label in zip(names, example.labels, strict=True) if label == 1] for example in examples
             ]

@@ -123,8 +123,8 @@ def contact_sheet(batch: list[Phantom], columns: int = 4) -> Image.Image:
     for i, phantom in enumerate(batch):
         left, top = (i % columns) * size, line + (i // columns) * (size + line)
         sheet.paste(Image.fromarray(phantom.image).convert("RGB"), (left, top + line))
-        names = (" ".join(filter(None, (f.size, f.side, f.zone, f.kind or f.name))) for f in phantom.findings)
-        pen.text((left + 2, top + 1), "\n".join(names), fill="black", font_size=9)
+        names = "\n".join(finding.words for finding in phantom.findings)
+        pen.text((left + 2, top + 1), names, fill="black", font_size=9)
         for x, y, w, h in (f.box for f in phantom.findings):
             pen.rectangle([left + x, top + line + y, left + x + w - 1, top + line + y + h - 1], outline="yellow")
     return sheet

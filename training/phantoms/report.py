@@ -51,6 +51,11 @@ class PlantedFinding:
         """(name, side), what a report must name."""
         return self.name, self.side
 
+    @property
+    def words(self) -> str:
+        """As "small left lower consolidation", for a list of what was planted."""
+        return " ".join(filter(None, (self.size, self.side, self.zone, self.kind or self.name)))
+
 
 # The words in braces are filled in; the first letter is raised when the report is put together.
 POSITIVE = {

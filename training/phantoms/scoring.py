@@ -1,13 +1,31 @@
 """What a report claims of what can be planted in a phantom: findings with their sides, by the project's own readers."""
 
+import re
+from collections.abc import Iterator, Sequence
 from itertools import groupby
 
 from evaluation.reading.labeler import Mention, explain_report
 from evaluation.reading.observations import ABSENT
 from evaluation.reading.sides import sides_of
-from training.phantoms.report import LABEL_OF, SIDED, Pair
+from training.phantoms.report import LABEL_OF, SIDED, Pair, PlantedFinding
 
 _NAME_OF = {label: name for name, label in LABEL_OF.items()}
+_KINDS = {
+    "pacemaker": re.compile(r"pacemaker"),
+    "port": re.compile(r"\bport\b"),
+    "central line": re.compile(r"central (?:venous )?(?:line|catheter)"),
+}
+"""How a sentence names the kinds of device."""
+_SIZES = {
+    "small": re.compile(r"\b(?:small|mild(?:ly)?)\b"),
+    "moderate": re.compile(r"\b(?:moderate(?:ly)?|medium)\b"),
+    "large": re.compile(r"\b(?:large|severe(?:ly)?|extensive)\b"),
+}
+_ZONES = {
+    "upper": re.compile(r"\bupper\b"),
+    "mid": re.compile(r"\bmid\b"),
+    "lower": re.compile(r"\b(?:lower|base)\b"),
+}
 
 
 def report_sides(text: str) -> set[Pair]:
@@ -17,14 +35,47 @@ def report_sides(text: str) -> set[Pair]:
         Pairs (name, side) as in `PAIRS`. A finding on both sides gives two, a denied one nothing, a doubted one counts
         as claimed, and a sided finding without any side gives (name, None).
     """
-    found: set[Pair] = set()
+    return {(name, side) for name, side, _ in _claims(text)}
+
+
+def report_faults(planted: Sequence[PlantedFinding], text: str) -> list[str]:
+    """What a phantom's report says wrong: planted findings that it does not name, and named ones that were not planted,
+    each with its side, a device by its kind. Sizes and zones are not judged."""
+    there = {(finding.kind or finding.name, finding.side) for finding in planted}
+    said: set[Pair] = set()
+    for name, side, sentence in _claims(text):
+        kinds = [kind for kind, words in _KINDS.items() if words.search(sentence)] if name == "device" else []
+        said |= {(kind, side) for kind in kinds or [name]}
+    return [f"does not name the {_words(pair)}" for pair in sorted(there - said, key=_words)] + [
+        f"names the {_words(pair)}, which was not planted" for pair in sorted(said - there, key=_words)
+    ]
+
+
+def report_slips(planted: Sequence[PlantedFinding], text: str) -> list[str]:
+    """Where a phantom's report names a planted finding, but with another size or in another zone."""
+    slips = []
+    for finding in planted:
+        for true, words in ((finding.size, _SIZES), (finding.zone, _ZONES)):
+            for sentence in [sentence for *pair, sentence in _claims(text) if tuple(pair) == finding.pair]:
+                told = [value for value, pattern in words.items() if pattern.search(sentence)]
+                if true and told and true not in told:
+                    slips.append(f"calls the {finding.words} {told[0]}")
+    return list(dict.fromkeys(slips))
+
+
+def _words(pair: Pair) -> str:
+    return " ".join(filter(None, (pair[1], pair[0])))
+
+
+def _claims(text: str) -> Iterator[tuple[str, str | None, str]]:
+    """Each claimed finding, its side and its sentence in lower case."""
     for sentence, group in groupby(explain_report(text).mentions, key=lambda mention: mention.sentence):
         named = [(name, mention) for mention in group if (name := _name(mention)) is not None]
         named.sort(key=lambda row: row[1].start)
         for (name, mention), sides in zip(named, sides_of(sentence, [m.start for _, m in named]), strict=True):
             if mention.polarity != ABSENT:
-                found |= {(name, side) for side in sides} if name in SIDED and sides else {(name, None)}
-    return found
+                for side in sides if name in SIDED and sides else (None,):
+                    yield name, side, sentence.lower()
 
 
 def _name(mention: Mention) -> str | None:

@@ -5,16 +5,16 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import gather_object, send_to_device
+from accelerate.utils import gather_object
 
 from evaluation.metrics.classification import precision_recall_f1
 from evaluation.reading.labeler import label_report
 from evaluation.reading.observations import positives
-from processing_trrg import TRRGProcessor, report_text
+from processing_trrg import PreparedView, TRRGProcessor, prepare_studies, report_text
 from training.config.run_config import DataSection
-from training.data.collate import FinetuneCollator
-from training.data.examples import Examples, SourceData
+from training.data.examples import Example, Examples, SourceData
 from training.data.sampler import Draw
+from training.data.study import CONTEXT_FIELDS
 from training.run.sharded_weights import is_sharded, shares
 
 
@@ -25,30 +25,30 @@ def generation_metrics(
     data: DataSection,
     processor: TRRGProcessor,
     num_studies: int,
-    max_new_tokens: int,
     batch_size: int,
 ) -> dict[str, float]:
     """Greedy reports of the first `num_studies` of each source against the references: `ce_f1/<kind>`, micro F1 over
     the 14 labels with uncertain counted as absent, and `ce_f1`, their mean. Clues are the image's, or oracle ones where
     the source has no image."""
     unwrapped: Any = accelerator.unwrap_model(model)
-    collate = FinetuneCollator(processor, with_report=False)
+    names = [clue["name"] for clue in processor.clues]
     examples = Examples(sources, data, seed=0, training=False)
     metrics: dict[str, float] = {}
     for number, source in enumerate(sources):
         counts = torch.zeros(3, dtype=torch.long)  # true positives, false positives, false negatives
         for indices, real in shares(accelerator, range(min(num_studies, len(source))), batch_size):
             rows = [examples[Draw(number, i, 0, i)] for i in indices]
-            batch = collate(rows)
-            for name in ("study_ids", "num_text_tokens", "clue_labels"):
-                batch.pop(name)
+            batch = prepare_studies(processor, [_study(row, names) for row in rows]).to(accelerator.device)
+            study = unwrapped.read_study(**batch)
+            prompts = processor.say_findings(batch, study.selected_clues)
             ids = unwrapped.generate(
-                **send_to_device(batch, accelerator.device),
-                max_new_tokens=max_new_tokens,
+                input_ids=prompts["input_ids"],
+                attention_mask=prompts["attention_mask"],
+                study=study,
                 do_sample=False,
                 synced_gpus=is_sharded(accelerator),
             )
-            reports = processor.post_process_report(ids, batch)
+            reports = processor.post_process_report(ids, prompts)
             for report, row in zip(reports[:real], rows[:real], strict=True):
                 reference = report_text(row.record.findings, row.record.impression)
                 counts += agreement(report.text, reference)
@@ -56,6 +56,14 @@ def generation_metrics(
         metrics[f"ce_f1/{source.source.kind}"] = float(precision_recall_f1(*cells)["f1"])
     metrics["ce_f1"] = sum(metrics.values()) / len(metrics)
     return metrics
+
+
+def _study(example: Example, names: Sequence[str]) -> dict[str, Any]:
+    """An example as the pipeline takes a study: its images, or its oracle clues where it has none."""
+    study: dict[str, Any] = {name: example.record.get(name) for name in CONTEXT_FIELDS}
+    if example.scores is not None:
+        return study | {"clue_scores": dict(zip(names, map(float, example.scores), strict=True))}
+    return study | {"images": [PreparedView(square) for square in example.squares]}
 
 
 def agreement(generated: str, reference: str) -> torch.Tensor:

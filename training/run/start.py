@@ -134,7 +134,8 @@ def load_sources(
             counted = f"{name:<10} {source.source.kind:<11} {source.num_studies:>7,} studies"
             accelerator.print(f"{counted}  {source.source.path}{drawn}{left}")
         loaded.append(sources)
-    accelerator.print(label_counts(loaded[0]))
+    if accelerator.is_main_process:
+        print(label_counts(loaded[0]))
     accelerator.wait_for_everyone()
     return loaded[0], loaded[1]
 
