@@ -1,4 +1,4 @@
-"""What sees: the vision tower, the clue encoder, and the clue scores between them. Both training stages share it."""
+"""The vision tower, the clue encoder, and the clue scores between them. Both training stages share it."""
 
 from dataclasses import dataclass
 from typing import Any
