@@ -97,6 +97,7 @@ def phantom_case(phantom: Phantom, report: Any, views: NDArray) -> Case:
 
 
 def report_sections(report: Any) -> list[tuple[str, str]]:
+    """(heading, words) of a report; "-" for a section that is missing."""
     return [("Findings", report.findings or "-"), ("Impression", report.impression or "-")]
 
 
@@ -124,6 +125,7 @@ def leading(clues: Sequence[Clue]) -> list[Clue]:
 
 
 def side_free(name: str) -> str:
+    """A clue's finding, without its side."""
     place = side_and_finding(name)
     return place[1] if place else name
 
@@ -163,6 +165,7 @@ def spot(x: float, y: float, taken: list[tuple[float, float]], side: float) -> t
 
 
 def tag(axis: Axes, x: float, y: float, words: str, face: str) -> None:
+    """A round label at a place of the axis."""
     axis.text(
         x, y, words, color=BACKGROUND, fontsize=8.5, fontweight="bold", ha="center", va="center",
         bbox={"boxstyle": "circle,pad=0.22", "facecolor": face, "edgecolor": BACKGROUND, "linewidth": 0.8},
@@ -216,6 +219,7 @@ def draw_bars(axis: Axes, clues: Sequence[Clue]) -> None:
 
 
 def draw_words(axis: Axes, sections: Sequence[tuple[str, str]], height: float) -> None:
+    """The report, section by section, in a panel of `height` inches."""
     axis.set_facecolor(PANEL)
     axis.set_xticks([])
     axis.set_yticks([])
@@ -236,6 +240,7 @@ def draw_words(axis: Axes, sections: Sequence[tuple[str, str]], height: float) -
 
 
 def draw_legend(figure: Figure, cases: Sequence[Case], caption: str, height: float) -> None:
+    """What the marks and colours mean, and the caption, below a picture of `height` inches."""
     axis = figure.add_axes((0, 0, 1, LEGEND / height))
     axis.set_xlim(0, WIDTH)
     axis.set_ylim(0, LEGEND)
@@ -352,6 +357,7 @@ def right_and_wrong(write: Any) -> list[Case]:
 
 
 def main() -> None:
+    """The command at the top of this file."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--checkpoint", type=Path, required=True, help="a checkpoint with clues")
     parser.add_argument("--out", type=Path, required=True, help="PNG file to write")
