@@ -278,3 +278,5 @@ def test_the_run_leaves_what_it_should(straight):
         row = next(r for r in map(json.loads, (out / "metrics.jsonl").read_text().splitlines()) if "loss" in r)
         assert {"lr", "grad_norm", "tokens_per_s", "memory_gib"} <= row.keys()
         assert "auroc" not in row
+    written = json.loads((straight["finetune.py"] / "model" / "generation_config.json").read_text())
+    assert written["max_new_tokens"] == 8, "the checkpoint does not say how long a report may be"

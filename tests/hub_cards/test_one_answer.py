@@ -1,0 +1,103 @@
+"""One study gives one text at every door, with nothing said of its length but what the checkpoint says."""
+
+import base64
+import importlib.util
+import json
+import shutil
+import sys
+from pathlib import Path
+from types import ModuleType
+from unittest.mock import MagicMock
+
+import pytest
+from transformers import AutoModelForImageTextToText, AutoProcessor, pipeline
+
+from evaluation import generate
+from hub_cards import demo, publish
+from tests.helpers.checkpoints import MAX_NEW_TOKENS, read, save_checkpoint
+from training.data.study import Study, View, write_studies
+
+INDICATION, TECHNIQUE = "Cough.", "Synthetic phantom, single frontal view."
+
+
+@pytest.fixture(scope="module")
+def shown(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What the demo leaves: the published folder, a phantom and its report."""
+    checkpoint = save_checkpoint(tmp_path_factory.mktemp("checkpoint") / "trrg-random", "trrg")
+    out = tmp_path_factory.mktemp("demo")
+    demo.main(["--indication", INDICATION, "--checkpoint", str(checkpoint), "--out", str(out)])
+    return out
+
+
+@pytest.fixture(scope="module")
+def published(shown: Path) -> Path:
+    return shown / "trrg-random"
+
+
+@pytest.fixture(scope="module")
+def picture(shown: Path) -> Path:
+    return shown / "phantom.png"
+
+
+@pytest.fixture(scope="module")
+def answer(published: Path, picture: Path) -> str:
+    """What README's few lines print."""
+    processor = AutoProcessor.from_pretrained(published, trust_remote_code=True)
+    model = AutoModelForImageTextToText.from_pretrained(published, trust_remote_code=True)
+    inputs = processor(images=str(picture), indication=INDICATION, technique=TECHNIQUE, return_tensors="pt")
+    generated = model.generate(**inputs)
+    assert generated.shape[1] == inputs["input_ids"].shape[1] + MAX_NEW_TOKENS, "the report should fill its length"
+    return processor.post_process_report(generated, inputs)[0].text
+
+
+def load(name: str, file: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, file)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_pipeline(published: Path, picture: Path, answer: str) -> None:
+    write = pipeline("radiology-report", model=str(published), trust_remote_code=True)
+    assert write(picture, indication=INDICATION, technique=TECHNIQUE).text == answer
+
+
+def test_the_demo(shown: Path, answer: str) -> None:
+    report = json.loads((shown / "report.json").read_text(encoding="utf-8"))
+    assert (report["indication"], report["technique"]) == (INDICATION, TECHNIQUE)
+    assert report["text"] == answer
+
+
+def test_the_endpoint(published: Path, picture: Path, answer: str) -> None:
+    endpoint = load("published_handler", published / "handler.py").EndpointHandler(str(published))
+    image = base64.b64encode(picture.read_bytes()).decode()
+    study = {"images": [image], "indication": INDICATION, "technique": TECHNIQUE}
+    assert endpoint({"inputs": study})["text"] == answer
+    short = endpoint({"inputs": study, "parameters": {"max_new_tokens": 9}})["text"]
+    assert len(short) < len(answer) and answer.startswith(short)
+
+
+def test_the_space(published: Path, picture: Path, answer: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its function, behind a stand-in for gradio, which only the Space has."""
+    monkeypatch.setitem(sys.modules, "gradio", MagicMock(Error=ValueError))
+    monkeypatch.setenv("TRRG_CHECKPOINT", str(published))
+    app = load("space_app", publish.REPOSITORY / "hub_cards" / "space" / "app.py")
+    words, rows, (_, annotations) = app.write_report([str(picture)], INDICATION, TECHNIQUE)
+    report = app.write(picture, indication=INDICATION, technique=TECHNIQUE)
+    assert report.text == answer and f"### Findings\n{report.findings}\n" in words
+    heard = [clue.name for clue in report.clues if clue.selected]
+    assert [name for mark, name, _ in rows if mark] == heard
+    assert {name for _, name in annotations} <= set(heard) - {"No Finding"}
+
+
+def test_the_evaluation(published: Path, picture: Path, answer: str, tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    shutil.copy(picture, tmp_path / "data")
+    views: list[View] = [{"path": picture.name, "view": "frontal"}]
+    record = Study("a", "a", "test", images=views, indication=INDICATION, technique=TECHNIQUE, findings="Clear.")
+    write_studies(tmp_path / "data" / "studies.jsonl", [record])
+    arguments = ["--data", tmp_path / "data", "--split", "test", "--out", tmp_path / "run"]
+    generate.main(["--checkpoint", str(published), *map(str, arguments)])
+    (line,) = read(tmp_path / "run" / "predictions.jsonl")
+    assert line["prediction"] == answer and line["complete"] is False
