@@ -5,7 +5,7 @@
 draws README's picture. Its two studies are chosen by a rule: of the test phantoms (seed 12141) with two findings or
 more, in their order, the first whose report is right and the first whose report names something that was not planted
 or leaves out what was. A report is right when it names exactly what was planted, each finding with its side, size and
-zone, a device by its kind.
+zone, a device by its kind, and says no sentence twice.
 
 Shapes: V views, H, W pixels, h, w patches.
 """

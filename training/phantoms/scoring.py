@@ -6,7 +6,9 @@ from itertools import groupby
 
 from evaluation.reading.labeler import Mention, explain_report
 from evaluation.reading.observations import ABSENT
+from evaluation.reading.sentences import cut_sentences
 from evaluation.reading.sides import sides_of
+from processing_trrg import split_report
 from training.phantoms.report import LABEL_OF, SIDED, Pair, PlantedFinding
 
 _NAME_OF = {label: name for name, label in LABEL_OF.items()}
@@ -52,8 +54,11 @@ def report_faults(planted: Sequence[PlantedFinding], text: str) -> list[str]:
 
 
 def report_slips(planted: Sequence[PlantedFinding], text: str) -> list[str]:
-    """Where a phantom's report names a planted finding, but with another size or in another zone."""
-    slips = []
+    """Where a phantom's report names a planted finding, but with another size or in another zone, or says a sentence
+    twice."""
+    findings, impression = split_report(text)
+    sections = [[sentence.lower() for sentence in cut_sentences(part)] for part in (findings, impression or "")]
+    slips = ["says a sentence twice"] if any(len(set(part)) < len(part) for part in sections) else []
     for finding in planted:
         for true, words in ((finding.size, _SIZES), (finding.zone, _ZONES)):
             for sentence in [sentence for *pair, sentence in _claims(text) if tuple(pair) == finding.pair]:
