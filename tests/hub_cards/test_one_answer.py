@@ -1,10 +1,11 @@
-"""One study gives one text at every door, with nothing said of its length but what the checkpoint says."""
+"""One study gives one text at every door, by one look, with nothing said of its length but what the checkpoint says."""
 
 import base64
 import importlib.util
 import json
 import shutil
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 from unittest.mock import MagicMock
@@ -14,6 +15,7 @@ from transformers import AutoModelForImageTextToText, AutoProcessor, pipeline
 
 from evaluation import generate
 from hub_cards import demo, publish
+from modeling_trrg.encoder_trrg import TRRGEncoder
 from tests.helpers.checkpoints import MAX_NEW_TOKENS, read, save_checkpoint
 from training.data.study import Study, View, write_studies
 
@@ -21,11 +23,28 @@ INDICATION, TECHNIQUE = "Cough.", "Synthetic phantom, single frontal view."
 
 
 @pytest.fixture(scope="module")
-def shown(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def looks() -> Iterator[list[None]]:
+    """Grows by one whenever a vision tower looks at a batch of studies, whatever the door."""
+    calls: list[None] = []
+    encode = TRRGEncoder.encode_images
+
+    def counted(self, *args, **kwargs):
+        calls.append(None)
+        return encode(self, *args, **kwargs)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(TRRGEncoder, "encode_images", counted)
+        yield calls
+
+
+@pytest.fixture(scope="module")
+def shown(looks: list[None], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What the demo leaves: the published folder, a phantom and its report."""
     checkpoint = save_checkpoint(tmp_path_factory.mktemp("checkpoint") / "trrg-random", "trrg")
     out = tmp_path_factory.mktemp("demo")
+    before = len(looks)
     demo.main(["--indication", INDICATION, "--checkpoint", str(checkpoint), "--out", str(out)])
+    assert len(looks) == before + 1
     return out
 
 
@@ -58,9 +77,11 @@ def load(name: str, file: Path) -> ModuleType:
     return module
 
 
-def test_the_pipeline(published: Path, picture: Path, answer: str) -> None:
+def test_the_pipeline(published: Path, picture: Path, answer: str, looks: list[None]) -> None:
     write = pipeline("radiology-report", model=str(published), trust_remote_code=True)
+    before = len(looks)
     assert write(picture, indication=INDICATION, technique=TECHNIQUE).text == answer
+    assert len(looks) == before + 1
 
 
 def test_the_demo(shown: Path, answer: str) -> None:
@@ -69,21 +90,27 @@ def test_the_demo(shown: Path, answer: str) -> None:
     assert report["text"] == answer
 
 
-def test_the_endpoint(published: Path, picture: Path, answer: str) -> None:
+def test_the_endpoint(published: Path, picture: Path, answer: str, looks: list[None]) -> None:
     endpoint = load("published_handler", published / "handler.py").EndpointHandler(str(published))
     image = base64.b64encode(picture.read_bytes()).decode()
     study = {"images": [image], "indication": INDICATION, "technique": TECHNIQUE}
+    before = len(looks)
     assert endpoint({"inputs": study})["text"] == answer
+    assert len(looks) == before + 1
     short = endpoint({"inputs": study, "parameters": {"max_new_tokens": 9}})["text"]
     assert len(short) < len(answer) and answer.startswith(short)
 
 
-def test_the_space(published: Path, picture: Path, answer: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_space(
+    published: Path, picture: Path, answer: str, looks: list[None], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Its function, behind a stand-in for gradio, which only the Space has."""
     monkeypatch.setitem(sys.modules, "gradio", MagicMock(Error=ValueError))
     monkeypatch.setenv("TRRG_CHECKPOINT", str(published))
     app = load("space_app", publish.REPOSITORY / "hub_cards" / "space" / "app.py")
+    before = len(looks)
     words, rows, (_, annotations) = app.write_report([str(picture)], INDICATION, TECHNIQUE)
+    assert len(looks) == before + 1
     report = app.write(picture, indication=INDICATION, technique=TECHNIQUE)
     assert report.text == answer and f"### Findings\n{report.findings}\n" in words
     heard = [clue.name for clue in report.clues if clue.selected]
@@ -91,13 +118,15 @@ def test_the_space(published: Path, picture: Path, answer: str, monkeypatch: pyt
     assert {name for _, name in annotations} <= set(heard) - {"No Finding"}
 
 
-def test_the_evaluation(published: Path, picture: Path, answer: str, tmp_path: Path) -> None:
+def test_the_evaluation(published: Path, picture: Path, answer: str, looks: list[None], tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
     shutil.copy(picture, tmp_path / "data")
     views: list[View] = [{"path": picture.name, "view": "frontal"}]
     record = Study("a", "a", "test", images=views, indication=INDICATION, technique=TECHNIQUE, findings="Clear.")
     write_studies(tmp_path / "data" / "studies.jsonl", [record])
     arguments = ["--data", tmp_path / "data", "--split", "test", "--out", tmp_path / "run"]
+    before = len(looks)
     generate.main(["--checkpoint", str(published), *map(str, arguments)])
+    assert len(looks) == before + 1
     (line,) = read(tmp_path / "run" / "predictions.jsonl")
     assert line["prediction"] == answer and line["complete"] is False
