@@ -87,6 +87,10 @@ class TRRGProcessorKwargs(ProcessingKwargs, total=False):  # type: ignore[call-a
     padding_side: Literal["left", "right"] | None
 
 
+# Transformers before 5.23 looks for it; a TypedDict inherits no attribute and takes none in its body.
+TRRGProcessorKwargs._defaults = {}
+
+
 def read_options(kwargs: Mapping[str, Any]) -> dict[str, Any]:
     """The rarer arguments of a call, flat; those of Transformers' nested groups (`text_kwargs`) too.
 
