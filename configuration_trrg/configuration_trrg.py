@@ -74,6 +74,9 @@ class TRRGConfig(PreTrainedConfig):
         clue_token_ids (`list[list[list[int]]]`, *optional*):
             The checkpoint's own clue sentences `[S][C]` as token ids of the clue tokenizer, for callers that pass no
             clues; S = 2 statements a clue ("there is X", "there is no X") where `clue_scoring` compares two.
+        clue_parents (`list[int]`, *optional*):
+            For each of these clues the index of the clue that it implies ("Left Pleural Effusion": that of "Pleural
+            Effusion"), or -1. A parent scores at least as much as its highest child.
         pad_clue_token_id (`int`): Padding id of the clue tokenizer.
 
     Raises:
@@ -116,6 +119,7 @@ class TRRGConfig(PreTrainedConfig):
     image_token_id: int = 32000
     pad_clue_token_id: int = 0
     clue_token_ids: list[list[list[int]]] | None = None
+    clue_parents: list[int] | None = None
     tie_word_embeddings: bool = False
 
     def __post_init__(self, **kwargs: Any) -> None:
@@ -175,7 +179,7 @@ class TRRGConfig(PreTrainedConfig):
                 shown = getattr(self, name)
                 if isinstance(shown, PreTrainedConfig):
                     shown = f"of type {shown.model_type!r}"
-                elif isinstance(shown, list):
+                elif name == "clue_token_ids":
                     shown = f"a list of {[len(statement) for statement in shown]} sentences"
                 raise ValueError(f"{name} is {shown}; expected {expected}.")
 
@@ -218,6 +222,10 @@ class TRRGConfig(PreTrainedConfig):
             yield "clue_token_ids", bool(rows) and all(rows) and all(counts), "no empty list"
             as_many = f"{statements} statement(s) of as many clues"
             yield "clue_token_ids", len(counts) >= statements and len(set(counts)) == 1, as_many
+        if self.clue_parents is not None:
+            count = len((self.clue_token_ids or [[]])[0])
+            legal = len(self.clue_parents) == count and all(-1 <= parent < count for parent in self.clue_parents)
+            yield "clue_parents", legal, f"for each of the {count} clues of clue_token_ids the index of one, or -1"
 
     @classmethod
     def from_preset(cls, preset: Preset, **overrides: Any) -> "TRRGConfig":

@@ -37,6 +37,8 @@ class ClueBank:
         vectors: `[C, D]`, unit sentence vectors of "there is X".
         negative_vectors: `[C, D]`, those of "there is no X", or None.
         valid: `[C]` bool, False where a clue is padding.
+        parents: `[C]`, the index of the clue that each one implies ("Left Pleural Effusion": that of "Pleural
+            Effusion"), -1 for none; None where no clue has a parent.
     """
 
     tokens: torch.Tensor
@@ -44,6 +46,7 @@ class ClueBank:
     vectors: torch.Tensor
     negative_vectors: torch.Tensor | None
     valid: torch.Tensor
+    parents: torch.Tensor | None = None
 
     def directions(self) -> torch.Tensor:
         """`[C, D]`, what a vector is compared with: "there is X", minus "there is no X" in pairwise scoring."""
@@ -62,11 +65,27 @@ def log_mean_exp(logits: torch.Tensor) -> torch.Tensor:
     return logits.float().logsumexp(1) - math.log(logits.shape[1])
 
 
-def scores_from_logits(logits: torch.Tensor, scoring: str, valid: torch.Tensor) -> torch.Tensor:
-    """Clue logits `[B, C]` to scores in [0, 1], zero for padding clues: softmax over the clues, or sigmoid of each."""
+def scores_from_logits(logits: torch.Tensor, scoring: str, bank: ClueBank) -> torch.Tensor:
+    """Clue logits `[B, C]` to scores in [0, 1], zero for padding clues: softmax over the clues, or sigmoid of each.
+
+    With the sigmoid a parent scores at least as much as its highest child; a softmax shares one whole among the clues.
+    """
     if scoring == "softmax":
-        return logits.masked_fill(~valid, torch.finfo(logits.dtype).min).softmax(-1) * valid
-    return logits.sigmoid() * valid
+        return logits.masked_fill(~bank.valid, torch.finfo(logits.dtype).min).softmax(-1) * bank.valid
+    scores = logits.sigmoid() * bank.valid
+    return scores if bank.parents is None else raise_parents(scores, bank.parents.to(scores.device))
+
+
+def raise_parents(scores: torch.Tensor, parents: torch.Tensor) -> torch.Tensor:
+    """Scores `[B, C]` where each parent has at least the score of its highest child; `parents` as in `ClueBank`."""
+    child = parents >= 0
+    index = parents[child].expand(len(scores), -1)
+    for _ in parents:  # grandparents too, whatever the order of the clues
+        raised = scores.scatter_reduce(1, index, scores[:, child], "amax")
+        if torch.equal(raised, scores):
+            break
+        scores = raised
+    return scores
 
 
 def select_clues(clue_scores: torch.Tensor, num_selected: int, threshold: float) -> torch.Tensor:

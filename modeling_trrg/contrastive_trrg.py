@@ -164,6 +164,7 @@ class TRRGForContrastivePretraining(TRRGPreTrainedModel):
         sentence_labels: torch.Tensor | None = None,
         clue_input_ids: torch.Tensor | None = None,
         clue_attention_mask: torch.Tensor | None = None,
+        clue_parents: torch.Tensor | None = None,
         clue_labels: torch.Tensor | None = None,
         study_source: torch.Tensor | None = None,
     ) -> TRRGContrastiveOutput:
@@ -199,7 +200,7 @@ class TRRGForContrastivePretraining(TRRGPreTrainedModel):
         if self.config.clue_source != "none":
             bank = None
             if self.config.uses_clue_encoder:
-                bank = self.model.encode_clues(clue_input_ids, clue_attention_mask)
+                bank = self.model.encode_clues(clue_input_ids, clue_attention_mask, clue_parents)
             clue_logits, out.clue_scores = self.model.score_clues(seen, bank)
             trainable = self.config.clue_source == "classifier" or self.config.clue_scoring == "pairwise"
             if clue_labels is not None and trainable:

@@ -155,7 +155,10 @@ class TRRGEncoder(TRRGPreTrainedModel):
         return hidden, self.clue_projection(hidden[:, 0])
 
     def encode_clues(
-        self, clue_input_ids: torch.Tensor | None = None, clue_attention_mask: torch.Tensor | None = None
+        self,
+        clue_input_ids: torch.Tensor | None = None,
+        clue_attention_mask: torch.Tensor | None = None,
+        clue_parents: torch.Tensor | None = None,
     ) -> ClueBank:
         """The clue bank. In eval mode and without gradient the last few lists stay encoded until the weights change;
         weights written through `.data` go unseen, and `train()` forgets them.
@@ -164,6 +167,7 @@ class TRRGEncoder(TRRGPreTrainedModel):
             clue_input_ids, clue_attention_mask: `[S, C, L]`, S = 1: "there is X", 2: that and "there is no X", which
                 pairwise scoring compares it with. A row of the mask without any True is padding. Without them the
                 checkpoint's own clues (`config.clue_token_ids`) are taken.
+            clue_parents: `[C]`, see `ClueBank`.
 
         Raises:
             ValueError: no clues anywhere, another shape, no negative ones where they are needed.
@@ -173,7 +177,7 @@ class TRRGEncoder(TRRGPreTrainedModel):
                 raise ValueError(
                     "no clues: pass clue_input_ids (the processor makes them) or set clue_token_ids in the config."
                 )
-            clue_input_ids, clue_attention_mask = self._own_clues(self.config.clue_token_ids)
+            clue_input_ids, clue_attention_mask, clue_parents = self._own_clues()
         mask = torch.ones_like(clue_input_ids) if clue_attention_mask is None else clue_attention_mask
         if clue_input_ids.dim() != 3 or mask.shape != clue_input_ids.shape:
             raise ValueError(
@@ -193,11 +197,16 @@ class TRRGEncoder(TRRGPreTrainedModel):
                 f"{int(present[0].sum())} clues have a positive sentence and {int(present[-1].sum())} a negative one; "
                 "expected padding in the same rows."
             )
+        count = mask.shape[1]
+        if clue_parents is not None and (clue_parents.shape != (count,) or not bool((clue_parents < count).all())):
+            raise ValueError(
+                f"clue_parents is {clue_parents.tolist()}; expected, for each of {count} clues, the index of one or -1."
+            )
         if not bool(present[0].any()):
             raise ValueError("clue_attention_mask leaves no clue; expected at least one row that is not padding.")
-        key = self._bank_key(clue_input_ids, mask)
+        key = self._bank_key(clue_input_ids, mask, clue_parents)
         if key not in self._banks:
-            bank = self._encode_clues(clue_input_ids, mask)
+            bank = self._encode_clues(clue_input_ids, mask, clue_parents)
             if key is None:
                 return bank
             while len(self._banks) >= MAX_KEPT_BANKS:
@@ -205,7 +214,7 @@ class TRRGEncoder(TRRGPreTrainedModel):
             self._banks[key] = bank
         return self._banks[key]
 
-    def _bank_key(self, clue_input_ids: torch.Tensor, mask: torch.Tensor) -> Any:
+    def _bank_key(self, clue_input_ids: torch.Tensor, mask: torch.Tensor, parents: torch.Tensor | None) -> Any:
         """What an encoded list depends on, or None where it must not be kept."""
         parameters = [*self.clue_encoder.parameters(), *self.clue_projection.parameters()]
         if (
@@ -219,10 +228,12 @@ class TRRGEncoder(TRRGPreTrainedModel):
         ):
             return None
         weights = tuple((parameter.data_ptr(), parameter.dtype, parameter._version) for parameter in parameters)
-        sentences = (clue_input_ids.cpu().numpy().tobytes(), mask.cpu().numpy().tobytes())
-        return (clue_input_ids.shape, *sentences, weights)
+        given = (None if rows is None else rows.cpu().numpy().tobytes() for rows in (clue_input_ids, mask, parents))
+        return (clue_input_ids.shape, *given, weights)
 
-    def _encode_clues(self, clue_input_ids: torch.Tensor, mask: torch.Tensor) -> ClueBank:
+    def _encode_clues(
+        self, clue_input_ids: torch.Tensor, mask: torch.Tensor, parents: torch.Tensor | None
+    ) -> ClueBank:
         readable = mask.clone()
         readable[..., 0] = True  # a padding row must not turn into NaN; it is masked below
         encoded = [self.embed_sentences(ids, rows.long()) for ids, rows in zip(clue_input_ids, readable, strict=True)]
@@ -232,14 +243,17 @@ class TRRGEncoder(TRRGPreTrainedModel):
             vectors=encoded[0][1],
             negative_vectors=encoded[1][1] if len(encoded) > 1 else None,
             valid=mask[0].any(1),
+            parents=parents,
         )
 
-    def _own_clues(self, token_ids: list[list[list[int]]]) -> tuple[torch.Tensor, torch.Tensor]:
+    def _own_clues(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
+        token_ids, parents = self.config.clue_token_ids, self.config.clue_parents
         length = max(len(row) for statement in token_ids for row in statement)
         pad = self.config.pad_clue_token_id
         ids = [[row + [pad] * (length - len(row)) for row in statement] for statement in token_ids]
         mask = [[[1] * len(row) + [0] * (length - len(row)) for row in statement] for statement in token_ids]
-        return torch.tensor(ids, device=self.device), torch.tensor(mask, device=self.device)
+        tensors = [None if rows is None else torch.tensor(rows, device=self.device) for rows in (ids, mask, parents)]
+        return tensors[0], tensors[1], tensors[2]
 
     # --- clue scores ---
 
@@ -268,7 +282,7 @@ class TRRGEncoder(TRRGPreTrainedModel):
                     f"{len(bank.valid)} clues for a classifier of {logits.shape[1]} labels; expected one clue a label."
                 )
             return logits, logits.sigmoid()
-        return logits, scores_from_logits(logits, self.config.clue_scoring, bank.valid)
+        return logits, scores_from_logits(logits, self.config.clue_scoring, bank)
 
     def clue_logits(self, features: torch.Tensor, bank: ClueBank | None) -> torch.Tensor:
         """Patches or pooled images `[..., Dv]` to `[..., C]`."""
@@ -290,13 +304,14 @@ class TRRGEncoder(TRRGPreTrainedModel):
         image_mask: torch.Tensor | None = None,
         clue_input_ids: torch.Tensor | None = None,
         clue_attention_mask: torch.Tensor | None = None,
+        clue_parents: torch.Tensor | None = None,
         clue_scores: torch.Tensor | None = None,
     ) -> TRRGStudyFeatures:
         """Patches, clue scores and selected clues of a batch of studies. Shapes as in `encode_images`, `encode_clues`.
 
         Args:
             clue_scores: `[B, C]` in [0, 1], clues given by the caller (corrected, or read from a reference report)
-                instead of those seen in the image. `pixel_values` may be None then.
+                instead of those seen in the image, taken as they are. `pixel_values` may be None then.
 
         Raises:
             ValueError: neither pixels nor scores, or scores of a wrong shape or range.
@@ -306,7 +321,9 @@ class TRRGEncoder(TRRGPreTrainedModel):
             raise ValueError(
                 "pixel_values and clue_scores are None; a study is known by its images, its clues or both."
             )
-        bank = self.encode_clues(clue_input_ids, clue_attention_mask) if config.uses_clue_encoder else None
+        bank = None
+        if config.uses_clue_encoder:
+            bank = self.encode_clues(clue_input_ids, clue_attention_mask, clue_parents)
         seen = None if pixel_values is None else self.encode_images(pixel_values, image_mask)
         logits = selected = None
         if clue_scores is not None:

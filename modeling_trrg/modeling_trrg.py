@@ -27,7 +27,9 @@ from .outputs_trrg import TRRGCausalLMOutputWithPast, TRRGModelOutputWithPast, T
 from .pretrained_trrg import TRRGPreTrainedModel
 
 # What is seen of a study; its `TRRGStudyFeatures` stand for all of it.
-STUDY_INPUTS = ("pixel_values", "image_mask", "clue_input_ids", "clue_attention_mask", "clue_scores")
+STUDY_INPUTS = (
+    "pixel_values", "image_mask", "clue_input_ids", "clue_attention_mask", "clue_parents", "clue_scores",
+)  # fmt: skip
 
 
 class TRRGModel(TRRGEncoder):
@@ -67,6 +69,7 @@ class TRRGModel(TRRGEncoder):
         image_mask: torch.Tensor | None = None,
         clue_input_ids: torch.Tensor | None = None,
         clue_attention_mask: torch.Tensor | None = None,
+        clue_parents: torch.Tensor | None = None,
         clue_scores: torch.Tensor | None = None,
     ) -> TRRGStudyFeatures:
         """The one door: what the language model reads of the images and the clues.
@@ -74,7 +77,7 @@ class TRRGModel(TRRGEncoder):
         Args:
             pixel_values: `[B, V, 3, H, W]` (or `[B, 3, H, W]`). None for studies known only by `clue_scores`.
             image_mask: `[B, V]` bool, False for views that only pad.
-            clue_input_ids, clue_attention_mask: `[S, C, L]`, see `encode_clues`.
+            clue_input_ids, clue_attention_mask: `[S, C, L]`, clue_parents: `[C]`; see `encode_clues`.
             clue_scores: `[B, C]`, see `look`.
 
         Raises:
@@ -85,7 +88,7 @@ class TRRGModel(TRRGEncoder):
                 "pixel_values is None; expected images, or clue_scores with connector='clue_interaction' (here "
                 f"connector={self.config.connector!r}, clue_scores given)."
             )
-        study = self.look(pixel_values, image_mask, clue_input_ids, clue_attention_mask, clue_scores)
+        study = self.look(pixel_values, image_mask, clue_input_ids, clue_attention_mask, clue_parents, clue_scores)
         connector = self.multi_modal_projector
         if self.config.connector == "clue_interaction":
             study.pooler_output = self._interact(study)
@@ -129,6 +132,7 @@ class TRRGModel(TRRGEncoder):
         image_mask: torch.Tensor | None = None,
         clue_input_ids: torch.Tensor | None = None,
         clue_attention_mask: torch.Tensor | None = None,
+        clue_parents: torch.Tensor | None = None,
         clue_scores: torch.Tensor | None = None,
         study: TRRGStudyFeatures | None = None,
         **kwargs: Any,
@@ -137,7 +141,8 @@ class TRRGModel(TRRGEncoder):
         Args:
             input_ids: `[B, T]` with N placeholders (`config.image_token_id`) for each view.
             attention_mask: `[B, T]`.
-            pixel_values, image_mask, clue_input_ids, clue_attention_mask, clue_scores: see `get_image_features`.
+            pixel_values, image_mask, clue_input_ids, clue_attention_mask, clue_parents, clue_scores: see
+                `get_image_features`.
             study: what `get_image_features` or `read_study` made of them, in their place.
             kwargs: of the language model, the cache among them; Transformers renamed `past_key_values` to `cache`
                 in 5.24, so it passes under the name it comes with.
@@ -158,7 +163,7 @@ class TRRGModel(TRRGEncoder):
             inputs_embeds = self.get_input_embeddings()(input_ids.masked_fill(placeholder, 0))
             if given:
                 study = self.get_image_features(
-                    pixel_values, image_mask, clue_input_ids, clue_attention_mask, clue_scores
+                    pixel_values, image_mask, clue_input_ids, clue_attention_mask, clue_parents, clue_scores
                 )  # fmt: skip
             if study is not None:
                 features = study.pooler_output.to(inputs_embeds.device, inputs_embeds.dtype)
@@ -233,6 +238,7 @@ class TRRGForConditionalGeneration(TRRGPreTrainedModel, GenerationMixin):
         image_mask: torch.Tensor | None = None,
         clue_input_ids: torch.Tensor | None = None,
         clue_attention_mask: torch.Tensor | None = None,
+        clue_parents: torch.Tensor | None = None,
         clue_scores: torch.Tensor | None = None,
         study: TRRGStudyFeatures | None = None,
         clue_labels: torch.Tensor | None = None,
@@ -259,6 +265,7 @@ class TRRGForConditionalGeneration(TRRGPreTrainedModel, GenerationMixin):
             image_mask=image_mask,
             clue_input_ids=clue_input_ids,
             clue_attention_mask=clue_attention_mask,
+            clue_parents=clue_parents,
             clue_scores=clue_scores,
             study=study,
             **kwargs,

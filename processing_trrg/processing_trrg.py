@@ -68,7 +68,7 @@ class TRRGProcessor(ProcessorMixin):
 
     clue_tokenizer: Any
     valid_processor_kwargs = TRRGProcessorKwargs
-    clue_input_names = ("clue_input_ids", "clue_attention_mask")
+    clue_input_names = ("clue_input_ids", "clue_attention_mask", "clue_parents")
 
     def __init__(
         self,
@@ -157,6 +157,7 @@ class TRRGProcessor(ProcessorMixin):
             labels `[B, T]` with `report`: the target and its EOS, -100 elsewhere;
             pixel_values `[B, V, 3, H, W]` and image_mask `[B, V]` (False: padding of a study), absent without images;
             clue_input_ids, clue_attention_mask `[S, C, L]`: "there is X" and, where every clue has it, its negation;
+            clue_parents `[C]`: the index of each clue's parent, -1 for none; absent where no clue has one;
             clue_scores `[B, C]`, clue_labels `[B, C]` (-100: not mentioned), when given.
 
         Raises:
@@ -301,7 +302,8 @@ class TRRGProcessor(ProcessorMixin):
         return super().apply_chat_template(messages, add_generation_prompt=True)
 
     def clue_tensors(self, clues: Sequence[Mapping[str, str]] | None = None) -> dict[str, torch.Tensor]:
-        """`clue_input_ids` and `clue_attention_mask` `[S, C, L]` of a checked clue list (default: the processor's own).
+        """`clue_input_ids`, `clue_attention_mask` `[S, C, L]` and, where a clue has a parent, `clue_parents` `[C]` of a
+        checked clue list (default: the processor's own).
 
         The last few lists stay tokenised.
 
@@ -322,7 +324,11 @@ class TRRGProcessor(ProcessorMixin):
             self._tokenised[key] = {
                 f"clue_{name}": encoded[name].unflatten(0, (len(signs), -1)) for name in ("input_ids", "attention_mask")
             }
-        return dict(self._tokenised[key])
+        tensors = dict(self._tokenised[key])
+        if any("parent" in clue for clue in clues):
+            index = {clue["name"]: row for row, clue in enumerate(clues)}
+            tensors["clue_parents"] = torch.tensor([index.get(clue.get("parent"), -1) for clue in clues])
+        return tensors
 
     # ------------------------------------------------------------------------------------------- tensors -> reports
 

@@ -22,6 +22,7 @@ CHEXPERT_14 = (
     "Fracture",
     "Support Devices",
 )
+CLUE_FIELDS = ("name", "positive", "negative", "parent")
 # Names that do not read well after "There is".
 CLUE_SENTENCES = {
     "No Finding": ("There is no abnormal finding.", "There is an abnormal finding."),
@@ -69,10 +70,12 @@ def check_clues(clues: Iterable[str | Mapping[str, str]]) -> list[dict[str, str]
 
     A name ("Hernia") gets "There is hernia." and "There is no hernia.". A sentence (it ends with a full stop) is the
     positive statement as it stands and its own name; a model that compares two statements asks for its negative, which
-    a dict can give. A dict has `positive`, and may have `name` and `negative`.
+    a dict can give. A dict has `positive`, and may have `name`, `negative` and `parent`, the name of the clue that it
+    implies ("Left Pleural Effusion": "Pleural Effusion").
 
     Raises:
-        ValueError: no clue, a blank or repeated name, a blank sentence, or a sentence equal to its negation.
+        ValueError: no clue, a blank or repeated name, a blank sentence, a sentence equal to its negation, or a parent
+            that is not another clue of the list.
     """
     if isinstance(clues, str):
         raise ValueError(f"clues: expected a list of names, got one string {clues!r}")
@@ -86,9 +89,10 @@ def check_clues(clues: Iterable[str | Mapping[str, str]]) -> list[dict[str, str]
                 sentences = (f"There is {name.lower()}.", f"There is no {name.lower()}.")
                 positive, negative = CLUE_SENTENCES.get(name, sentences)
                 clue = {"name": name, "positive": positive, "negative": negative}
-        if not isinstance(clue, Mapping) or not {"positive"} <= set(clue) <= {"name", "positive", "negative"}:
+        if not isinstance(clue, Mapping) or not {"positive"} <= set(clue) <= set(CLUE_FIELDS):
             raise ValueError(
-                f"clues: expected a name, a sentence, or a dict of positive, name and negative, got {clue!r}"
+                f"clues: expected a name, a sentence, or a dict with positive and perhaps name, negative, parent, got "
+                f"{clue!r}"
             )
         clue = {"name": clue["positive"], **clue}
         for field, value in clue.items():
@@ -103,6 +107,11 @@ def check_clues(clues: Iterable[str | Mapping[str, str]]) -> list[dict[str, str]
     repeated = sorted({name for name in names if names.count(name) > 1}) if len(set(names)) < len(names) else []
     if repeated:
         raise ValueError(f"clues: names must differ, repeated: {', '.join(repeated)}")
+    known = {clue["name"] for clue in checked}
+    for clue in checked:
+        parent = clue.get("parent")
+        if parent is not None and (parent not in known or parent == clue["name"]):
+            raise ValueError(f"clues: the parent of {clue['name']!r} is {parent!r}, expected another clue of the list")
     return checked
 
 

@@ -112,6 +112,7 @@ def fit_vocabulary(config: TRRGConfig, processor: TRRGProcessor) -> None:
         config.clue_token_ids = [
             [row[keep.bool()].tolist() for row, keep in zip(ids, mask, strict=True)] for ids, mask in pairs
         ]
+        config.clue_parents = tensors["clue_parents"].tolist() if "clue_parents" in tensors else None
         config.pad_clue_token_id = processor.clue_tokenizer.pad_token_id
 
 
