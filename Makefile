@@ -2,9 +2,10 @@
 SHELL := /bin/bash
 STUDY ?=
 OUT ?= demo
+MINUTES ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow test-latest test-oldest publish-check lint types check lock clean
+.PHONY: help demo test test-slow test-latest test-oldest publish-check lint types check lock clean fuzz
 
 help: ## list the targets
 	@grep -hE '^[a-z.-]+:.*## ' Makefile | awk -F ':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -43,6 +44,9 @@ test-latest: .venv/.installed ## demo, published folder and main tests with the 
 
 test-oldest: .venv/.installed ## the same with the oldest
 	.venv/bin/python tests/releases.py oldest
+
+fuzz: .venv/.installed ## hostile pictures, texts, records, configurations, checkpoints: make fuzz MINUTES=60
+	OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 .venv/bin/python -m tests.fuzz.run --minutes "$(MINUTES)"
 
 publish-check: .venv/.installed ## install package, Space and endpoint in clean environments without the lock, a report each
 	.venv/bin/python -m hub_cards.publish_check
