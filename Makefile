@@ -3,9 +3,10 @@ SHELL := /bin/bash
 STUDY ?=
 OUT ?= demo
 MINUTES ?= 2
+TRANSFORMERS ?= ../transformers
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow test-latest test-oldest publish-check lint types check lock clean fuzz
+.PHONY: help demo test test-slow test-latest test-oldest publish-check lint types check lock clean fuzz test-contract
 
 help: ## list the targets
 	@grep -hE '^[a-z.-]+:.*## ' Makefile | awk -F ':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -44,6 +45,13 @@ test-latest: .venv/.installed ## demo, published folder and main tests with the 
 
 test-oldest: .venv/.installed ## the same with the oldest
 	.venv/bin/python tests/releases.py oldest
+
+test-contract: .venv/.installed ## Transformers' own common tests on TRRG, from a checkout: TRANSFORMERS=path
+	@test -f "$(TRANSFORMERS)/tests/generation/test_utils.py" || { echo "$(TRANSFORMERS) is no checkout of transformers \
+	(the packages of the registry lack some tests): git clone it at the release of requirements.lock, then make \
+	test-contract TRANSFORMERS=path" >&2; exit 1; }
+	OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 TRANSFORMERS_CHECKOUT="$(TRANSFORMERS)" .venv/bin/python -m pytest -n 2 -o addopts= \
+	  -W ignore -rfE tests/contract
 
 fuzz: .venv/.installed ## hostile pictures, texts, records, configurations, checkpoints: make fuzz MINUTES=60
 	OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 .venv/bin/python -m tests.fuzz.run --minutes "$(MINUTES)"

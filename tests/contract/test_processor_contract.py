@@ -1,0 +1,31 @@
+"""What Transformers demands of every processor. Its own pictures are coloured noise, no radiographs; these are grey."""
+
+import unittest
+
+from PIL import Image
+from tests.test_processing_common import ProcessorTesterMixin
+
+from processing_trrg import TRRGProcessor
+from tests.helpers.tiny_processors import radiograph, tiny_processor
+
+
+class TestProcessor(ProcessorTesterMixin, unittest.TestCase):
+    processor_class = TRRGProcessor
+
+    @staticmethod
+    def prepare_processor_dict():
+        return {"num_image_tokens": 4}
+
+    @classmethod
+    def _setup_from_components(cls):
+        return tiny_processor()
+
+    @classmethod
+    def _setup_test_attributes(cls, processor):
+        cls.image_token = processor.image_token
+
+    def prepare_images_inputs(self, batch_size=None, nested=False):
+        images = [Image.fromarray(radiograph(seed=seed)) for seed in range(batch_size or 1)]
+        if batch_size is None:
+            return images[0]
+        return [[image] for image in images] if nested else images
