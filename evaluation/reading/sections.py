@@ -213,6 +213,14 @@ def split_sections(report: str) -> Sections:
     }
 
 
+def unheaded_text(report: str) -> str | None:
+    """All of a report that has no heading, its signature cut off; None where one opens a section."""
+    parts = _parts(report)
+    if any(part.section not in ("", "other") for part in parts):
+        return None
+    return clean(" ".join(part.text for part in parts if not part.section))
+
+
 def walk_sections(text: str) -> Iterator[tuple[str, str]]:
     """(section, text) of a report whose line breaks may be gone, in order: "" before the first heading, else a key of
     `HEADINGS`. Linear in the length of the text."""
