@@ -1,11 +1,13 @@
 """Write reports: a checkpoint and studies -> predictions.jsonl, what `score.py` and `truthfulness.py` read.
 
     python evaluation/generate.py --checkpoint DIR --data DIR --split validation --out RUN
+    python evaluation/generate.py --checkpoint DIR --images FOLDER --out RUN
     python evaluation/generate.py --checkpoint DIR --phantoms 500 --out RUN
     accelerate launch --num_processes 2 evaluation/generate.py ...       every process has the whole model
 
-`--data` is what training reads: a folder with studies.jsonl, or `datasets` shards. The run may be killed at any moment:
-the same command goes on where it ended, with any number of processes. A line a study:
+`--data` is what training reads: a folder with studies.jsonl, or `datasets` shards. `--images` are images without
+reports: a file of the folder is a study, a folder in it is a study with a file a view. The run may be killed at any
+moment: the same command goes on where it ended, with any number of processes. A line a study:
 
     study_id, prediction, reference (null where the study has none), findings and impression of the prediction,
     complete (false: cut at the longest length), clue_scores (what the report was written from; null without clues),
@@ -43,6 +45,7 @@ from evaluation.predictions.records import SECTIONS, section_text
 from evaluation.predictions.study_sources import (
     CONTEXT_FIELDS,
     TEST_PHANTOM_SEED,
+    ImageFolder,
     PhantomStudies,
     StudySource,
     oracle_scores,
@@ -182,7 +185,7 @@ def weight_files(checkpoint: str) -> dict[str, list[int]]:
 
 def run_settings(options: argparse.Namespace, source: StudySource) -> dict[str, Any]:
     """All that decides what stands in predictions.jsonl."""
-    chosen = vars(options) | {"data": str(options.data) if options.data else None}
+    chosen = vars(options) | {name: str(vars(options)[name] or "") or None for name in ("data", "images")}
     for name in ("out", "restart", "batch_size", "workers"):
         del chosen[name]
     records = {"studies": len(source.records), "records": records_digest(source.records)}
@@ -196,6 +199,7 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--trust-remote-code", action="store_true", help="run the checkpoint's own code, not ours")
     parser.add_argument("--data", type=Path, help="folder with studies.jsonl, or datasets shards")
     parser.add_argument("--split", help="of --data")
+    parser.add_argument("--images", type=Path, help="folder of images without reports, instead of --data")
     parser.add_argument("--max-studies", type=int, help="at most this number, from the start")
     parser.add_argument("--phantoms", type=int, metavar="N", help="N SYNTHETIC phantoms instead of --data")
     parser.add_argument("--seed", type=int, default=TEST_PHANTOM_SEED, help="of the phantoms; training's is 2408")
@@ -214,8 +218,8 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--num-beams", type=int, default=1)
     parser.add_argument("--bf16", action="store_true", help="weights and activations in bfloat16")
     options = parser.parse_args(arguments)
-    if (options.data is None) == (options.phantoms is None):
-        parser.error("give either --data or --phantoms")
+    if [options.data, options.images, options.phantoms].count(None) != 2:
+        parser.error("give one of --data, --images and --phantoms")
     if (options.data is None) != (options.split is None):
         parser.error("--data and --split go together")
     for name in ("max_studies", "phantoms", "views", "batch_size", "max_new_tokens", "num_beams"):
@@ -232,6 +236,19 @@ def load(options: argparse.Namespace, accelerator: Accelerator) -> tuple[Any, An
         dtype = torch.bfloat16 if options.bf16 else torch.float32
         model = AutoModelForImageTextToText.from_pretrained(options.checkpoint, dtype=dtype, **trusted)
     return processor, model.eval().to(accelerator.device)
+
+
+def open_source(options: argparse.Namespace) -> StudySource:
+    """The studies that the command names."""
+    if options.phantoms is not None:
+        return PhantomStudies(options.phantoms, options.seed)
+    if options.data is not None:
+        return Studies(options.data, options.split, options.max_studies)
+    source = ImageFolder(options.images)
+    if source.left_out:
+        print(f"{options.images}: {source.left_out:,} files are no images by their endings and were left out")
+    source.records = source.records[: options.max_studies]
+    return source
 
 
 def write_reports(
@@ -283,11 +300,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     # ranks wait for each other only at the ends of the run, so long that no real difference in speed matters
     patience = InitProcessGroupKwargs(timeout=timedelta(days=2))
     accelerator = Accelerator(cpu=not torch.cuda.is_available(), kwargs_handlers=[patience])
-    source: StudySource = (
-        PhantomStudies(options.phantoms, options.seed)
-        if options.data is None
-        else Studies(options.data, options.split, options.max_studies)
-    )
+    source = open_source(options)
     if accelerator.is_main_process:
         open_run(options.out, run_settings(options, source), options.restart)
     accelerator.wait_for_everyone()

@@ -8,8 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-# "Incidental findings: ..." inside a sentence is no heading, so "findings" counts at a start or with a capital only.
-_HEADING = re.compile(r"(?:\b(?i:impression)|\b(?:Findings|FINDINGS)|(?:^|(?<=[.!?\n]))\s*(?i:findings))\s*:\s*")
+_HEADING = re.compile(r"\b((?i:impression|findings))\s*:\s*")
 
 
 @dataclass
@@ -93,12 +92,25 @@ def split_report(text: str) -> tuple[str, str | None]:
     sections: dict[str, list[str]] = {"findings": [], "impression": []}
     name, start = "findings", 0
     for heading in _HEADING.finditer(text):
+        if not _is_heading(text, heading):
+            continue
         sections[name].append(text[start : heading.start()].strip())
-        name, start = heading.group().strip(" :\n\t").lower(), heading.end()
+        name, start = heading.group(1).lower(), heading.end()
     sections[name].append(text[start:].strip())
     findings = " ".join(part for part in sections["findings"] if part)
     impression = " ".join(part for part in sections["impression"] if part)
     return findings, impression or None
+
+
+def _is_heading(text: str, found: re.Match[str]) -> bool:
+    """ "Incidental findings: ..." inside a sentence is none: "findings" counts at a start or with a capital only."""
+    if found.group(1) in ("Findings", "FINDINGS") or found.group(1).lower() == "impression":
+        return True
+    end = found.start()
+    while end and text[end - 1].isspace():
+        end -= 1
+    between = text[end : found.start()]
+    return end == 0 or text[end - 1] in ".!?" or len(f"{between}|".splitlines()) > 1
 
 
 def decode(

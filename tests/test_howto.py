@@ -26,7 +26,7 @@ from transformers import (
 
 from evaluation import score
 from hub_cards import demo
-from tests.helpers.fake_trees import FINDINGS, chexpert_plus_tree, mimic_tree, picture
+from tests.helpers.fake_trees import FINDINGS, chexpert_plus_tree, mimic_tree, picture, table
 from tests.helpers.paths import ROOT
 from tests.helpers.training_helpers import make_data
 
@@ -77,6 +77,13 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         folder = Path("my-clinic", f"p{patient}", "first")
         picture(folder / "frontal.png", patient)
         (folder / "report.txt").write_text(f"Findings: {FINDINGS}\n", encoding="utf-8")
+    text = f"FINDINGS\n{FINDINGS}"
+    table(
+        tmp_path / "reports.csv",
+        [{"patient": f"p{p}", "file": f"p{p}/first/frontal.png", "report": text} for p in range(12)],
+    )
+    (tmp_path / "my-images").symlink_to(tmp_path / "my-clinic")
+    (tmp_path / "hub_cards").symlink_to(ROOT / "hub_cards")
     tiny_hub(make_data(tmp_path / "made"))
     return tmp_path
 
@@ -136,7 +143,15 @@ def test_every_command_and_snippet_runs_as_written(
     assert "13.9 GiB in bfloat16" in printed["Know which GPU a 7B needs"]
     assert "Deviated trachea" in printed["Use my own clues"]
     assert "(1, 12, 12) (512, 512)" in printed["Get boxes"]
-    for run in ("trrg-stage2-mimic", "clinic-stage2", "chexpert-stage1", "swap-stage2", "lora", "my-clues"):
+    for run in (
+        "trrg-stage2-mimic",
+        "own-data-small",
+        "clinic-stage2",
+        "chexpert-stage1",
+        "swap-stage2",
+        "lora",
+        "my-clues",
+    ):
         assert Path("runs", run, "model", "config.json").is_file(), run
     assert Path("runs/scores/metrics.json").is_file()
 

@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -10,7 +11,7 @@ import numpy as np
 from evaluation.reading.observations import clue_score
 from evaluation.reading.sides import side_and_finding
 from training.data.study import CONTEXT_FIELDS as CONTEXT_FIELDS
-from training.data.study import Study
+from training.data.study import IMAGE_FILES, Study
 from training.data.study import record_fault as record_fault
 from training.phantoms.generate import MIN_SIZE, generate_phantom
 
@@ -39,6 +40,40 @@ class PhantomStudies:
     def open_image(self, index: int, view: int) -> np.ndarray:
         """The phantom, `[H, W]` uint8; it has one view."""
         return generate_phantom(self.seed, index, self.size).image
+
+
+class ImageFolder:
+    """Images without reports. A file directly in the folder is a study, and so is every folder below it that holds
+    images: its files are the study's views, in the order of their names. Ids are paths relative to the folder.
+
+    Attributes:
+        left_out: files of other kinds.
+
+    Raises:
+        FileNotFoundError: the folder is not there.
+        ValueError: it holds no image.
+    """
+
+    def __init__(self, folder: Path):
+        if not folder.is_dir():
+            raise FileNotFoundError(f"{folder}: not a folder of images")
+        self.folder = folder
+        paths = sorted(path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
+        paths = [path for path in paths if not any(part.startswith(".") for part in path.parts)]
+        images = [path for path in paths if path.suffix.lower() in IMAGE_FILES]
+        self.left_out = len(paths) - len(images)
+        if not images:
+            raise ValueError(f"{folder}: no image among {len(paths):,} files, expected {', '.join(IMAGE_FILES)}")
+        studies: dict[str, Study] = {}
+        for path in images:
+            name = (path if path.parent == Path() else path.parent).as_posix()
+            study = studies.setdefault(name, Study(name, name, None))
+            study.images.append({"path": path.as_posix(), "view": None})
+        self.records = list(studies.values())
+
+    def open_image(self, index: int, view: int) -> Path:
+        """The file of one view."""
+        return self.folder / self.records[index].images[view]["path"]
 
 
 def records_digest(records: Sequence[Study]) -> str:

@@ -130,6 +130,21 @@ def test_shards_are_read_as_training_reads_them(checkpoint, data, tmp_path):
     assert of_shards == run(tmp_path / "b", *of_data(checkpoint, data, "--max-studies", 3))
 
 
+def test_images_without_reports_are_a_study_a_file_and_a_study_a_folder(checkpoint, data, tmp_path, capsys):
+    folder = tmp_path / "images"
+    names = ("b.png", "a.png", "patient/first/front.PNG", "patient/first/side.png", ".hidden.png", "notes.txt")
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes((data / read(data / "studies.jsonl")[0]["images"][0]["path"]).read_bytes())
+    lines = run(tmp_path / "run", "--checkpoint", checkpoint, "--images", folder)
+    assert [line["study_id"] for line in lines] == ["a.png", "b.png", "patient/first"]
+    assert all(line["reference"] is None and line["labels"] is None and line["prediction"] for line in lines)
+    assert "1 files are no images by their endings" in capsys.readouterr().out
+    assert len(run(tmp_path / "one", "--checkpoint", checkpoint, "--images", folder, "--max-studies", 1)) == 1
+    with pytest.raises(ValueError, match=r"no image among \d files"):
+        run(tmp_path / "none", "--checkpoint", checkpoint, "--images", tmp_path / "one")
+
+
 def test_section_chooses_what_is_compared(checkpoint, data, tmp_path):
     lines = run(tmp_path, *of_data(checkpoint, data, "--oracle-clues", "--section", "findings"))
     record = read(data / "studies.jsonl")[0]

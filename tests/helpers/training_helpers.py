@@ -22,6 +22,7 @@ from training.builders.train_tokenizers import (
     train_clue_tokenizer,
     train_text_tokenizer,
 )
+from training.data.study import Studies
 from training.phantoms.generate import generate_phantom
 from training.phantoms.report import LABEL_OF
 from training.run.tracking import read_metrics
@@ -58,6 +59,10 @@ TINY_RADIALOG: dict[str, Any] = {
     },
     "vision_hidden_size": 16, "image_size": SIDE, "patch_grid": 8, "num_query_tokens": 5, "projection_dim": 16,
 }  # fmt: skip
+
+
+def records(out: Path, split: str) -> dict[str, dict[str, Any]]:
+    return {record["study_id"]: record for record in Studies(out, split).records}
 
 
 def make_data(folder: Path) -> Path:

@@ -6,8 +6,6 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
-from types import ModuleType
-from typing import Any
 
 import numpy as np
 import pytest
@@ -26,41 +24,10 @@ from tests.helpers.fake_trees import (
     r2gen_annotation,
 )
 from tests.helpers.paths import ROOT
-from tests.helpers.training_helpers import environment
+from tests.helpers.training_helpers import environment, records
 from training.builders import chexpert_plus, clinic, iu, mimic, nih, shards
 from training.data.images import ImageBank
 from training.data.study import Studies
-
-
-@pytest.fixture
-def command(monkeypatch, capsys):
-    """`command(module, arguments...)` runs a builder as its command line does and returns the manifest it prints."""
-
-    def run(module: ModuleType, *arguments: Any) -> dict[str, Any]:
-        monkeypatch.setattr(sys, "argv", ["build", *map(str, arguments)])
-        module.main()
-        printed = capsys.readouterr().out
-        return json.loads(printed[printed.index("{") :])
-
-    return run
-
-
-@pytest.fixture
-def refused(command):
-    """The one line that a refused command ends with."""
-
-    def run(module: ModuleType, *arguments: Any) -> str:
-        with pytest.raises(SystemExit) as ended:
-            command(module, *arguments)
-        assert isinstance(ended.value.code, str)
-        assert "\n" not in ended.value.code
-        return ended.value.code
-
-    return run
-
-
-def records(out: Path, split: str) -> dict[str, dict[str, Any]]:
-    return {record["study_id"]: record for record in Studies(out, split).records}
 
 
 def contents(out: Path) -> dict[str, bytes]:
@@ -193,7 +160,7 @@ def test_a_clinics_folder_and_no_word_of_its_headers(tmp_path, command):
     assert [study["images"][0]["view"] for study in built.values()] == ["frontal", "lateral"]
     assert built["patient-0/2024-01-01"]["impression"] == IMPRESSION
     assert built["patient-0/2024-01-01"]["indication"] == "cough"
-    assert manifest["dropped"] == {"neither findings nor impression in its report": 1}
+    assert manifest["dropped"] == {"its report has no heading (--whole-text: all of it is the findings)": 1}
     assert not any(b"SECRET" in data for data in contents(tmp_path / "out").values())
 
 

@@ -9,7 +9,7 @@ import csv
 import gzip
 import hashlib
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ VIEWS = dict.fromkeys(("PA", "AP", "AP AXIAL"), "frontal") | dict.fromkeys(("LAT
 
 
 MAX_REPORT_BYTES = 100_000
+NO_SECTION = "neither findings nor impression in its report"
 
 
 class TreeError(ValueError):
@@ -65,7 +66,7 @@ def why_dropped(study: Study, findings_only: bool) -> str | None:
     if not study.images:
         return "no image of the wanted views"
     if not study.findings and not study.impression:
-        return "no findings in its report" if findings_only else "neither findings nor impression in its report"
+        return "no findings in its report" if findings_only else NO_SECTION
     return None
 
 
@@ -106,28 +107,74 @@ def need(path: Path) -> Path:
     return path
 
 
-def need_images(found: StudySet) -> None:
-    """Check that every image of the set is a file below its root, and not empty.
+def check_set(found: StudySet) -> None:
+    """Check that no study stands there twice, no image in two studies, and no patient in two splits.
 
     Raises:
-        TreeError: names the first one missing and counts all, or a path that leads out of the set.
+        TreeError: names the first one, and where it stands.
     """
+    splits: dict[str, str | None] = {}
+    studies: dict[str, str | None] = {}
+    images: dict[str, str] = {}
     for study in found.studies:
+        split = str(study.split)
+        if study.study_id in studies:
+            both = dict.fromkeys((str(studies[study.study_id]), split))
+            raise TreeError(f"{found.root}: study {study.study_id!r} stands there twice, in {' and '.join(both)}")
+        studies[study.study_id] = split
+        if splits.setdefault(study.patient_id, split) != split:
+            other = splits[study.patient_id]
+            raise TreeError(f"{found.root}: patient {study.patient_id!r} lies in the splits {other} and {split}")
         for image in study.images:
+            if image["path"] in images:
+                both = f"of {images[image['path']]!r} and of {study.study_id!r}"
+                raise TreeError(f"{found.root}: {image['path']!r} stands there twice, as an image {both}")
+            images[image["path"]] = study.study_id
             if Path(image["path"]).is_absolute() or ".." in Path(image["path"]).parts:
                 raise TreeError(f"{found.root}: {image['path']!r} leads out of the set")
-    paths = [found.root / image["path"] for study in found.studies for image in study.images]
+
+
+def read_skips(skip_file: Path | None, found: StudySet) -> set[str]:
+    """Images to leave out, as the records name them: a line a path, from the set's root or whole.
+
+    Raises:
+        TreeError: the file is not there, or a line is no image of the set.
+    """
+    if skip_file is None:
+        return set()
+    known = {image["path"] for study in found.studies for image in study.images}
+    skipped = set()
+    for line in filter(None, map(str.strip, need(skip_file).read_text(encoding="utf-8-sig").splitlines())):
+        path = Path(line)
+        name = path.relative_to(found.root).as_posix() if path.is_relative_to(found.root) else path.as_posix()
+        if name not in known:
+            raise TreeError(f"{skip_file}: {line} is no image of this set")
+        skipped.add(name)
+    return skipped
+
+
+def need_images(found: StudySet, skipped: Set[str]) -> None:
+    """Check that every image of the set that is not skipped is a file below its root, and not empty.
+
+    Raises:
+        TreeError: names the first one missing and counts all.
+    """
+    names = [image["path"] for study in found.studies for image in study.images if image["path"] not in skipped]
+    paths = [found.root / name for name in names]
     missing = [
         path
         for path in tqdm(paths, desc="look for images", unit="image")
         if not path.is_file() or not path.stat().st_size
     ]
     if missing:
-        raise TreeError(f"{missing[0]}: not there or empty; {len(missing):,} of {len(paths):,} images are missing")
+        raise TreeError(
+            f"{missing[0]}: not there or empty; {len(missing):,} of {len(paths):,} images are missing (--skip-file "
+            "takes a list of images to do without)"
+        )
 
 
 def read_table(path: Path, *columns: str) -> Iterator[dict[str, str]]:
-    """Rows of a CSV file, plain or gzipped.
+    """Rows of a CSV file, plain or gzipped, parted by commas, semicolons or tabs.
 
     Raises:
         TreeError: the file or one of `columns` is not there, a row is cut short, or the gzip is damaged.
@@ -135,7 +182,9 @@ def read_table(path: Path, *columns: str) -> Iterator[dict[str, str]]:
     open_file = gzip.open if need(path).suffix == ".gz" else open
     try:
         with open_file(path, "rt", encoding="utf-8-sig", newline="") as text:
-            rows = csv.DictReader(text, strict=True)
+            header = text.readline()
+            text.seek(0)
+            rows = csv.DictReader(text, strict=True, delimiter=max(",;\t", key=header.count))
             lacking = [name for name in columns if name not in (rows.fieldnames or ())]
             if lacking:
                 raise TreeError(f"{path}: no column {', '.join(map(repr, lacking))} among {rows.fieldnames}")
@@ -169,7 +218,7 @@ def read_report(path: Path) -> str:
     if need(path).stat().st_size > MAX_REPORT_BYTES:
         raise TreeError(f"{path}: more than {MAX_REPORT_BYTES:,} bytes is no report")
     try:
-        return path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise TreeError(f"{path}: no UTF-8 text (byte {error.start})") from None
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from processing_trrg import RadiographError
-from training.builders.builder import StudySet, TreeError, need_images
+from training.builders.builder import StudySet, TreeError, check_set, need_images, read_skips
 from training.builders.shards import write_set
 
 
@@ -29,8 +29,10 @@ def build(arguments: argparse.Namespace, read: Callable[[], StudySet]) -> None:
     the command with one line that names the path."""
     try:
         found = read()
-        need_images(found)
-        manifest = write_set(found, arguments.out, arguments.size, arguments.workers, arguments.skip_file)
+        check_set(found)
+        skipped = read_skips(arguments.skip_file, found)
+        need_images(found, skipped)
+        manifest = write_set(found, arguments.out, arguments.size, arguments.workers, skipped)
     except (TreeError, RadiographError) as error:
         sys.exit(f"error: {error}")
     print(json.dumps(manifest, indent=1))

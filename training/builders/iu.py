@@ -125,12 +125,27 @@ def _r2gen_rows(annotation: Path) -> list[dict[str, Any]]:
     try:
         content = json.loads(need(annotation).read_text(encoding="utf-8"))
         rows = [row for split in SPLITS for row in content[split]]
-        wrong = [row for row in rows if not {"id", "report", "image_path"} <= row.keys() or row["split"] not in SPLITS]
+        wrong = [row for row in rows if not _is_r2gen_row(row)]
     except (json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
         raise TreeError(f"{annotation}: no annotation of R2Gen ({type(error).__name__}: {error})") from None
     if wrong:
-        raise TreeError(f"{annotation}: expected id, report, image_path and a split, got {sorted(wrong[0])}")
+        kinds = {name: type(value).__name__ for name, value in sorted(wrong[0].items())}
+        raise TreeError(
+            f"{annotation}: expected id and report as texts, image_path as a list of them and split as one of "
+            f"{', '.join(SPLITS)}, got {kinds} (id {wrong[0].get('id')!r:.40}, split {wrong[0].get('split')!r:.40})"
+        )
+    splits: dict[str, str] = {}
+    for row in rows:
+        if row["id"] in splits:
+            raise TreeError(f"{annotation}: id {row['id']!r} stands in {splits[row['id']]} and in {row['split']}")
+        splits[row["id"]] = row["split"]
     return rows
+
+
+def _is_r2gen_row(row: dict[str, Any]) -> bool:
+    paths = row.get("image_path")
+    texts = (row.get("id"), row.get("report"), *(paths if isinstance(paths, list) else [None]))
+    return all(isinstance(text, str) for text in texts) and row.get("split") in SPLITS
 
 
 def _r2gen_splits(annotation: Path) -> dict[str, str]:

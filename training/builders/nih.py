@@ -72,7 +72,7 @@ def read_nih(root: Path) -> StudySet:
     """The whole set, one study an image; see the head of this file.
 
     Raises:
-        TreeError: a table, list or image is missing, an image is in no list or in both, or a label is unknown.
+        TreeError: a table or list is missing, an image is in no list or in both, or a label is unknown.
     """
     table = only_one(need(root), "Data_Entry_2017_v2020.csv", "Data_Entry_2017.csv")
     box_table, train_list, test_list = (
@@ -86,14 +86,14 @@ def read_nih(root: Path) -> StudySet:
         name, patient = row["Image Index"], row["Patient ID"]
         if (name in train) == (name in test):
             raise TreeError(f"{root}: {name} must be in one of {train_list.name} and {test_list.name}")
-        if name not in files:
-            raise TreeError(f"{root / 'images' / name}: not there, nor in images_*/images")
         labels = row["Finding Labels"].split("|")
         unknown = [label for label in labels if label not in NIH_TO_CHEXPERT and label not in WITHOUT_CHEXPERT]
         if unknown:
             raise TreeError(f"{table}: {name}: unknown label {unknown[0]!r}")
         study = Study(Path(name).stem, f"nih-{patient}", "test" if name in test else patient_split(patient))
-        study.images = [{"path": files[name].relative_to(root).as_posix(), "view": "frontal"}]
+        study.images = [
+            {"path": files.get(name, root / "images" / name).relative_to(root).as_posix(), "view": "frontal"}
+        ]
         study.labels, study.boxes = labels_and_boxes(labels, boxes.pop(name, []))
         found.studies.append(study)
     if boxes:

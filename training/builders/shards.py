@@ -12,7 +12,7 @@ import csv
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Set
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, replace
 from io import BytesIO
@@ -65,18 +65,19 @@ class Shard:
     size: int
 
 
-def write_set(found: StudySet, out: Path, size: int, workers: int, skip_file: Path | None) -> dict[str, Any]:
+def write_set(found: StudySet, out: Path, size: int, workers: int, skipped: Set[str]) -> dict[str, Any]:
     """Write the shards that lack, then the files that make them a `DatasetDict`, and return the manifest.
 
     Raises:
         RadiographError: an image cannot be read; names its path.
-        TreeError: `out` holds something else, the skip file names an image that is not there, or no study is left.
+        TreeError: `out` holds something else, or no study is left.
     """
-    skipped = _read_skips(skip_file, found)
     _open_folder(out, found.name)
     shards = _plan(found, out, size, skipped)
     if not shards:
-        raise TreeError(f"{found.root}: no study is left; {len(found.dropped):,} were dropped")
+        _write_dropped(found, out)
+        reasons = "; ".join(f"{count:,}: {reason}" for reason, count in _reasons(found).items())
+        raise TreeError(f"{found.root}: no study is left, see {out / 'dropped.csv'} ({reasons or 'there was none'})")
     (out / "dataset_dict.json").unlink(missing_ok=True)
     for partial in out.glob("*/*.partial"):
         partial.unlink()
@@ -152,22 +153,6 @@ def _scaled(box: Box, scale: float) -> Box:
     return {**box, "x": x, "y": y, "w": w, "h": h}
 
 
-def _read_skips(skip_file: Path | None, found: StudySet) -> set[str]:
-    if skip_file is None:
-        return set()
-    if not skip_file.is_file():
-        raise TreeError(f"{skip_file}: not there")
-    known = {image["path"] for study in found.studies for image in study.images}
-    skipped = set()
-    for line in filter(None, map(str.strip, skip_file.read_text(encoding="utf-8").splitlines())):
-        path = Path(line)
-        name = path.relative_to(found.root).as_posix() if path.is_relative_to(found.root) else path.as_posix()
-        if name not in known:
-            raise TreeError(f"{skip_file}: {line} is no image of this set")
-        skipped.add(name)
-    return skipped
-
-
 def _open_folder(out: Path, name: str) -> None:
     mark = out / "build.json"
     if mark.is_file():
@@ -181,7 +166,7 @@ def _open_folder(out: Path, name: str) -> None:
     _write_json(mark, {"data_set": name})
 
 
-def _plan(found: StudySet, out: Path, size: int, skipped: set[str]) -> list[Shard]:
+def _plan(found: StudySet, out: Path, size: int, skipped: Set[str]) -> list[Shard]:
     """Shards are cut before anything is skipped, so that skipping an image changes only the shards that name it."""
     by_split: dict[str, list[Study]] = {}
     for record in found.studies:
@@ -212,7 +197,7 @@ def _digest(records: list[Study], root: Path, size: int) -> str:
     return hashlib.blake2b(text.encode(), digest_size=6).hexdigest()
 
 
-def _finish(found: StudySet, out: Path, size: int, shards: list[Shard], skipped: set[str]) -> dict[str, Any]:
+def _finish(found: StudySet, out: Path, size: int, shards: list[Shard], skipped: Set[str]) -> dict[str, Any]:
     hashes = {
         shard.file: _sha256(shard.file) for shard in tqdm(shards, desc=f"hash {found.name}", unit="shard", leave=False)
     }
@@ -231,17 +216,14 @@ def _finish(found: StudySet, out: Path, size: int, shards: list[Shard], skipped:
     for old in out.glob("*/data-*.arrow"):
         if old not in wanted:
             old.unlink()
-    with (out / "dropped.csv").open("w", encoding="utf-8", newline="") as table:
-        rows = csv.writer(table, lineterminator="\n")
-        rows.writerow(["study_id", "reason"])
-        rows.writerows(sorted(found.dropped))
+    _write_dropped(found, out)
     manifest = _manifest(found, size, shards, skipped, _joined(hashes.values()))
     _write_json(out / "manifest.json", manifest)
     _write_json(out / "dataset_dict.json", {"splits": splits})
     return manifest
 
 
-def _manifest(found: StudySet, size: int, shards: list[Shard], skipped: set[str], shards_hash: str) -> dict[str, Any]:
+def _manifest(found: StudySet, size: int, shards: list[Shard], skipped: Set[str], shards_hash: str) -> dict[str, Any]:
     by_split: dict[str, list[Study]] = {}
     for shard in shards:
         by_split.setdefault(shard.file.parent.name, []).extend(shard.records)
@@ -261,13 +243,24 @@ def _manifest(found: StudySet, size: int, shards: list[Shard], skipped: set[str]
         "data_set": found.name,
         "choices": {**found.choices, "size": size},
         "splits": counts,
-        "dropped": dict(sorted(Counter(reason for _, reason in found.dropped).items())),
+        "dropped": _reasons(found),
         "skipped_images": sorted(skipped),
         "inputs_sha256": {path.name: _sha256(path) for path in found.inputs},
         "records_sha256": hashlib.sha256(json.dumps(everything, sort_keys=True).encode()).hexdigest(),
         "shards_sha256": shards_hash,
         "made_with": {"pillow": PIL.__version__, "pyarrow": pa.__version__, "torch": torch.__version__},
     }
+
+
+def _write_dropped(found: StudySet, out: Path) -> None:
+    with (out / "dropped.csv").open("w", encoding="utf-8", newline="") as table:
+        rows = csv.writer(table, lineterminator="\n")
+        rows.writerow(["study_id", "reason"])
+        rows.writerows(sorted(found.dropped))
+
+
+def _reasons(found: StudySet) -> dict[str, int]:
+    return dict(sorted(Counter(reason for _, reason in found.dropped).items()))
 
 
 def _sha256(path: Path) -> str:

@@ -77,6 +77,7 @@ class Source:
             an epoch (rounded), n the studies with its rarest positive label, m those with the most frequent one; 0 is
             once.
         split: value of the record's `split` field.
+        max_studies: the first so many of the split; null takes all.
     """
 
     path: str
@@ -93,6 +94,7 @@ class DataSection:
     """What is learned from. All that is drawn at random for a study is keyed by (seed, epoch, study).
 
     Attributes:
+        train, validation: sets of studies, each a `Source`.
         views: most views of a study that enter; the first ones of the record are taken.
         sentences_per_study: stage 1, sentences drawn from each study and step (1 as published).
         sentence_balance: stage 1, exponent b of the weight (count of the sentence's rarest statement)^-b; 0 draws
@@ -110,6 +112,7 @@ class DataSection:
             kind -> probability, together at most 1; the rest are reports. A study without an answer of the drawn kind
             stays one.
         image_cache: folder for uint8 arrays at model size; null decodes the files at every epoch.
+        num_workers: processes that read and augment beside each training process; 0: it reads by itself.
     """
 
     train: list[Source] = field(default_factory=list)
@@ -129,7 +132,14 @@ class DataSection:
 
 @dataclass
 class LoraSection:
-    """LoRA on the language model. `target_modules` are leaf names inside the language model ("q_proj", "lm_head")."""
+    """LoRA on the language model.
+
+    Attributes:
+        r: rank.
+        alpha: the update is scaled by alpha / r.
+        dropout: on the input of the adapters.
+        target_modules: leaf names inside the language model ("q_proj", "lm_head").
+    """
 
     r: int = 16
     alpha: int = 16
@@ -144,7 +154,11 @@ class OptimizerSection:
     """AdamW.
 
     Attributes:
-        lr: for every trained part not named in lr_by_part.
+        lr: learning rate, for every trained part not named in lr_by_part.
+        lr_by_part: part -> learning rate.
+        weight_decay: of weight matrices; biases, norms and scales have none.
+        betas: decay of the averages of the gradient and of its square.
+        max_grad_norm: longer gradients are clipped; null clips none.
         batch_size: studies an optimizer step, all processes.
         micro_batch_size: studies a forward pass and process; in stage 1 the contrast is over micro_batch_size *
             processes.
@@ -169,6 +183,8 @@ class ScheduleSection:
     """Length of the run, in optimizer steps or in epochs (one of the two), and the shape of the learning rate.
 
     Attributes:
+        steps, epochs: one of the two; an epoch is as many draws as all sources hold.
+        shape: how the rate goes down after the warm-up; plateau: where the validation loss stops falling.
         warmup_steps, warmup_ratio: steps of linear warm-up, or their share of all steps (one of the two).
         min_lr_ratio: last learning rate over the first, for cosine and linear.
         plateau_factor, plateau_patience: of "plateau": what the rate is multiplied by after this number of validations
@@ -190,6 +206,11 @@ class RunSection:
     """Where a run lives and how often it speaks. All `*_every` in optimizer steps.
 
     Attributes:
+        output_dir: folder of the run: config.json, metrics.jsonl, checkpoints/, model/.
+        seed: of all that is drawn at random.
+        log_every, save_every, validate_every: between two lines of metrics, checkpoints, validations.
+        mixed_precision: of the forward and backward pass; weights stay in 32 bits.
+        gradient_checkpointing: computes activations a second time instead of keeping them: less memory, more time.
         export: weights written to `model/` at the end, the last ones or those of the best validation.
         best_metric: validation metric that decides; a name ending in "loss" is better when lower.
         generate_studies: stage 2, validation studies of each source whose report is written and judged; 0 for none.
@@ -213,7 +234,11 @@ class RunSection:
 
 @dataclass
 class RunConfig:
-    """What both stages have."""
+    """What both stages have.
+
+    Attributes:
+        trained: parts with gradient; every other part is frozen and in eval mode.
+    """
 
     model: ModelSection = field(default_factory=ModelSection)
     data: DataSection = field(default_factory=DataSection)
@@ -221,7 +246,6 @@ class RunConfig:
     schedule: ScheduleSection = field(default_factory=ScheduleSection)
     run: RunSection = field(default_factory=RunSection)
     trained: list[str] = field(default_factory=list)
-    """Parts with gradient; every other part is frozen and in eval mode."""
 
 
 @dataclass

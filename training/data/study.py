@@ -14,6 +14,9 @@ from evaluation.reading.observations import Label, Labels, check_label
 
 REPORT_PARTS = ("findings", "impression")
 CONTEXT_FIELDS = ("indication", "technique", "comparison", "prior_report")
+PICTURES = (".png", ".jpg", ".jpeg")
+IMAGE_FILES = (".dcm", *PICTURES)
+"""Endings of the files that are taken for images where a folder is searched."""
 
 
 class View(TypedDict):

@@ -14,6 +14,7 @@ from accelerate.utils import set_seed
 
 from processing_trrg import TRRGProcessor
 from training.config.run_config import Config, ConfigError, RunConfig, differences, load_config
+from training.config.yaml_config import read_yaml
 from training.data.examples import SourceData
 from training.data.sampler import StudyPlan
 from training.run.checkpoint import save_run_config
@@ -33,9 +34,29 @@ def parse_arguments(description: str, cls: type[Config]) -> tuple[Config, bool]:
     if arguments.vision_model:
         overrides.append(f"model.vision_model={arguments.vision_model}")
     try:
-        return load_config(cls, arguments.config, overrides), arguments.restart
+        config = load_config(cls, arguments.config, overrides)
+        need_checkpoint(config.model.checkpoint, arguments.config)
     except (ConfigError, FileNotFoundError) as error:
         sys.exit(f"error: {error}")
+    return config, arguments.restart
+
+
+def need_checkpoint(checkpoint: str | None, config_file: Path) -> None:
+    """Check that the folder of `model.checkpoint` is there, before anything is loaded.
+
+    Raises:
+        ConfigError: it is not; names the command that makes it, where a configuration beside `config_file` does.
+    """
+    if checkpoint is None or (Path(checkpoint) / "config.json").is_file():
+        return
+    state = "holds no checkpoint (no config.json)" if Path(checkpoint).is_dir() else "is not there"
+    makers = [
+        file
+        for file in sorted(config_file.parent.glob("*.yaml"))
+        if file != config_file and Path(read_yaml(file).get("run", {}).get("output_dir", "")) == Path(checkpoint).parent
+    ]
+    made_by = f"; make it with: accelerate launch training/pretrain.py --config {makers[0]}" if makers else ""
+    raise ConfigError(f"model.checkpoint: folder {checkpoint!r} {state}{made_by}")
 
 
 def start_accelerator(config: RunConfig, restart: bool, some_unused: bool) -> Accelerator:

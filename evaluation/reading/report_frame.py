@@ -1,0 +1,85 @@
+"""What frames a report and is no part of what it says: heads of pages, banners, titles, addenda, signatures, times."""
+
+import re
+
+_CHEST = re.compile(r"\b(?:chest|cxr)\b", re.IGNORECASE)
+_VIEW = re.compile(r"\b(?:views?|pa|ap|lat(?:eral)?|portable|radiograph\w*|films?|frontal|x-?rays?)\b", re.IGNORECASE)
+_TITLE = re.compile(
+    "a|am|and|ap|at|bedside|by|chest|cxr|dated|decubitus|erect|exam(?:ination)?|films?|frontal|hours|images?|in|lat(?:eral)?"
+    "|m|mobile|obtained|of|on|one|p|pa|performed|plain|pm|portable|projections?|radiograph(?:s|ic)?|rays?|semi|single"
+    "|semi(?:erect|upright)|study|supine|the|three|time|two|upright|views?|with|x|xray"
+)
+"""Words of a line that names the examination and says nothing of it."""
+
+_PAGE_HEAD = re.compile(r"\(over\).{0,1500}?\(cont[^()\n]{0,8}\)", re.IGNORECASE | re.DOTALL)
+_OF_A_PAGE = re.compile(r"final report|clip ?#|_{10}", re.IGNORECASE)
+_MARKS = re.compile(r"\((?:over|cont(?:inued|'d|d)?\.?)\)", re.IGNORECASE)
+_RULE = re.compile(r"[\s_=*~#.-]{5,}")
+BANNER = re.compile(r"\W*(?:FINAL|PRELIMINARY|INTERIM|MAIN) REPORT\W*")
+_ADDED = re.compile(
+    r"\W*(?:(?:FINAL|REVISED|PRELIMINARY|RESIDENT) )*(?:(?:ADDEND(?:UM|A)|AMENDMENT|WET ?READ)\b"
+    r"|[Aa]ddend(?:um|a)(?:\W*\d*\W*$| (?:by|dated|on|to|from|made|\d|#)))"
+)
+_SIGNED = re.compile(
+    r"\b(?:electronically|digitally)[ -](?:signed|approved|authenticated|verified|reviewed)"
+    r"|\b(?:signed|approved|authenticated|verified|reviewed) (?:electronically|digitally)"
+    r"|(?:^|(?<=[.!?] ))\W{0,3}(?:"
+    r"(?-i:[A-Z])(?:igned|ictated|ranscribed|eported|pproved|erified|uthenticated|inali[sz]ed|nterpreted|yped|alidated|"
+    r"o-?signed|ead)(?: and \w+)? by\b"
+    r"|i have (?:personally )?(?:reviewed|examined)|i,? (?:as )?the (?:teaching|attending)"
+    r"|end of (?:the )?(?:report|impression)\b|thank(?:s| you) for (?:the )?(?:referr|your|this)"
+    r"|(?:attending|reading|reporting|consultant|staff|interpreting) radiologist\b)",
+    re.IGNORECASE,
+)
+_DEGREE = r"(?:,? ?(?:M\.?D\b|MBBS|MBChB|FRCR|FRCPC|DNB|DMRD|MRCP|Ph\.?D)\b|, ?D\.?O\b)"
+_PERSON = re.compile(
+    r"\W*(?:(?:Dr|Prof)\b\.? ?[A-Z_](?:[\w.'-]| (?=[A-Z_(]))*"
+    rf"|(?:[A-Z_][\w.'-]* ){{1,4}}?[A-Z_]?[\w'-]*{_DEGREE})(?:,.*)?\W*"
+)
+_MAX_SIGNATURE = 120
+_STAMP = re.compile(
+    r"[\W\d_]|\b(?:[ap]?m|[ap]|h(?:ou)?rs?|images?|views?|at|on|dated?|time|jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov"
+    r"|dec)\b",
+    re.IGNORECASE,
+)
+
+
+def without_pages(report: str) -> str:
+    """The report without the marks and heads of its pages, "(Over)", "(Cont)", and without invisible characters."""
+    report = re.sub("[\ufeff\u200b\u2060]", "", report)
+    report = _PAGE_HEAD.sub(lambda head: "" if _OF_A_PAGE.search(head.group()) else head.group(), report)
+    return _MARKS.sub("", report)
+
+
+def is_rule(line: str) -> bool:
+    """Whether a line only parts what is above from what is below: "______", "FINAL REPORT"."""
+    return bool(_RULE.fullmatch(line) or BANNER.fullmatch(line))
+
+
+def names_the_chest(text: str) -> bool:
+    """Whether words like "PA AND LATERAL VIEWS OF THE CHEST" head a report of these views."""
+    in_capitals = re.fullmatch(r"[A-Z ,/()\d-]+", text) and _VIEW.search(text)
+    return bool(_CHEST.search(text) and (in_capitals or is_title(text)))
+
+
+def is_title(text: str) -> bool:
+    """Whether a line names the examination and says nothing of it."""
+    words = re.findall(r"[^\W\d_]+", text.lower())
+    return bool(words) and all(map(_TITLE.fullmatch, words)) and bool(_VIEW.search(text) or _CHEST.search(text))
+
+
+def is_stamp(text: str) -> bool:
+    """Whether a text holds no more than times, dates and numbers of images."""
+    return not _STAMP.sub("", text)
+
+
+def addendum_start(line: str) -> int | None:
+    """Where the text starts of an addendum or a wet read that the line opens without a colon; None: it opens none."""
+    added = _ADDED.match(line)
+    return added.end() if added else None
+
+
+def signature_start(text: str) -> int | None:
+    """Where in a line it stops to be the report: "Electronically signed by", a person's name; None: nowhere."""
+    signed = _SIGNED.search(text) or (_PERSON.fullmatch(text) if len(text) <= _MAX_SIGNATURE else None)
+    return signed.start() if signed else None
