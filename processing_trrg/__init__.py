@@ -7,7 +7,8 @@ from configuration_trrg import TRRGConfig, __version__
 from processing_trrg.batch_trrg import StudyBatch, StudyError
 from processing_trrg.grey_trrg import GreyRange, stretch
 from processing_trrg.image_processing_trrg import PreparedView, TRRGImageProcessor
-from processing_trrg.image_trrg import Radiograph, RadiographError, list_views, read_radiograph
+from processing_trrg.image_trrg import Radiograph, list_views, read_radiograph
+from processing_trrg.picture_trrg import RadiographError
 from processing_trrg.pipeline_trrg import RadiologyReportPipeline, prepare_studies
 from processing_trrg.processing_trrg import TRRGProcessor
 from processing_trrg.prompt_trrg import (

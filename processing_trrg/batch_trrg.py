@@ -8,7 +8,7 @@ import torch
 from transformers.feature_extraction_utils import BatchFeature
 from transformers.processing_utils import ProcessingKwargs
 
-from .image_trrg import RadiographError
+from .picture_trrg import RadiographError
 from .prompt_trrg import PromptError
 
 

@@ -22,11 +22,13 @@ from .batch_trrg import (
     scores_by_clue,
     text_tensors,
 )
+from .dicom_trrg import decode_dicom as decode_dicom  # copied to the Hub with this file
 from .fingerprint_trrg import check_fingerprint, fingerprint
 from .grey_trrg import GreyRange as GreyRange  # copied to the Hub with this file
 from .image_processing_trrg import PreparedView
 from .image_processing_trrg import TRRGImageProcessor as TRRGImageProcessor  # this too
-from .image_trrg import RadiographError, list_views, read_radiograph
+from .image_trrg import list_views, read_radiograph
+from .picture_trrg import RadiographError
 from .pipeline_trrg import RadiologyReportPipeline as RadiologyReportPipeline  # copied to the Hub with this file
 from .prompt_trrg import (
     PROMPT_STYLES,

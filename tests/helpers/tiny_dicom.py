@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pydicom
 from PIL import Image
+from pydicom.datadict import tag_for_keyword
 from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.encaps import encapsulate
 from pydicom.uid import ExplicitVRLittleEndian, JPEGBaseline8Bit, JPEGLosslessSV1
@@ -47,6 +48,17 @@ def dicom_bytes(dataset: FileDataset) -> bytes:
         warnings.simplefilter("ignore")
         pydicom.dcmwrite(buffer, dataset)
     return buffer.getvalue()
+
+
+def with_value(dataset: FileDataset, name: str, vr: str, value: bytes) -> bytes:
+    """The file with one element of any kind and value, right or wrong."""
+    element = struct.pack("<HH", tag_for_keyword(name) >> 16, tag_for_keyword(name) & 0xFFFF) + vr.encode()
+    element += struct.pack("<HI", 0, len(value)) if vr in ("OB", "OW", "UN", "SQ") else struct.pack("<H", len(value))
+    if name in dataset:
+        delattr(dataset, name)
+    data = dicom_bytes(dataset)
+    end = data.index(b"\xe0\x7f\x10\0O")  # pydicom wants no order of the elements before the pixels
+    return data[:end] + element + value + data[end:]
 
 
 def with_stream(dataset: FileDataset, stream: bytes, syntax: str) -> FileDataset:

@@ -13,7 +13,15 @@ from pydicom.dataset import Dataset
 from pydicom.uid import JPEG2000, DeflatedExplicitVRLittleEndian, JPEG2000Lossless, RLELossless
 
 from processing_trrg import RadiographError, read_radiograph, stretch
-from tests.helpers.tiny_dicom import PATIENT, dicom_bytes, dicom_dataset, jpeg_baseline, jpeg_lossless, with_stream
+from tests.helpers.tiny_dicom import (
+    PATIENT,
+    dicom_bytes,
+    dicom_dataset,
+    jpeg_baseline,
+    jpeg_lossless,
+    with_stream,
+    with_value,
+)
 from tests.helpers.tiny_processors import picture_bytes, radiograph
 
 EIGHT, TWELVE = radiograph(), radiograph(top=4095)
@@ -29,8 +37,12 @@ def read(dataset: pydicom.Dataset) -> np.ndarray:
 
 
 def refusal(dataset: pydicom.Dataset) -> str:
+    return refusal_of(dicom_bytes(dataset))
+
+
+def refusal_of(data: bytes) -> str:
     with pytest.raises(RadiographError, match=r"^view\.dcm: ") as caught:
-        read(dataset)
+        grey_of(data)
     assert PATIENT not in str(caught.value) and caught.value.__cause__ is None
     return str(caught.value)
 
@@ -169,6 +181,7 @@ def test_another_modality_is_refused_by_name(modality: str):
     [
         ({"Modality": None}, "modality is missing"),
         ({"Modality": PATIENT}, "modality is missing or not legal"),
+        ({"Modality": "ZANZIBAR"}, "modality is missing or not legal"),
         ({"PixelData": None}, "holds no pixels"),
         ({"PixelData": b""}, "holds no pixels"),
         ({"PixelData": EIGHT.tobytes()[:-500]}, "cut short: 2,572 bytes of 3,072"),
@@ -180,8 +193,6 @@ def test_another_modality_is_refused_by_name(modality: str):
         ({"HighBit": 6}, "highest bit of 8 is 6, expected 7"),
         ({"Rows": 1, "Columns": 1}, "1 x 1 pixels, at least 32"),
         ({"Rows": 60_000, "Columns": 60_000}, "60000 x 60000 pixels, at most"),
-        ({"Rows": None}, "damaged"),
-        ({"WindowCenter": 100, "WindowWidth": 0}, "damaged"),
         ({"WindowCenter": 30_000, "WindowWidth": 2}, "same value"),
         ({"PixelPaddingValue": 7, "PixelData": bytes([7]) * EIGHT.size}, "every pixel is padding"),
         ({"PixelData": bytes([7]) * EIGHT.size}, "same value"),
@@ -191,10 +202,24 @@ def test_what_is_no_radiograph_is_refused_with_its_reason(tags: dict, reason: st
     assert reason in refusal(dicom_dataset(EIGHT, **tags))
 
 
-def test_a_deflated_file_is_refused_before_it_inflates():
+@pytest.mark.parametrize("digits", [1, 1200])
+def test_a_deflated_file_is_refused_before_it_inflates(digits: int, monkeypatch: pytest.MonkeyPatch):
+    """However far a long element of the file meta pushes the transfer syntax."""
     dataset = dicom_dataset(EIGHT)
     dataset.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
-    assert "deflated" in refusal(dataset)
+    dataset.file_meta.MediaStorageSOPInstanceUID = "1." + "2" * digits
+    data = dicom_bytes(dataset)
+    monkeypatch.setattr("pydicom.filereader.zlib.decompress", lambda *_: pytest.fail("inflated"))
+    assert "deflated" in refusal_of(data)
+
+
+def test_a_header_of_millions_of_elements_is_bounded():
+    data = dicom_bytes(dicom_dataset(EIGHT))
+    start = data.index(b"\x08\0\x60\0CS")
+    many = b"\x08\0\x01\0LO\0\0" * 300_000
+    assert "more than 200,000 parts" in refusal_of(data[:start] + many + data[start:])
+    wide = with_value(dicom_dataset(EIGHT, WindowCenter=9), "WindowWidth", "UN", b"1\\" * (2**20 + 1))
+    assert "WindowWidth has 2,097,154 bytes" in refusal_of(wide)
 
 
 @pytest.mark.filterwarnings("ignore:End of file reached")
@@ -204,8 +229,32 @@ def test_a_file_cut_anywhere_is_refused():
     for dataset in (dicom_dataset(TWELVE, bits=12), jpeg_baseline(EIGHT), jpeg_lossless(TWELVE, 12), compressed):
         data = dicom_bytes(dataset)
         for share in (0.01, 0.05, 0.2, 0.5, 0.8, 0.95, 0.99):
-            with pytest.raises(RadiographError):
-                grey_of(data[: int(share * len(data))])
+            if len(cut := data[: int(share * len(data))]) > 132:
+                assert "cut short" in refusal_of(cut)
+
+
+def test_a_compressed_picture_of_too_few_bits_is_refused_before_it_is_decoded():
+    for dataset, marker in ((jpeg_baseline(EIGHT), b"\xff\xc0"), (jpeg_lossless(TWELVE, 12), b"\xff\xc3")):
+        stream = next(pydicom.encaps.generate_frames(dataset.PixelData, number_of_frames=1))
+        start = stream.index(marker) + 5
+        stream = stream[:start] + struct.pack(">HH", 8191, 8191) + stream[start + 4 :]
+        claims = with_stream(dicom_dataset(EIGHT, dataset.BitsStored), stream, dataset.file_meta.TransferSyntaxUID)
+        claims.Rows = claims.Columns = 8191
+        claims.BitsAllocated = 16
+        assert "cut short" in refusal(claims)
+
+
+def test_our_own_faults_are_not_called_damage(monkeypatch: pytest.MonkeyPatch):
+    def fault(*_):
+        raise TypeError("a fault of ours")
+
+    for name, source in (("dicom_trrg._show", dicom_bytes(dicom_dataset(EIGHT))),
+                         ("dicom_trrg._check_header", dicom_bytes(dicom_dataset(EIGHT))),
+                         ("picture_trrg._plain_png", picture_bytes(EIGHT)),
+                         ("image_trrg._grey_of_picture", picture_bytes(EIGHT))):  # fmt: skip
+        with monkeypatch.context() as patch, pytest.raises(TypeError, match="a fault of ours"):
+            patch.setattr(f"processing_trrg.{name}", fault)
+            read_radiograph(source)
 
 
 @pytest.mark.parametrize("kind", ["jpeg", "jpeg 2000"])
