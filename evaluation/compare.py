@@ -195,8 +195,8 @@ def compare(first: Run, second: Run, resamples: int = 1000, seed: int = 0) -> di
         sign_tests[f"{treatment}/rouge_l"] = count_wins(rows.rouge_l, other.rouge_l)
     scores |= compare_counts(first.details, second.details, detail_shares, resamples, seed)
     if first.label_set is not None and second.label_set is not None:
-        labels, rows = first.label_set
-        scores |= compare_counts(rows, second.label_set[1], label_set_measure(labels), resamples, seed)
+        (labels, one), (_, two) = first.label_set, second.label_set
+        scores |= compare_counts(one, two, label_set_measure(labels), resamples, seed)
     truths = compare_counts(first.truths, second.truths, shares, resamples, seed)
     scores |= {f"truthfulness/{name}": row for name, row in truths.items()}
     return {"n": len(first.study_ids), "bootstrap": resamples, "seed": seed, "scores": scores, "sign_tests": sign_tests}

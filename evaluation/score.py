@@ -242,7 +242,7 @@ def score_stream(
         tables = load_tables(meteor, texts)
     patterns: list[LabelPatterns] = []
     sums: dict[str, LanguageSums] = {}
-    texts: dict[tuple[str, str], list[CountTable]] = {}
+    written: dict[tuple[str, str], list[CountTable]] = {}
     truths: list[TruthCounts] = []
     details: list[CountTable] = []
     own: list[CountTable] = []
@@ -256,8 +256,8 @@ def score_stream(
         details.append(result.details)
         if result.label_set is not None:
             own.append(result.label_set)
-        for key, counted_texts in result.texts.items():
-            texts.setdefault(key, []).append(counted_texts)
+        for key, distinct in result.texts.items():
+            written.setdefault(key, []).append(distinct)
         for name, found in result.sums.items():
             sums[name] = sums[name] + found if name in sums else found
         reliability.merge([result.reliability])
@@ -271,7 +271,7 @@ def score_stream(
     for name in treatments:
         scores |= language_scores(sums[name], name, seed)
         for side in ("", "reference_"):
-            scores |= variety_scores(CountTable.merge(texts[side, name]), side, name)
+            scores |= variety_scores(CountTable.merge(written[side, name]), side, name)
     scores |= detail_scores(CountTable.merge(details), resamples, seed)
     if label_set is not None:
         scores |= label_set_scores(CountTable.merge(own), label_set.name, label_set.labels, resamples, seed)

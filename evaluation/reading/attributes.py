@@ -37,7 +37,7 @@ _SEVERITY = re.compile(
     r"|(?P<moderate>moderate(?:ly)?|medium)"
     r"|(?P<severe>severe(?:ly)?|marked(?:ly)?|large|massive(?:ly)?|huge|extensive(?:ly)?|substantial(?:ly)?))\b"
     # "mildly improved" grades the change
-    r"(?! (?:increas|decreas|improv|wors|progress|chang|larger|smaller|greater|bigger|less|more|better))"
+    r"(?! (?:interval )?(?:increas|decreas|improv|wors|progress|chang|larger|smaller|greater|bigger|less|more|better))"
 )
 _NUMBER, _UNIT = r"(?:\d{1,4}(?:\.\d{1,3})?|\.\d{1,3})", r"(?:[mc]m|(?:milli|centi)met(?:er|re)s?)\b"
 _SIZE = re.compile(
@@ -70,7 +70,9 @@ def finding_attributes(text: str) -> dict[str, Attributes]:
     for _, sentence in split_sentences(text):
         for name, said in _sentence_attributes(sentence):
             held = found.get(name)
-            found[name] = said if held is None else Attributes(*map(frozenset.union, held, said))
+            if held is not None:
+                said = Attributes(held.side | said.side, held.severity | said.severity, held.size | said.size)
+            found[name] = said
     return found
 
 

@@ -24,7 +24,7 @@ from evaluation.reading.labeler import CACHED_SENTENCES, label_report
 from evaluation.reading.observations import ABSENT, PRESENT, UNCERTAIN, Labels
 from evaluation.reading.sentences import split_sentences
 
-MAX_BYTES, MAX_LABELS, MAX_PHRASES, MAX_LETTERS = 2**20, 200, 2000, 100
+MAX_BYTES, MAX_LABELS, MAX_PHRASES, MAX_LETTERS = 2**18, 200, 2000, 100
 _NAME = re.compile(r"[^\W_](?:[\w ,()-]{0,58}[\w)])?")
 _PHRASE = re.compile(r"\*?\w+\*?(?:[ -]\*?\w+\*?)*")
 
@@ -124,13 +124,19 @@ def read_label_set(path: Path) -> LabelSet:
         raise ValueError(f"{path}: {path.stat().st_size} bytes; at most {MAX_BYTES} are read")
     try:
         text = path.read_text(encoding="utf-8")
-        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, Loader=yaml.SafeLoader)):
-            raise ValueError(f'{path}: YAML aliases are not read; quote a phrase that starts with a star: "*tube"')
-        root = yaml.compose(text, Loader=yaml.SafeLoader)
-        content = yaml.safe_load(text)
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
+        depth = 0
+        for event in yaml.parse(text, Loader=yaml.BaseLoader):
+            if isinstance(event, yaml.AliasEvent):
+                raise ValueError(f'{path}: YAML aliases are not read; quote a phrase that starts with a star: "*tube"')
+            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+            if depth > 3:  # PyYAML takes cubic time over deep nesting
+                raise ValueError(f"{path}: nested deeper than labels: name: phrases")
+        root = yaml.compose(text, Loader=yaml.BaseLoader)
+        content = yaml.load(text, Loader=yaml.BaseLoader)  # every scalar is a text
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ValueError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
     label_set = LabelSet(content, str(path))
+    assert root is not None
     for mapping in (root, *(value for _, value in root.value)):
         keys = [key.value for key, _ in mapping.value] if isinstance(mapping, yaml.MappingNode) else []
         if doubled := {key for key in keys if keys.count(key) > 1}:
