@@ -25,6 +25,9 @@ from evaluation.metrics.clinical import (
     score_of_sums,
     unpack,
 )
+from evaluation.metrics.count_table import Measure
+from evaluation.metrics.details import StudyDetails, detail_rows, detail_shares
+from evaluation.metrics.label_set_scores import label_set_measure, label_set_rows
 from evaluation.metrics.language import LanguageRows, scores_of_sums, sum_rows
 from evaluation.metrics.resampling import bootstrap, interval, paired_p_value, sign_test
 from evaluation.metrics.truthfulness import StudyTruth, shares
@@ -34,7 +37,8 @@ from evaluation.predictions.records import digest, read_lines
 class Run(NamedTuple):
     """A scored run, its studies in the order of their ids.
 
-    `reference` and `prediction` are label codes `[N, 14]`, `truths` the counts `[N, F]` of `truthfulness.COUNTS`.
+    `reference` and `prediction` are label codes `[N, 14]`; `truths`, `details` and `label_set` rows of counts `[N, F]`
+    (`truthfulness.COUNTS`, `detail_rows`, `label_set_rows`), the last with the names of the set.
     """
 
     metrics: dict
@@ -43,6 +47,8 @@ class Run(NamedTuple):
     prediction: np.ndarray
     language: dict[str, LanguageRows]
     truths: np.ndarray
+    details: np.ndarray
+    label_set: tuple[list[str], np.ndarray] | None
 
 
 def read_run(folder: Path) -> Run:
@@ -71,7 +77,13 @@ def read_run(folder: Path) -> Run:
         encode_labels([line[f"{side}_labels"] for line in lines], side) for side in ("reference", "prediction")
     )
     truths = np.array([StudyTruth(**line["truthfulness"]).counts() for line in lines])
-    return Run(metrics, [line["study_id"] for line in lines], reference, prediction, language, truths)
+    details = detail_rows([StudyDetails(**line["details"]) for line in lines])
+    label_set = None
+    if "label_set" in lines[0]:
+        studies = [line["label_set"] for line in lines]
+        label_set = list(studies[0]["reference"]), label_set_rows(studies)
+    study_ids = [line["study_id"] for line in lines]
+    return Run(metrics, study_ids, reference, prediction, language, truths, details, label_set)
 
 
 def require_comparable(first: Run, second: Run) -> None:
@@ -141,13 +153,16 @@ def compare_language(
     }
 
 
-def compare_truthfulness(first: np.ndarray, second: np.ndarray, resamples: int, seed: int) -> dict[str, dict]:
-    """The same for truthfulness, counts `[N, F]` of the same studies; measures with nothing to count are left out."""
+def compare_counts(
+    first: np.ndarray, second: np.ndarray, measure: Measure, resamples: int, seed: int
+) -> dict[str, dict]:
+    """The same for rows of counts `[N, F]` of the same studies; measures with nothing to count are left out."""
     rows, counts = np.unique(np.concatenate([first, second], axis=1), axis=0, return_counts=True)
-    values = [shares(sums) for sums in np.split(counts @ rows, 2)]
-    drawn = [shares(sums) for sums in np.split(bootstrap(counts, lambda w: w @ rows, resamples, seed), 2, axis=1)]
+    rows = rows.astype(np.float64)
+    values = [measure(sums) for sums in np.split(counts @ rows, 2)]
+    drawn = [measure(sums) for sums in np.split(bootstrap(counts, lambda w: w @ rows, resamples, seed), 2, axis=1)]
     return {
-        f"truthfulness/{name}": difference_row(float(one), float(values[1][name]), drawn[1][name] - drawn[0][name])
+        name: difference_row(float(one), float(values[1][name]), drawn[1][name] - drawn[0][name])
         for name, one in values[0].items()
         if not np.isnan(values[1][name] - one)
     }
@@ -178,7 +193,12 @@ def compare(first: Run, second: Run, resamples: int = 1000, seed: int = 0) -> di
         for name, row in compare_language(rows, other, keys, resamples, seed).items():
             scores[f"{treatment}/{name}"] = row
         sign_tests[f"{treatment}/rouge_l"] = count_wins(rows.rouge_l, other.rouge_l)
-    scores.update(compare_truthfulness(first.truths, second.truths, resamples, seed))
+    scores |= compare_counts(first.details, second.details, detail_shares, resamples, seed)
+    if first.label_set is not None and second.label_set is not None:
+        (labels, one), (_, two) = first.label_set, second.label_set
+        scores |= compare_counts(one, two, label_set_measure(labels), resamples, seed)
+    truths = compare_counts(first.truths, second.truths, shares, resamples, seed)
+    scores |= {f"truthfulness/{name}": row for name, row in truths.items()}
     return {"n": len(first.study_ids), "bootstrap": resamples, "seed": seed, "scores": scores, "sign_tests": sign_tests}
 
 

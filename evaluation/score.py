@@ -3,6 +3,7 @@ signature, offline on a CPU.
 
     python evaluation/score.py predictions.jsonl --out scores
     python evaluation/score.py predictions.jsonl --references studies.jsonl --split test --section findings --out scores
+    python evaluation/score.py predictions.jsonl --label-set my_labels.yaml --out scores
 
 Writes `metrics.json`, `table.md`, `studies.jsonl` (one line a study, what `compare.py` reads), `label_f1.png` and,
 where predictions carry `clue_scores`, `clue_reliability.png`. The numbers do not depend on the order of the file, on
@@ -31,6 +32,9 @@ from evaluation.metrics.clinical import (
     decode_labels,
     encode_labels,
 )
+from evaluation.metrics.count_table import CountTable
+from evaluation.metrics.details import detail_rows, detail_scores, study_details
+from evaluation.metrics.label_set_scores import label_set_rows, label_set_scores
 from evaluation.metrics.language import (
     DocumentFrequencies,
     LanguageRows,
@@ -39,6 +43,8 @@ from evaluation.metrics.language import (
     language_rows,
     language_scores,
     sum_rows,
+    text_table,
+    variety_scores,
 )
 from evaluation.metrics.meteor import MeteorTables, find_meteor, load_tables
 from evaluation.metrics.resampling import interval_text, number_text
@@ -47,7 +53,9 @@ from evaluation.metrics.text_normalisation import TREATMENTS
 from evaluation.metrics.truthfulness import TruthCounts, study_truth, truth_scores
 from evaluation.predictions.plots import plot_label_f1, plot_reliability
 from evaluation.predictions.records import SECTIONS, Pair, digest, open_studies, read_pairs
+from evaluation.reading.label_sets import LabelSet, read_label_set
 from evaluation.reading.labeler import label_report
+from evaluation.reading.observations import Labels
 from evaluation.reading.streaming import in_chunks, ordered_map
 
 CHUNK = 1024
@@ -62,14 +70,18 @@ class Context:
     meteor: MeteorTables | None
     resamples: int
     seed: int
+    label_set: LabelSet | None = None
 
 
 class ChunkScores(NamedTuple):
-    """What a chunk of studies adds to the result."""
+    """What a chunk of studies adds to the result; `texts` by side ("" predictions, "reference_") and treatment."""
 
     patterns: LabelPatterns
     sums: dict[str, LanguageSums]
+    texts: dict[tuple[str, str], CountTable]
     truths: TruthCounts
+    details: CountTable
+    label_set: CountTable | None
     reliability: ClueReliability
     lines: list[str]
 
@@ -97,17 +109,18 @@ def score_chunk(pairs: list[Pair]) -> ChunkScores:
     """Score the studies of one chunk."""
     reference, prediction = labels_of(pairs, "reference"), labels_of(pairs, "prediction")
     names = [f"study {pair.study_id!r}" for pair in pairs]
-    rows = {
-        name: language_rows(
-            [TREATMENTS[name](pair.prediction) for pair in pairs],
-            [TREATMENTS[name](pair.reference) for pair in pairs],
-            frequencies,
-            _context.meteor,
-            names,
-        )
-        for name, frequencies in _context.frequencies.items()
-    }
+    rows, texts = {}, {}
+    for name, frequencies in _context.frequencies.items():
+        predictions = [TREATMENTS[name](pair.prediction) for pair in pairs]
+        references = [TREATMENTS[name](pair.reference) for pair in pairs]
+        rows[name] = language_rows(predictions, references, frequencies, _context.meteor, names)
+        texts["", name], texts["reference_", name] = text_table(predictions), text_table(references)
     truths = [study_truth(pair.prediction, pair.clue_scores, pair.has_prior) for pair in pairs]
+    details = [study_details(pair.prediction, pair.reference) for pair in pairs]
+    own: list[dict[str, Labels]] = []
+    if _context.label_set is not None:
+        label = _context.label_set.label
+        own = [{"reference": label(pair.reference), "prediction": label(pair.prediction)} for pair in pairs]
     reliability = ClueReliability()
     lines = []
     labels = zip(decode_labels(reference), decode_labels(prediction), strict=True)
@@ -117,22 +130,27 @@ def score_chunk(pairs: list[Pair]) -> ChunkScores:
                 reliability.add(pair.clue_scores, reference_labels, of_report=True)
             else:
                 reliability.add(pair.clue_scores, pair.study_labels, of_report=False)
-        language = {name: language_line(table, row) for name, table in rows.items()}
-        lines.append(
-            json.dumps(
-                {
-                    "study_id": pair.study_id,
-                    "reference_labels": reference_labels,
-                    "prediction_labels": prediction_labels,
-                    "language": language,
-                    "truthfulness": truths[row].to_dict(),
-                }
-            )
-        )
+        line = {
+            "study_id": pair.study_id,
+            "reference_labels": reference_labels,
+            "prediction_labels": prediction_labels,
+            "language": {name: language_line(table, row) for name, table in rows.items()},
+            "truthfulness": truths[row].to_dict(),
+            "details": details[row].to_dict(),
+        }
+        lines.append(json.dumps(line | ({"label_set": own[row]} if own else {})))
     keys = np.array([digest(pair.study_id) for pair in pairs], dtype=np.uint64)
     sums = {name: sum_rows(table, keys, _context.resamples, _context.seed) for name, table in rows.items()}
-    patterns = LabelPatterns.from_codes(reference, prediction)
-    return ChunkScores(patterns, sums, TruthCounts.from_studies(truths), reliability, lines)
+    return ChunkScores(
+        patterns=LabelPatterns.from_codes(reference, prediction),
+        sums=sums,
+        texts=texts,
+        truths=TruthCounts.from_studies(truths),
+        details=CountTable.from_rows(detail_rows(details)),
+        label_set=CountTable.from_rows(label_set_rows(own)) if own else None,
+        reliability=reliability,
+        lines=lines,
+    )
 
 
 def language_line(rows: LanguageRows, row: int) -> dict:
@@ -178,6 +196,7 @@ def score_stream(
     conventions: Sequence[str] = tuple(CONVENTIONS),
     treatments: Sequence[str] = tuple(TREATMENTS),
     meteor: Path | None = None,
+    label_set: LabelSet | None = None,
     resamples: int = 1000,
     seed: int = 0,
     processes: int = 1,
@@ -193,6 +212,7 @@ def score_stream(
         labeler: name of what made the labels, for the signature.
         conventions, treatments: names; no treatments leaves the language metrics out.
         meteor: folder of METEOR 1.5 (`meteor.py`); None leaves METEOR out.
+        label_set: a label set of the user's own.
         resamples, seed: of the bootstrap.
         processes: workers.
         total: number of studies, for the progress bar.
@@ -222,14 +242,22 @@ def score_stream(
         tables = load_tables(meteor, texts)
     patterns: list[LabelPatterns] = []
     sums: dict[str, LanguageSums] = {}
+    written: dict[tuple[str, str], list[CountTable]] = {}
     truths: list[TruthCounts] = []
+    details: list[CountTable] = []
+    own: list[CountTable] = []
     reliability = ClueReliability()
     chunks = in_chunks(label(pairs()), CHUNK)
-    context = Context(frequencies, tables, resamples, seed)
+    context = Context(frequencies, tables, resamples, seed, label_set)
     results = ordered_map(score_chunk, chunks, processes, start_worker, (context,))
     for result in progress(results, "studies"):
         patterns.append(result.patterns)
         truths.append(result.truths)
+        details.append(result.details)
+        if result.label_set is not None:
+            own.append(result.label_set)
+        for key, distinct in result.texts.items():
+            written.setdefault(key, []).append(distinct)
         for name, found in result.sums.items():
             sums[name] = sums[name] + found if name in sums else found
         reliability.merge([result.reliability])
@@ -239,19 +267,33 @@ def score_stream(
         raise ValueError("no report pairs to score")
     merged = LabelPatterns.merge(patterns)
     scored = clinical_scores(merged, conventions, labeler, resamples, seed)
+    scores = scored["scores"]
     for name in treatments:
-        scored["scores"].update(language_scores(sums[name], name, seed))
-    scored["scores"].update(truth_scores(TruthCounts.merge(truths), resamples, seed))
+        scores |= language_scores(sums[name], name, seed)
+        for side in ("", "reference_"):
+            scores |= variety_scores(CountTable.merge(written[side, name]), side, name)
+    scores |= detail_scores(CountTable.merge(details), resamples, seed)
+    if label_set is not None:
+        scores |= label_set_scores(CountTable.merge(own), label_set.name, label_set.labels, resamples, seed)
+    scores |= truth_scores(TruthCounts.merge(truths), resamples, seed)
     clues = reliability.summary()
     return {"n": len(merged), **scored, "clue_reliability": clues if clues["all"]["n"] else None}
 
 
+def remark(score: dict) -> str:
+    """What is printed beside a score: the whole numbers of a share, the support of a label, a note."""
+    parts = [f"{score['count']} of {score['of']}"] if "of" in score else []
+    parts += [f"{score['support']} in the references"] if "support" in score else []
+    return "; ".join([*parts, score["note"]] if "note" in score else parts)
+
+
 def table(scores: dict[str, dict]) -> str:
     """A Markdown table of scores."""
-    lines = ["| score | value | 95 % interval | signature |", "|---|---|---|---|"]
+    lines = ["| score | value | 95 % interval | remark | signature |", "|---|---|---|---|---|"]
     for name, score in scores.items():
         signature = score["signature"].replace("|", r"\|")
-        lines.append(f"| {name} | {number_text(score['value'])} | {interval_text(score)} | {signature} |")
+        cells = (name, number_text(score["value"]), interval_text(score), remark(score), signature)
+        lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
 
@@ -271,6 +313,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     parser.add_argument(
         "--meteor", nargs="?", type=Path, const="installed", help="add METEOR 1.5, from a folder or from pycocoevalcap"
     )
+    parser.add_argument("--label-set", type=Path, help="YAML of labels of your own (README)")
     parser.add_argument("--resamples", type=int, default=1000, help="bootstrap resamples; 0 for no intervals")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--processes", type=int, default=os.cpu_count() or 1)
@@ -283,6 +326,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command at the top of this file."""
     options = parse_arguments(arguments)
+    label_set = None if options.label_set is None else read_label_set(options.label_set)
     index, references = open_studies(options.predictions, options.references, options.split)
     label: Callable[[Iterable[Pair]], Iterable[Pair]] = iter
     if options.labeler == "chexbert":
@@ -301,6 +345,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             conventions=options.conventions,
             treatments=options.treatments,
             meteor=meteor,
+            label_set=label_set,
             resamples=options.resamples,
             seed=options.seed,
             processes=options.processes,
@@ -315,7 +360,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if result["clue_reliability"]:
         plot_reliability(result["clue_reliability"], options.out / "clue_reliability.png")
     for name, score in result["scores"].items():
-        print(f"{name:32} {number_text(score['value']):>8}  {interval_text(score)}")
+        print(f"{name:32} {number_text(score['value']):>8}  {interval_text(score):18}  {remark(score)}".rstrip())
     print(f"{result['n']} studies; signatures in {options.out / 'table.md'}. Never for clinical use.")
 
 

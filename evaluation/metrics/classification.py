@@ -4,14 +4,16 @@ import math
 
 import numpy as np
 
+Counts = np.ndarray | int
 
-def ratio(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
+
+def ratio(numerator: Counts, denominator: Counts) -> np.ndarray:
     """Elementwise quotient; 0/0 is 0, the field's (and scikit-learn's `zero_division=0`) reading."""
     denominator = np.asarray(denominator, dtype=np.float64)
     return np.divide(numerator, denominator, out=np.zeros_like(denominator), where=denominator > 0)
 
 
-def precision_recall_f1(tp: np.ndarray, fp: np.ndarray, fn: np.ndarray) -> dict[str, np.ndarray]:
+def precision_recall_f1(tp: Counts, fp: Counts, fn: Counts) -> dict[str, np.ndarray]:
     """P = TP/(TP+FP), R = TP/(TP+FN), F1 = 2TP/(2TP+FP+FN), elementwise."""
     return {"precision": ratio(tp, tp + fp), "recall": ratio(tp, tp + fn), "f1": ratio(2 * tp, 2 * tp + fp + fn)}
 

@@ -15,9 +15,11 @@ from functools import lru_cache
 
 import numpy as np
 
+from evaluation.metrics.count_table import CountTable
 from evaluation.metrics.meteor import MeteorTables, meteor_score, pairwise_counts
 from evaluation.metrics.resampling import poisson_weights, with_interval
 from evaluation.metrics.signature import signature
+from evaluation.predictions.records import digest
 
 ORDERS = (1, 2, 3, 4)
 MAX_TOKENS = 20_000
@@ -244,7 +246,8 @@ def bleu(counts: np.ndarray) -> np.ndarray:
 def scores_of_sums(sums: np.ndarray) -> dict[str, np.ndarray]:
     """Scores of sums `[..., 13 or 34]`, each `[...]`; NaN where no report was summed.
 
-    BLEU and METEOR are computed from pooled counts, as the field does; ROUGE-L and CIDEr-D are means over reports.
+    BLEU and METEOR are computed from pooled counts, as the field does; ROUGE-L, CIDEr-D and words are means over
+    reports.
     """
     n = sums[..., 0]
     orders = bleu(sums[..., 1:11])
@@ -253,6 +256,8 @@ def scores_of_sums(sums: np.ndarray) -> dict[str, np.ndarray]:
         scores["rouge_l"], scores["cider_d"] = sums[..., 11] / UNIT / n, sums[..., 12] / UNIT / n
     if sums.shape[-1] > 13:
         scores["meteor"] = meteor_score(sums[..., 13:])
+    with np.errstate(invalid="ignore"):
+        scores["words"], scores["reference_words"] = sums[..., 9] / n, sums[..., 10] / n
     return {name: np.where(n > 0, score, np.nan) for name, score in scores.items()}
 
 
@@ -291,6 +296,33 @@ def language_rows(
     )
 
 
+def text_table(texts: Sequence[str]) -> CountTable:
+    """The distinct texts among treated ones, as 64-bit hashes, with how often each occurs; 16 bytes a distinct text."""
+    return CountTable.from_rows(np.array([[digest(text)] for text in texts], dtype=np.uint64))
+
+
+def variety_scores(texts: CountTable, side: str, treatment: str) -> dict[str, dict]:
+    """How many different texts there are and the share of the commonest one: a system that writes a few templates can
+    have a good BLEU. No interval: a resample of reports always has fewer different ones.
+
+    Args:
+        texts: `text_table` of all predictions or references under a treatment.
+        side: "" or "reference_".
+        treatment: its name.
+    """
+    n = len(texts)
+    counted = {"distinct": len(texts.counts), "commonest": int(texts.counts.max())}
+    return {
+        f"{treatment}/{side}{name}": {
+            **with_interval(np.asarray(count / n), None),
+            "count": count,
+            "of": n,
+            "signature": signature(f"{side}{name}", treatment=treatment, n=n),
+        }
+        for name, count in counted.items()
+    }
+
+
 def language_scores(sums: LanguageSums, treatment: str, seed: int) -> dict[str, dict]:
     """`{"treatment/metric": {"value", "low", "high", "signature"}}` of a corpus.
 
@@ -300,6 +332,13 @@ def language_scores(sums: LanguageSums, treatment: str, seed: int) -> dict[str, 
     if n == 0:
         raise ValueError("no report pairs to score")
     drawn = scores_of_sums(sums.resamples)
+    notes = {
+        f"bleu_{order}": f"no {order} words in a row are shared: near 0 whatever else is"
+        for order in ORDERS
+        if not sums.corpus[order]
+    }
+    if n == 1:
+        notes["cider_d"] = "0 by definition: CIDEr-D weighs words by the number of references without them"
     extra = {"cider_d": {"idf": "references"}, "meteor": {"meteor": "1.5-norm"}}
     return {
         f"{treatment}/{name}": {
@@ -307,6 +346,7 @@ def language_scores(sums: LanguageSums, treatment: str, seed: int) -> dict[str, 
             "signature": signature(
                 name, treatment=treatment, **extra.get(name, {}), n=n, bootstrap=f"poisson-{resamples}", seed=seed
             ),
+            **({"note": notes[name]} if name in notes else {}),
         }
         for name, value in scores_of_sums(sums.corpus).items()
     }

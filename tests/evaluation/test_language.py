@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from evaluation.benchmark import count_equal, golden_language, golden_meteor, golden_radcliq, worst
+from evaluation.metrics.count_table import CountTable
 from evaluation.metrics.language import (
     DocumentFrequencies,
     LanguageSums,
@@ -17,6 +18,8 @@ from evaluation.metrics.language import (
     rouge_l,
     scores_of_sums,
     sum_rows,
+    text_table,
+    variety_scores,
 )
 from evaluation.metrics.meteor import MeteorTables, find_meteor, meteor_counts, meteor_score, read_paraphrases
 from evaluation.metrics.meteor_text import meteor_words
@@ -107,14 +110,36 @@ def test_defined_values_of_empty_texts() -> None:
     assert all(np.isfinite(value) for value in scores.values())
 
 
-def test_one_pair_alone_has_no_cider() -> None:
-    assert language_rows(["a b c d"], ["a b c d"]).cider_d.tolist() == [0.0]  # log 1 = 0
+def test_one_pair_alone_has_no_cider_and_few_words_no_bleu_4_and_a_note_says_so() -> None:
+    alone = language_rows(["a b c d"], ["a b c d"])
+    assert alone.cider_d.tolist() == [0.0]  # log 1 = 0
+    notes = {name: score.get("note") for name, score in language_scores(sum_rows(alone, keys_of(1)), "raw", 0).items()}
+    assert "0 by definition" in notes.pop("raw/cider_d") and not any(notes.values())
+    short = language_scores(sum_rows(language_rows(["a b"] * 2, ["a b c"] * 2), keys_of(2)), "raw", 0)
+    assert [name for name, score in short.items() if "note" in score] == ["raw/bleu_3", "raw/bleu_4"]
+
+
+def test_lengths_and_how_many_different_texts() -> None:
+    predictions, references = ["a b", "a b", "c", "a b"], ["a b c d", "b", "c", "d e"]
+    scores = language_scores(sum_rows(language_rows(predictions, references), keys_of(4), resamples=50), "raw", 0)
+    assert scores["raw/words"]["value"] == 7 / 4 and scores["raw/reference_words"]["value"] == 2
+    assert scores["raw/words"]["low"] < 7 / 4 < scores["raw/words"]["high"]
+    whole = variety_scores(text_table(predictions), "", "raw")
+    parts = [text_table(predictions[:1]), text_table(predictions[1:])]
+    assert whole == variety_scores(CountTable.merge(parts), "", "raw")
+    assert {name: (score["value"], score["count"], score["of"]) for name, score in whole.items()} == {
+        "raw/distinct": (0.5, 2, 4), "raw/commonest": (0.75, 3, 4)
+    }  # fmt: skip
+    assert variety_scores(text_table(references), "reference_", "raw")["raw/reference_distinct"]["value"] == 1
+
+
+BLEUS = ("bleu_1", "bleu_2", "bleu_3", "bleu_4")
 
 
 def test_intervals_and_signature() -> None:
     rows = language_rows(GUESSES * 10, TEXTS * 10)
     scores = language_scores(sum_rows(rows, keys_of(40), resamples=100, seed=3), "ptb", seed=3)
-    assert set(scores) == {f"ptb/{name}" for name in ("bleu_1", "bleu_2", "bleu_3", "bleu_4", "rouge_l", "cider_d")}
+    assert set(scores) == {f"ptb/{name}" for name in (*BLEUS, "rouge_l", "cider_d", "words", "reference_words")}
     bleu = scores["ptb/bleu_2"]
     assert bleu["low"] < bleu["value"] < bleu["high"]
     assert scores["ptb/cider_d"]["signature"].startswith(

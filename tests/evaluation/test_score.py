@@ -66,6 +66,7 @@ def test_files_and_table(write, tmp_path: Path, capsys: pytest.CaptureFixture) -
     assert not any(name.startswith("raw/") or name.endswith("meteor") for name in names)
     table = (tmp_path / "out" / "table.md").read_text()
     assert table.count("\n") == len(names) + 2 and "convention:r2gen" in table
+    assert "| ptb/distinct | 0.1000 |  | 6 of 60 | distinct" in table and metrics["scores"]["ptb/words"]["low"] > 4
     for picture in ("label_f1.png", "clue_reliability.png"):
         assert (tmp_path / "out" / picture).read_bytes().startswith(b"\x89PNG")
     lines = [json.loads(line) for line in (tmp_path / "out" / "studies.jsonl").open()]
@@ -92,8 +93,31 @@ def test_truthfulness_is_scored_too(write, tmp_path: Path, capsys: pytest.Captur
     assert nothing["value"] is None and nothing["of"] == 0
     assert "| truthfulness/section_conflict | - |  |" in (tmp_path / "out" / "table.md").read_text()
     assert [line.split() for line in capsys.readouterr().out.splitlines() if "section_conflict" in line] == [
-        ["truthfulness/section_conflict", "-"]
+        ["truthfulness/section_conflict", "-", "0", "of", "0"]
     ]
+
+
+def test_own_labels_and_details_are_scored_and_compared(write, tmp_path: Path) -> None:
+    own = tmp_path / "own.yaml"
+    own.write_text("name: mine\nlabels: {Fluid: [effusion, edema], Bone: ['*rib fracture*']}\n")
+    options = ("--treatments", "--label-set", str(own))
+    better = score(write(make_predictions()), tmp_path / "better", *options)["scores"]
+    worse = score(write(make_predictions(shift=1)), tmp_path / "worse", *options)["scores"]
+    assert better["label_set/Fluid"]["value"] == better["label_set_average/macro"]["value"] == 1
+    assert better["label_set/Fluid"]["support"] == 20 and worse["label_set/Fluid"]["value"] < 1
+    assert worse["label_set/Bone"]["signature"].startswith("label-set/f1|labeler:rules-0.1.0|set:mine-")
+    assert "|label:Bone|uncertain:0|n:60|bootstrap:20|seed:0|" in worse["label_set/Bone"]["signature"]
+    line = json.loads((tmp_path / "worse" / "studies.jsonl").read_text().splitlines()[0])
+    assert line["label_set"]["reference"] == {"Fluid": 1, "Bone": None}
+    assert line["details"]["change"] == {"prediction": [], "reference": []}
+    rows = compare(read_run(tmp_path / "worse"), read_run(tmp_path / "better"), resamples=20)["scores"]
+    for name in ("label_set/Fluid", "label_set_average/micro", "details/temporal_f1", "details/severity_precision"):
+        assert rows[name]["first"] == worse[name]["value"] and rows[name]["second"] == better[name]["value"]
+    assert "details/size_agreement" not in rows  # nothing to count
+    own.write_text("name: mine\nlabels: {Fluid: [effusion], Bone: ['*rib fracture*']}\n")
+    score(write(make_predictions()), tmp_path / "other", *options)
+    with pytest.raises(ValueError, match=r"label_set_average/macro: signature .*set:mine-"):
+        compare(read_run(tmp_path / "better"), read_run(tmp_path / "other"))
 
 
 def test_a_model_that_labels_reads_each_study_once() -> None:
@@ -214,8 +238,8 @@ def test_odd_texts_have_defined_values(text: str) -> None:
     scores = score_stream(lambda: pairs, resamples=5)["scores"]
     assert all(
         np.isfinite([score["value"], score["low"], score["high"]]).all()
-        for score in scores.values()
-        if score.get("of") != 0  # a share of nothing is None
+        for name, score in scores.items()
+        if score.get("of") != 0 and not name.endswith(("distinct", "commonest"))  # nothing to count; no interval
     )
 
 
