@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 
 from evaluation.benchmark_labeler import DATA, print_label_table
+from evaluation.benchmark_truthfulness import print_detectors, print_real_reports
 from evaluation.metrics.clinical import (
     CHEXPERT_14,
     CONVENTIONS,
@@ -37,12 +38,8 @@ from evaluation.metrics.clinical import (
 from evaluation.metrics.language import bleu, language_rows, scores_of_sums
 from evaluation.metrics.meteor import find_meteor, load_tables, meteor_counts, meteor_score, pairwise_counts
 from evaluation.metrics.radgraph_reward import COMPONENTS, radcliq
-from evaluation.metrics.resampling import interval_text, number_text
 from evaluation.metrics.text_normalisation import TREATMENTS
-from evaluation.metrics.truthfulness import TruthCounts, study_truth, truth_scores
-from evaluation.predictions.records import section_text
 from evaluation.reading.labeler import forget_sentences, label_reports
-from evaluation.reading.prior_comparisons import has_prior
 
 PAIRS = 3858  # reports in the test split of MIMIC-CXR
 GOLDEN_TREATMENTS = {
@@ -165,24 +162,6 @@ def print_golden(folder: Path, meteor: Path | None) -> None:
     print(f"  coco_caption_goldens + meteor15_micro, METEOR 1.5    {found}")
     print(f"  radcliq_coefficients                                 {worst(golden_radcliq(folder)):.1e}")
     print(f"  ptb tokens and R2Gen cleaners                        {count_equal(folder)}")
-
-
-# --- truthfulness of what people write ------------------------------------------------------------------------------
-
-
-def print_truthfulness(data: Path) -> None:
-    """A yardstick for the measures that need no clues: real reports of the IU X-ray set."""
-    with (data / "iu_xray" / "reports.jsonl").open(encoding="utf-8") as file:
-        records = [record for record in map(json.loads, file) if record["findings"] or record["impression"]]
-    texts = [section_text(record, "report", record["uid"]) for record in records]
-    priors = [has_prior(record) for record in records]
-    forget_sentences()
-    seconds, truths = timed(lambda: [study_truth(text, None, p) for text, p in zip(texts, priors, strict=True)])
-    print(f"\ntruthfulness of {len(truths)} real reports, {len(truths) / seconds:,.0f} a second of CPU time")
-    for name, score in truth_scores(TruthCounts.from_studies(truths)).items():
-        if score["of"]:
-            share = f"{number_text(score['value'])} {interval_text(score)}"
-            print(f"  {name:34} {score['count']:4} of {score['of']}: {share}")
 
 
 # --- speed ----------------------------------------------------------------------------------------------------------
@@ -339,7 +318,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     meteor = find_meteor() if importlib.util.find_spec("pycocoevalcap") is not None else None
     print_label_table(options.data)
-    print_truthfulness(options.data)
+    print_detectors()
+    print_real_reports(options.data)
     print_golden(options.data / "metrics_golden", meteor)
     print_speed(options.data, meteor)
 

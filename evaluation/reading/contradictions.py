@@ -1,62 +1,66 @@
-"""Contradictions in a report: a finding that one sentence claims and another denies, of the same place and kind.
+"""Contradictions in a report: what one sentence claims and another excludes, of the same place and kind.
 
     >>> [found.observation for found in inconsistencies("No pleural effusion. Small left pleural effusion.").within]
     ['Pleural Effusion']
+    >>> [found.observation for found in inconsistencies("Findings: Edema. Impression: The lungs are clear.").between]
+    ['Edema']
     >>> inconsistencies("No right pleural effusion. Small left pleural effusion. No large pneumothorax.").within
     []
 
-Claims and denials are the labeler's mentions (1 and 0; doubtful ones are neither). A denial contradicts a claim of the
-same observation when it covers the claim:
+Claims and denials are the labeler's mentions (1 and 0; doubtful ones are neither), and denials are also the sentences
+of `AREAS`, which exclude many findings at once: "the lungs are clear", "no acute disease", "normal chest". A denial
+contradicts a claim when it covers the claim:
+- thing: it denies the observation, one that includes it (no airspace opacity, a consolidation), or an area that the
+  claim stands against (`_areas_of`: a nodule and clear lungs). Of observations that stand for several things (`BROAD`)
+  both name the same one, and devices are told apart by `DEVICES`.
 - place: it names no side, both, or one of the claim's; and no zone, or one of the claim's zones. Sides are those of
   `sides.py`, zones those of the mention's clause, else of its sentence. A claim without a side is not covered by a
   denial with one.
-- kind: it is not restricted ("no new", "no large", "no acute"), or by one word that the claim has too.
-- thing: of observations that stand for several things (`BROAD`) both name the same one, "nodule" and "nodules" say.
-Support Devices are left out: one tube is removed while another one stays.
+- kind: it is not restricted ("no new", "no large", "no acute"), or by one word that the claim has too; an area has no
+  exception ("otherwise clear").
+Two claims contradict each other when one thing of one side has two sizes or two changes (`GRADES`), or when the
+sections place it on different sides or in different zones. `OPPOSITES` has two states of one organ.
 Text before any heading counts as findings. Meant to be right where it speaks rather than to find all.
 Never for clinical use.
 """
 
 import re
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from functools import lru_cache
-from itertools import groupby, product
+from itertools import product
 from typing import NamedTuple
 
+from evaluation.reading.contradiction_words import (
+    ACUTE_FRACTURE,
+    AREAS,
+    CLAUSE_END,
+    DEVICE_PATTERN,
+    EXCEPTION,
+    FOCAL,
+    GRADE_PATTERNS,
+    LOBAR,
+    MINOR,
+    OF_METAL,
+    ONE_A_SIDE,
+    OPPOSITES,
+    OUTSIDE,
+    PAST,
+    RESTRICTING,
+    SECOND_DEVICE,
+    SMALL,
+    THERE,
+    ZONE,
+    ZONED,
+)
 from evaluation.reading.labeler import Mention, mentions
 from evaluation.reading.observations import SUPPORT_DEVICES
 from evaluation.reading.sentences import FINDINGS, IMPRESSION, split_sentences
-from evaluation.reading.sides import BOTH, sides_of
+from evaluation.reading.sides import BOTH, find_sides, sides_of
 
 BROAD = frozenset(("Enlarged Cardiomediastinum", "Lung Opacity", "Lung Lesion", "Pleural Other"))
 THING_LETTERS = 4
 """First letters of a phrase that tell what it names: opacity, infiltrate, mass, nodule, scar."""
-
-_NOT_OF_THE_CHEST = (SUPPORT_DEVICES, "Fracture")
-WHOLE_CHEST = "Normal Chest"
-"""Stands for an observation where an impression denies every finding: "normal chest"."""
-
-_CLAUSE_END = re.compile(r"[,;:()]|\b(?:and|but|however|although|though|while|whereas|with|without)\b")
-_ZONES = {
-    "upper": r"upper|apic\w+|apex|biapical",
-    "mid": r"mid(?:dle)?|perihilar|lingula\w*",
-    "lower": r"lower|bas(?:e|es|al|ilar)|bibas\w+|retrocardiac|costophrenic",
-}
-_ZONE = re.compile("|".join(rf"(?P<{name}>\b(?:{words})\b)" for name, words in _ZONES.items()))
-_RESTRICTING = re.compile(
-    r"\b(?:new|newly|large|larger|gross|sizable|sizeable|significant|substantial|frank|overt|typical|acute|active"
-    r"|suspicious|other|additional|further|residual|recurrent|displaced|discrete|tension|lobar|confluent|pulmonary"
-    r"|alveolar|interstitial|compression|calcified|noncalcified|dominant|definitive|worrisome|cavitary"
-    r"|laryngeal|pelvic|rib|vertebral|spinal|bony|xxxx)\b"
-)
-_FOCAL = re.compile(r"\b(?:focal|airspace|air space)\b")
-_NORMAL_CHEST = re.compile(
-    r"(?:(?:radiographically |essentially |completely |overall )?normal|unremarkable|negative)"
-    r"(?: (?:xxxx|frontal|lateral|portable|pa|ap|two|2|view|and|chest|radiographic))*"
-    r" (?:chest|exam|examination|study|radiographs?|x-?rays?|film|chest x-?xxxx)\b"
-    r"(?! (?:for|without|except|with|other))"
-)
 
 
 class Contradiction(NamedTuple):
@@ -67,14 +71,17 @@ class Contradiction(NamedTuple):
     denial: str
 
 
-class _Scope(NamedTuple):
-    """A mention with what limits it: sides, zones, restricting words, and the section it counts to."""
+class _Said(NamedTuple):
+    """A claim (1), a doubt (-1) or a denial (0): the things it is about and what limits it. `clause` is lower-case."""
 
-    mention: Mention
-    section: str
+    observation: str
+    polarity: int
+    things: tuple[tuple[str, str], ...]
     sides: frozenset[str]
     zones: frozenset[str]
     restricting: frozenset[str]
+    clause: str
+    sentence: str
 
 
 class Inconsistencies(NamedTuple):
@@ -82,8 +89,7 @@ class Inconsistencies(NamedTuple):
 
     Attributes:
         within: contradictions inside the findings and inside the impression; one an observation and section at most.
-        between: what one of the two sections claims and the other denies, one an observation at most; and an
-            impression of a normal chest (`WHOLE_CHEST`) over findings that claim anything but devices and fractures.
+        between: what one of the two sections claims and the other excludes, one an observation at most.
         both_sections: whether the report has findings and an impression.
     """
 
@@ -98,79 +104,196 @@ def inconsistencies(text: str | None) -> Inconsistencies:
     Raises:
         TypeError: `text` is neither str nor None.
     """
-    scopes = list(_scopes(text))
+    said: dict[str, list[_Said]] = {}
+    for section, sentence in split_sentences(text or ""):
+        said.setdefault(IMPRESSION if section == IMPRESSION else FINDINGS, []).extend(_read(sentence))
     within: list[Contradiction] = []
     between: dict[str, Contradiction] = {}
-    for found, claimed, denied in _pairs(scopes):
-        if claimed == denied:
-            within.append(found)
-        else:
-            between.setdefault(found.observation, found)
-    sections = {section == IMPRESSION for section, _ in split_sentences(text or "")}
-    normal = _normal_impression(text) if len(sections) == 2 else None
-    if normal is not None:
-        for mention, section, *_ in scopes:
-            if section == FINDINGS and mention.polarity == 1 and mention.observation not in _NOT_OF_THE_CHEST:
-                between.setdefault(WHOLE_CHEST, Contradiction(WHOLE_CHEST, mention.sentence, normal))
-    return Inconsistencies(within, list(between.values()), len(sections) == 2)
+    seen = set()
+    for one, claimed, denied in (*_denied(said), *_graded(said), *_moved(said)):
+        if claimed != denied:
+            between.setdefault(one.observation, one)
+        elif (one.observation, claimed) not in seen:
+            seen.add((one.observation, claimed))
+            within.append(one)
+    return Inconsistencies(within, list(between.values()), len(said) == 2)
 
 
-def _normal_impression(text: str | None) -> str | None:
-    """The sentence of the impression that calls the whole chest normal, without a restriction, or None."""
-    for section, sentence in split_sentences(text or ""):
-        if section == IMPRESSION and _NORMAL_CHEST.match(sentence.lower()):
-            return sentence
-    return None
+_Pairs = Iterator[tuple[Contradiction, str, str]]
+"""A contradiction, the section of the claim and that of the denial."""
 
 
-def _pairs(scopes: Sequence[_Scope]) -> Iterator[tuple[Contradiction, str, str]]:
-    """The first contradiction of each observation and pair of sections: (it, section of the claim, of the denial).
+def _denied(said: dict[str, list[_Said]]) -> _Pairs:
+    """Claims and the denials that cover them.
 
-    Claims are filed under every place and kind by which a denial may meet them, so the work is linear.
+    Claims are filed under every thing, place and kind by which a denial may meet them, so the work is linear.
     """
-    scopes = [scope for scope in scopes if scope.mention.observation != SUPPORT_DEVICES]
-    claims: dict[tuple, str] = {}
-    for scope in scopes:
-        if scope.mention.polarity == 1:
-            for limits in product((*scope.sides, ""), (*scope.zones, ""), (*scope.restricting, "")):
-                claims.setdefault((*_thing(scope.mention), scope.section, *limits), scope.mention.sentence)
-    found: set[tuple[str, str, str]] = set()
-    for scope in scopes:
-        if scope.mention.polarity == 0 and len(scope.restricting) < 2:
-            sides = (
-                scope.sides - BOTH if scope.sides == BOTH else scope.sides
-            )  # denied on both sides is denied anywhere
-            filed = product(*(sorted(names) or [""] for names in (sides, scope.zones, scope.restricting)))
-            for claimed, place in product((FINDINGS, IMPRESSION), filed):
-                key = scope.mention.observation, claimed, scope.section
-                claim = claims.get((*_thing(scope.mention), claimed, *place))
-                if claim is not None and key not in found:
-                    found.add(key)
-                    yield Contradiction(key[0], claim, scope.mention.sentence), claimed, scope.section
+    claims: dict[tuple, _Said] = {}
+    for section, all_said in said.items():
+        for one in all_said:
+            if one.polarity == 1 and (THERE.search(one.clause) or not PAST.search(one.clause)):
+                limits = product(one.things, (*one.sides, ""), (*one.zones, ""), (*one.restricting, ""))
+                for key in limits:
+                    claims.setdefault((section, *key), one)
+    for denied, all_said in said.items():
+        for one in all_said:
+            if one.polarity == 0 and len(one.restricting) < 2:
+                sides = one.sides - BOTH if one.sides == BOTH else one.sides  # denied on both sides is denied anywhere
+                limits = product(*(sorted(names) or [""] for names in (sides, one.zones, one.restricting)))
+                for claimed, thing, place in product(said, one.things, list(limits)):
+                    claim = claims.get((claimed, thing, *place))
+                    if claim is not None and (one.observation or claim.sentence != one.sentence):
+                        yield Contradiction(claim.observation, claim.sentence, one.sentence), claimed, denied
 
 
-def _thing(mention: Mention) -> tuple[str, str]:
-    """What a mention is about: its observation and, of broad ones, what it names."""
-    if mention.observation not in BROAD:
-        return mention.observation, ""
-    return mention.observation, mention.phrase.replace(" ", "").replace("-", "")[:THING_LETTERS]
+def _graded(said: dict[str, list[_Said]]) -> _Pairs:
+    """Claims of one thing and side with two sizes, or two changes."""
+    grades: dict[tuple, dict[tuple[str, str], _Said]] = {}
+    for section, all_said in said.items():
+        for one in all_said:
+            if one.polarity == 1 and one.observation in ONE_A_SIDE and not PAST.search(one.clause):
+                for name, pattern in GRADE_PATTERNS.items():
+                    given = {str(match.lastgroup) for match in pattern.finditer(one.clause)}
+                    if len(given) == 1:
+                        graded = grades.setdefault((one.observation, one.sides, name), {})
+                        graded.setdefault((section, given.pop()), one)
+    for graded in grades.values():
+        (section, grade), first = next(iter(graded.items()))
+        for (other_section, other_grade), other in graded.items():
+            if other_grade != grade and other.sentence != first.sentence:
+                yield Contradiction(first.observation, first.sentence, other.sentence), section, other_section
 
 
-def _scopes(text: str | None) -> Iterator[_Scope]:
-    """Every mention with its limits, in text order."""
-    for sentence, group in groupby(mentions(text), key=lambda mention: (mention.sentence, mention.section)):
-        lower = sentence[0].lower()
-        found = sorted(group, key=lambda mention: mention.start)
-        ends = [cut.start() for cut in _CLAUSE_END.finditer(lower)] + [len(lower)]
-        for mention, sides in zip(found, sides_of(lower, [mention.start for mention in found]), strict=True):
-            number = bisect_right(ends, mention.start)
-            start = ends[number - 1] if number else 0
-            clause = lower[start : ends[number]]
-            restricting = _words(_RESTRICTING, lower[start : mention.start]) | _words(_RESTRICTING, mention.cue or "")
-            if mention.observation in BROAD:
-                restricting |= _words(_FOCAL, clause)
-            section = IMPRESSION if mention.section == IMPRESSION else FINDINGS
-            yield _Scope(mention, section, sides, _zones(clause) or _zones(lower), restricting)
+def _moved(said: dict[str, list[_Said]]) -> _Pairs:
+    """Claims of one thing that findings and impression place on different sides, or in different zones."""
+    for name in ("sides", "zones"):
+        places: dict[tuple[str, str], dict[str, list[_Said]]] = {}
+        for section, all_said in said.items():
+            for one in all_said:
+                if (
+                    one.polarity
+                    and one.observation != SUPPORT_DEVICES
+                    and (name == "sides" or one.observation in ZONED)
+                ):
+                    places.setdefault(one.things[0], {}).setdefault(section, []).append(one)
+        for by_section in places.values():
+            claims = [[one for one in part if one.polarity == 1] for part in by_section.values()]
+            places_of = [[_places(one, name) for one in part] for part in by_section.values()]
+            if len(claims) == 2 and all(claims) and all(map(all, places_of)):
+                first, second = (frozenset().union(*part) for part in places_of)
+                if not first & second:
+                    one, other = claims[0][0], claims[1][0]
+                    yield Contradiction(one.observation, one.sentence, other.sentence), *by_section
+
+
+def _places(one: _Said, name: str) -> frozenset[str]:
+    return one.sides if name == "sides" else _zones(one.sentence.lower())
+
+
+@lru_cache(maxsize=16_384)
+def _read(sentence: str) -> tuple[_Said, ...]:
+    """What a sentence claims, doubts and denies: its mentions, the areas it calls normal, its states of organs."""
+    lower = sentence.lower()
+    return (*_read_mentions(lower, mentions(sentence)), *_read_areas(lower, sentence))
+
+
+def _read_mentions(lower: str, found: list[Mention]) -> Iterator[_Said]:
+    in_order = sorted(found, key=lambda mention: mention.start)
+    ends = [cut.start() for cut in CLAUSE_END.finditer(lower)] + [len(lower)]
+    for mention, sides in zip(in_order, sides_of(lower, [mention.start for mention in in_order]), strict=True):
+        number = bisect_right(ends, mention.start)
+        start = ends[number - 1] if number else 0
+        clause = lower[start : ends[number]]
+        restricting = _words(RESTRICTING, lower[start : mention.start]) | _words(RESTRICTING, mention.cue or "")
+        if mention.observation == "Edema":
+            restricting -= {"pulmonary"}
+        if mention.observation in BROAD:
+            focal = _words(FOCAL, clause)
+            restricting |= focal - {"focal"} or focal
+            if mention.polarity == 1 and not OUTSIDE.search(clause):
+                restricting |= {"pulmonary"}
+        elif mention.polarity == 1 and mention.observation in ("Consolidation", "Pneumonia"):
+            restricting |= {"airspace", "air space", "focal"}
+        yield _Said(
+            mention.observation,
+            mention.polarity,
+            tuple(_things(mention, clause)),
+            sides,
+            _zones(clause) or _zones(lower),
+            restricting,
+            clause,
+            mention.sentence,
+        )
+
+
+def _things(mention: Mention, clause: str) -> Iterator[tuple[str, str]]:
+    """What a mention is about, the thing itself first; of a claim, also what includes it and the areas against it."""
+    name, phrase = mention.observation, mention.phrase.replace(" ", "").replace("-", "")
+    if name == SUPPORT_DEVICES:
+        device = _device(clause, mention)
+        yield name, device
+        if mention.polarity == 1:
+            yield from ((area, "") for area in ("devices", "tubes")[: 1 + (device != "heart")])
+        return
+    outside = " outside" if OUTSIDE.search(clause) else ""
+    yield name, phrase[:THING_LETTERS] + outside if name in BROAD else ""
+    if mention.polarity != 1:
+        return
+    if name == "Consolidation" or (name == "Pneumonia" and LOBAR.search(clause)):
+        yield from (("Lung Opacity", thing) for thing in ("opac", "airs", "infi"))
+        yield "Consolidation", ""
+    whole = mention.sentence.lower() if name == "Lung Opacity" else clause  # "opacities consistent with scarring"
+    yield from ((area, "") for area in _areas_of(name, phrase, whole))
+
+
+def _areas_of(name: str, phrase: str, clause: str) -> Iterator[str]:
+    """The areas that a claim cannot stand beside."""
+    minor = (MINOR.search(clause) or OUTSIDE.search(clause)) is not None
+    small = minor or SMALL.search(clause) is not None
+    collapse = name == "Atelectasis" and "collaps" in phrase
+    airspace = name == "Lung Opacity" and phrase.startswith(("air", "infil"))
+    if name == "Fracture":
+        if not minor and not OF_METAL.search(clause):
+            yield from ("bones", "acute bones", "acute")[: 3 if ACUTE_FRACTURE.search(clause) else 1]
+        return
+    yield "chest"
+    if minor:
+        return
+    if name in ("Consolidation", "Pneumonia", "Edema", "Lung Lesion") or (
+        not small and (collapse or (name == "Lung Opacity" and phrase.startswith(("opac", "air", "infil"))))
+    ):
+        yield "lungs"
+    if name in ("Consolidation", "Pneumonia", "Edema", "Pneumothorax") or (
+        not small and (collapse or airspace or name == "Pleural Effusion")
+    ):
+        yield from ("acute", "acute chest")
+    if name in ("Pleural Effusion", "Pneumothorax"):
+        yield "pleural spaces"
+        if name == "Pleural Effusion" and not small:
+            yield "pleural angles"
+
+
+def _read_areas(lower: str, sentence: str) -> Iterator[_Said]:
+    nothing: frozenset[str] = frozenset()
+    for organ, (word, *states) in OPPOSITES.items():
+        if word in lower:
+            for polarity, state in enumerate(states):
+                if re.search(state, lower):
+                    yield _Said(organ, polarity, ((organ, ""),), nothing, nothing, nothing, lower, sentence)
+    for area, (needed, pattern) in AREAS.items():
+        if any(word in lower for word in needed) and not EXCEPTION.search(lower):
+            for match in re.finditer(pattern, lower):
+                words = match.group()
+                sides = frozenset(side for named in find_sides(words) for side in named)
+                if " not " not in words:
+                    zones = _zones(words) if area == "lungs" else nothing
+                    yield _Said("", 0, ((area, ""),), sides, zones, nothing, lower, sentence)
+
+
+def _device(clause: str, mention: Mention) -> str:
+    """The kind of a device, by the words beside it; its own phrase where none is known, or where there are several."""
+    kinds = {str(found.lastgroup) for found in DEVICE_PATTERN.finditer(clause)}
+    return kinds.pop() if len(kinds) == 1 and not SECOND_DEVICE.search(clause) else f"{mention.sentence}{mention.start}"
 
 
 def _words(pattern: re.Pattern[str], text: str) -> frozenset[str]:
@@ -179,4 +302,4 @@ def _words(pattern: re.Pattern[str], text: str) -> frozenset[str]:
 
 @lru_cache(maxsize=1024)
 def _zones(text: str) -> frozenset[str]:
-    return frozenset(str(found.lastgroup) for found in _ZONE.finditer(text))
+    return frozenset(str(found.lastgroup) for found in ZONE.finditer(text))

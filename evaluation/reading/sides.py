@@ -20,7 +20,7 @@ UNSURE = UNCERTAIN
 Sides = frozenset[str]
 BOTH: Sides = frozenset(("left", "right"))
 
-_SIDE = re.compile(r"\b(?:(left|right)|bilateral\w*|both|either|bibasilar|bibasal|biapical)\b")
+_SIDE = re.compile(r"\b(?:(left|right|l[ul]l|r[uml]l)|bilateral\w*|both|either|bibasilar|bibasal|biapical)\b")
 # Places named left or right that are not a side of the chest.
 _NO_SIDE = re.compile(
     r"\b(?:left|right) (?:ventric\w+|atri\w+|heart|cardiac (?:border|silhouette|contour))\b|\bto the (?:left|right)\b"
@@ -37,7 +37,7 @@ _NO_PLACE = ("No Finding", "Lung Opacity")  # no finding, and the parent that co
 def find_sides(text: str) -> list[Sides]:
     """Every naming of a side of the chest, in text order: {left}, {right}, or both at once ("bilateral", "either")."""
     words = _SIDE.finditer(_NO_SIDE.sub(" ", text.lower()))
-    return [frozenset((word.group(1),)) if word.group(1) else BOTH for word in words]
+    return [frozenset(("left" if word.group(1)[0] == "l" else "right",)) if word.group(1) else BOTH for word in words]
 
 
 def sides_of(sentence: str, starts: Sequence[int]) -> list[Sides]:

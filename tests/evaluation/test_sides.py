@@ -25,6 +25,8 @@ def of_report(text, finding="Pleural Effusion"):
     [
         ("There is a small left pleural effusion.", (1, 1, None)),
         ("Bilateral pleural effusions.", (1, 1, 1)),
+        ("RLL atelectasis with pleural effusion.", (1, None, None)),  # two findings
+        ("Pleural effusion beside the LLL.", (1, 1, None)),
         ("Effusion on the left, the right atrium is normal.", (1, 1, None)),
         ("No pleural effusion.", (0, 0, 0)),
         ("No left or right pleural effusion is seen.", (0, 0, 0)),

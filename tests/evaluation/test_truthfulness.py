@@ -9,11 +9,12 @@ from pathlib import Path
 
 import pytest
 
+from evaluation.benchmark_truthfulness import CASES, DETECTORS, main, score_detectors
 from evaluation.metrics import truthfulness
 from evaluation.metrics.truthfulness import COUNTS, MEASURES, TruthCounts, study_truth, truth_scores
 from evaluation.predictions.study_sources import oracle_scores
 from evaluation.reading import contradictions, prior_comparisons
-from evaluation.reading.contradictions import WHOLE_CHEST, inconsistencies
+from evaluation.reading.contradictions import inconsistencies
 from evaluation.reading.labeler import label_report
 from evaluation.reading.prior_comparisons import comparison_sentences, has_prior
 from training.phantoms.generate import phantoms
@@ -139,7 +140,7 @@ def test_findings_against_impression():
     assert between(agreed) == []
     assert between("Pleural effusion. No pleural effusion.") == []  # no sections
     normal = "Findings: Small left pleural effusion. Impression: Normal chest."
-    assert [one.observation for one in between(normal)] == [WHOLE_CHEST]
+    assert [one.observation for one in between(normal)] == ["Pleural Effusion"]
     for impression in ("No acute disease.", "Normal chest except for a small left effusion.", "Normal heart size."):
         assert between(f"Findings: Small left pleural effusion. Impression: {impression}") == []
     assert between("Findings: Pacemaker in place. Impression: Normal chest.") == []
@@ -224,6 +225,32 @@ def test_the_examples_of_the_docstrings(module):
 def test_a_prior_that_is_no_text_is_named():
     with pytest.raises(ValueError, match="study 'a': comparison is 3"):
         has_prior({"study_id": "a", "comparison": 3})
+
+
+# ------------------------------------------------------------------------------------------------------- written cases
+
+
+def test_the_detectors_reach_their_numbers_on_the_written_cases():
+    cases = [json.loads(line) for line in CASES.read_text(encoding="utf-8").splitlines()]
+    assert len(cases) == 150 and all(case["why"] and case["kind"] for case in cases)
+    for name, score in score_detectors().items():
+        assert score.cases == 50 and score.expected == 25
+        assert score.precision >= 0.96 and score.recall >= 0.96, (name, score.wrong)
+
+
+def test_the_command_prints_precision_recall_and_what_is_wrong(tmp_path: Path, capsys):
+    rows = [
+        {"detector": name, "text": text, "expected": expected, "conflict": "Edema" if expected else None}
+        for name in DETECTORS
+        for text, expected in (("Clear lungs.", True), ("Edema, unchanged. No edema.", False))
+    ]
+    file = tmp_path / "cases.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    main(["--cases", str(file), "--wrong", "--data", str(tmp_path / "none")])
+    printed = capsys.readouterr().out
+    assert "comparison        precision 0.000  recall 0.000  right 0 of 2" in printed
+    assert "missed: 'Clear lungs.' found []" in printed
+    assert "false alarm: 'Edema, unchanged. No edema.' found ['Edema']" in printed
 
 
 # ---------------------------------------------------------------------------------------------------------- aggregates
