@@ -156,6 +156,11 @@ class TRRGConfig(PreTrainedConfig):
 
     def __post_init__(self, **kwargs: Any) -> None:
         check_sizes("config", kwargs)
+        for auto_class, reference in (kwargs.get("auto_map") or {}).items():
+            if not re.fullmatch(r"\w+_trrg\.TRRG\w+", str(reference)):
+                raise ValueError(
+                    f"auto_map.{auto_class} is {reference!r}; expected a class of this project's own code."
+                )
         for name in self.sub_configs:
             value = getattr(self, name)
             if isinstance(value, dict):
