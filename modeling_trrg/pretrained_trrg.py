@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import nn
 from transformers import BitsAndBytesConfig, PreTrainedModel
 from transformers import initialization as init
@@ -40,12 +39,22 @@ def check_weight_files(folder: Path) -> None:
         if outside:
             raise ValueError(f"{index}: {outside[0]!r} lies outside of the checkpoint; expected names of files in it.")
     for file in sorted(folder / name for name in names):
-        if file.is_file():
+        if not file.is_file():
+            continue
+        with file.open("rb") as weights:  # safetensors: length of the header, header, tensors
+            length, size = int.from_bytes(weights.read(8), "little"), file.stat().st_size
             try:
-                with safe_open(file, "pt"):
-                    pass
-            except SafetensorError as error:
-                raise ValueError(f"{file}: cut short or damaged ({error}).") from None
+                header = json.loads(weights.read(length)) if length < size else {}
+                ends = [tensor["data_offsets"][1] for name, tensor in header.items() if name != "__metadata__"]
+            except (ValueError, TypeError, KeyError, AttributeError, IndexError):
+                raise ValueError(f"{file}: damaged; its header cannot be read.") from None
+        if (whole := 8 + length + max(ends, default=0)) != size:
+            raise ValueError(f"{file}: cut short or damaged; it has {size} bytes, its header says {whole}.")
+
+
+def _is_no_report(record: logging.LogRecord) -> bool:
+    """Not Transformers' table of what is wrong with the weights: the error says it in a line."""
+    return "LOAD REPORT" not in record.getMessage()
 
 
 def _shown(weight: str | tuple) -> str:
@@ -131,15 +140,12 @@ class TRRGPreTrainedModel(PreTrainedModel):
         kwargs |= {"output_loading_info": True, "ignore_mismatched_sizes": True}  # told below, in one line
         name = str(pretrained_model_name_or_path)
         check_weight_files(Path(name, kwargs.get("subfolder") or ""))
-        report = logging.getLogger("transformers.modeling_utils")
-        level = report.level
-        report.setLevel(logging.ERROR)  # its table of what is wrong with the weights; the error below says it
+        logger = logging.getLogger("transformers.modeling_utils")
+        logger.addFilter(_is_no_report)
         try:
             model, info = super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
-        except SafetensorError as error:
-            raise ValueError(f"{name}: weights are cut short or damaged ({error}).") from None
         finally:
-            report.setLevel(level)
+            logger.removeFilter(_is_no_report)
         problems = [
             f"{title}: {', '.join(sorted(map(_shown, info[key]))[:8])}{' ...' if len(info[key]) > 8 else ''}"
             for title, key in (

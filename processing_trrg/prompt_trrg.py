@@ -227,7 +227,7 @@ def check_prompt(style: PromptStyle, prompt: str, length: int, most: int | None)
     """
     if REQUEST[style].rstrip(".") not in prompt:
         logger.warning_once(
-            f"The prompt lacks the request that the model was trained on, {REQUEST[style]!r}; the answer may mean nothing."
+            f"The prompt lacks the request the model was trained on, so its answer may mean nothing: {REQUEST[style]!r}"
         )
     if most is not None and length > most:
         raise PromptError(f"the prompt is {length} tokens long, the model was trained with at most {most}")

@@ -142,14 +142,14 @@ def test_a_negative_variance_is_refused_by_name(tiny_config, tmp_path):
         TRRGForContrastivePretraining.from_pretrained(tmp_path)
 
 
-def test_a_shard_that_is_cut_short_is_named(checkpoint, tmp_path):
+def test_a_damaged_shard_is_named(checkpoint, tmp_path):
     model, _, _ = checkpoint
     model.save_pretrained(tmp_path / "sharded", max_shard_size="20KB")
     shard = max((tmp_path / "sharded").glob("*.safetensors"))
     whole = shard.read_bytes()
-    for length in (0, 5, 100, len(whole) - 1):
-        shard.write_bytes(whole[:length])
-        with pytest.raises(ValueError, match=rf"^\S*{shard.name}: cut short or damaged [^\n]*$"):
+    for damaged in (b"", whole[:5], whole[:100], whole[:-1], whole + b"x", whole[:8] + b"?" + whole[9:]):
+        shard.write_bytes(damaged)
+        with pytest.raises(ValueError, match=rf"^\S*{shard.name}: (cut short or )?damaged; [^\n]*$"):
             AutoModelForImageTextToText.from_pretrained(tmp_path / "sharded")
 
 
