@@ -1,6 +1,7 @@
 """TRRGConfig: the axes on which TRRG, MAIRA-1 and RaDialog differ, as typed and checked fields, and their presets."""
 
 import copy
+import re
 from collections.abc import Iterator
 from dataclasses import fields
 from typing import Any, Literal, get_args
@@ -21,6 +22,38 @@ AUTO_MAP = {
 CUSTOM_PIPELINES = {
     "radiology-report": {"impl": "pipeline_trrg.RadiologyReportPipeline", "pt": ["AutoModelForImageTextToText"]}
 }
+
+# What a size in a part's config is called -> the most that is taken, some ten times what the largest model has. Beyond,
+# a file of a few bytes would fill the machine, or its model be built for hours. The first pattern that fits counts.
+LARGEST = (
+    (re.compile(r"layers?$|depth|blocks?$"), 2**10),
+    (re.compile(r"vocab|position|token_id"), 2**24),
+    (re.compile(r"image_size"), 2**13),
+    (re.compile(r"size|dim$|dims$|embd$|inner$|width|channels|heads?$|labels|classes|tokens|experts"), 2**17),
+)
+
+
+def check_sizes(name: str, value: Any) -> None:
+    """
+    Args:
+        name: what errors call it, as "text_config.vocab_size".
+        value: as it was read from a file, before anything is made of it. Of a list of numbers the sum counts.
+
+    Raises:
+        ValueError: a size in it, at any depth, is larger than `LARGEST` says; names it.
+    """
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            check_sizes(f"{name}.{key}", inner)
+    elif isinstance(value, (list, tuple)):
+        for inner in [sum(value)] if all(isinstance(item, int) for item in value) else value:
+            check_sizes(name, inner)
+    elif isinstance(value, int):
+        for pattern, most in LARGEST:
+            if pattern.search(name.rsplit(".", 1)[-1]):
+                if value > most:
+                    raise ValueError(f"{name} is {value}; expected at most {most}.")
+                return
 
 
 @strict
@@ -70,6 +103,8 @@ class TRRGConfig(PreTrainedConfig):
         consistency_bce_weight (`float`):
             Weight of each posterior's binary cross entropy to the labels. Both weights 0: no consistency loss. The
             loss is a reconstruction (the paper's equation is not public); 1.0 and 0.1 are those of BiOTPrompt.
+        max_views (`int`):
+            The most views of one study the model was trained with; more are refused. Training writes its `data.views`.
         image_token_id (`int`): The placeholder's token id. It may lie outside of the language model's vocabulary.
         clue_token_ids (`list[list[list[int]]]`, *optional*):
             The checkpoint's own clue sentences `[S][C]` as token ids of the clue tokenizer, for callers that pass no
@@ -116,6 +151,7 @@ class TRRGConfig(PreTrainedConfig):
     clue_loss_weight: float | int = 1.0
     consistency_kl_weight: float | int = 1.0
     consistency_bce_weight: float | int = 0.1
+    max_views: int = 4
     image_token_id: int = 32000
     pad_clue_token_id: int = 0
     clue_token_ids: list[list[list[int]]] | None = None
@@ -123,9 +159,16 @@ class TRRGConfig(PreTrainedConfig):
     tie_word_embeddings: bool = False
 
     def __post_init__(self, **kwargs: Any) -> None:
+        check_sizes("config", kwargs)
+        for auto_class, reference in (kwargs.get("auto_map") or {}).items():
+            if not re.fullmatch(r"\w+_trrg\.TRRG\w+", str(reference)):
+                raise ValueError(
+                    f"auto_map.{auto_class} is {reference!r}; expected a class of this project's own code."
+                )
         for name in self.sub_configs:
             value = getattr(self, name)
             if isinstance(value, dict):
+                check_sizes(name, value)
                 model_type = value.get("model_type")
                 if model_type not in CONFIG_MAPPING:
                     raise ValueError(
@@ -187,16 +230,17 @@ class TRRGConfig(PreTrainedConfig):
         """Field, whether it is legal, and what is: each worked out after those before it were found true."""
         for name in ("vision_config", "text_config"):
             yield name, getattr(self, name) is not None, "the config of a model"
-        for name in (
-            "vision_hidden_size", "image_size", "patch_grid", "projection_dim", "num_query_tokens", "mlp_depth",
-            "num_interaction_heads", "num_selected_clues", "num_classifier_labels",
+        for name, most in (
+            ("vision_hidden_size", 2**17), ("image_size", 2**13), ("patch_grid", 2**8), ("projection_dim", 2**17),
+            ("num_query_tokens", 2**14), ("mlp_depth", 64), ("num_interaction_heads", 1024), ("max_views", 64),
+            ("num_selected_clues", 2**17), ("num_classifier_labels", 2**17),
         ):  # fmt: skip
-            yield name, getattr(self, name) >= 1, "at least 1"
+            yield name, 1 <= getattr(self, name) <= most, f"at least 1 and at most {most}"
         for name in (
             "num_prefix_tokens", "image_token_id", "clue_loss_weight", "consistency_kl_weight",
             "consistency_bce_weight",
         ):  # fmt: skip
-            yield name, getattr(self, name) >= 0, "0 or more"  # NaN is neither
+            yield name, 0 <= getattr(self, name) < 2**31, "0 or more, below 2**31"  # NaN is neither
         yield "clue_threshold", 0 <= self.clue_threshold < 1, "a value in [0, 1)"
         if self.uses_clue_encoder:
             because = f"connector={self.connector!r} with clue_source={self.clue_source!r}"

@@ -25,6 +25,11 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+from evaluation.predictions.missing_paths import stop_at_missing_paths
+
+if __name__ == "__main__":
+    stop_at_missing_paths()  # before the imports that take seconds
+
 import torch
 from accelerate import Accelerator, InitProcessGroupKwargs
 from torch.utils.data import DataLoader, Dataset
@@ -99,7 +104,7 @@ class PreparedBatches(Dataset):
         study = {"study_id": record["study_id"], **{name: record.get(name) for name in CONTEXT_FIELDS}}
         if self.scores is not None:
             study["clue_scores"] = self.scores[index]
-        views = range(len(record["images"][: self.options.views]))
+        views = range(len(record["images"][: self.options.views or self.processor.max_views]))
         return study | {"images": [self.source.open_image(index, view) for view in views] or None}
 
 
@@ -211,12 +216,13 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     clues.add_argument("--shuffle-clues", type=int, metavar="SEED", help="those scores, each study another one's")
     clues.add_argument("--no-clues", action="store_true", help="every clue scores 0")
     parser.add_argument("--section", choices=SECTIONS, default="report", help="what prediction and reference hold")
-    parser.add_argument("--views", type=int, help="maximum number of images of a study")
+    parser.add_argument("--views", type=int, help="most images of a study, the first ones (default: the model's)")
     parser.add_argument("--batch-size", type=int, default=16, help="studies, per process")
     parser.add_argument("--workers", type=int, default=0, help="processes that read images, per process")
     parser.add_argument("--max-new-tokens", type=int, help="of a report (default: the checkpoint's own)")
     parser.add_argument("--num-beams", type=int, default=1)
     parser.add_argument("--bf16", action="store_true", help="weights and activations in bfloat16")
+    stop_at_missing_paths(arguments)
     options = parser.parse_args(arguments)
     if [options.data, options.images, options.phantoms].count(None) != 2:
         parser.error("give one of --data, --images and --phantoms")

@@ -25,6 +25,7 @@ from PIL import Image
 from safetensors.torch import load_file
 from tqdm import tqdm
 
+from processing_trrg.fingerprint_trrg import check_local_code
 from training.phantoms.generate import generate_phantom
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -123,8 +124,9 @@ def check_auto_map(folder: Path) -> None:
     """`save_pretrained` writes the maps by which `Auto*` classes find our code; config and processor need their own.
 
     Raises:
-        ValueError: one of them is not whole.
+        ValueError: one of them is not whole, or a file names the code of others.
     """
+    check_local_code(folder)
     for name, wanted in (("config.json", AUTO_CLASSES), ("processor_config.json", ("AutoProcessor",))):
         auto_map = json.loads((folder / name).read_text(encoding="utf-8")).get("auto_map", {})
         missing = [auto_class for auto_class in wanted if auto_class not in auto_map]
@@ -251,6 +253,8 @@ def main(arguments: list[str] | None = None) -> None:
         "--space", type=Path, help="folder for the Space, whose variable TRRG_CHECKPOINT names the model"
     )
     args = parser.parse_args(arguments)
+    if not args.checkpoint.is_dir():
+        raise SystemExit(f"{args.checkpoint} does not exist or is no folder")
 
     try:
         files = assemble(args.checkpoint, args.out)

@@ -97,8 +97,8 @@ class TRRGEncoder(TRRGPreTrainedModel):
             image_mask: `[B, V]` bool, False for views that only pad; they are never computed.
 
         Raises:
-            ValueError: wrong shape, a study without a view, or a tower that returns another number of patches than
-                the config promises.
+            ValueError: wrong shape, a study without a view or with more than `config.max_views`, or a tower that
+                returns another number of patches than the config promises.
         """
         if pixel_values.dim() == 4:
             pixel_values = pixel_values[:, None]
@@ -118,6 +118,11 @@ class TRRGEncoder(TRRGPreTrainedModel):
         if not bool(image_mask.any(dim=1).all()):
             blind = (~image_mask.any(dim=1)).nonzero().flatten().tolist()
             raise ValueError(f"image_mask leaves no view to the studies {blind} of the batch; expected at least one.")
+        if (
+            image_mask.shape[1] > self.config.max_views
+            and (most := int(image_mask.sum(1).max())) > self.config.max_views
+        ):
+            raise ValueError(f"a study has {most} views; the model was trained with at most {self.config.max_views}.")
         # channels last: convolutions run up to twice as fast, on CPUs as on GPUs; transformers do not mind
         pixels = pixel_values[image_mask].to(self.vision_tower.dtype, memory_format=torch.channels_last)
         hidden = self.vision_tower(pixels).last_hidden_state

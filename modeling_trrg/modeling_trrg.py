@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import nn
 from transformers import AutoModel
-from transformers.generation import GenerationMixin
+from transformers.generation import GenerationMixin, MaxLengthCriteria, StoppingCriteriaList
 from transformers.utils import can_return_tuple
 
 from .clue_trrg import consistency_loss, inject_clues
@@ -30,6 +30,15 @@ from .pretrained_trrg import TRRGPreTrainedModel
 STUDY_INPUTS = (
     "pixel_values", "image_mask", "clue_input_ids", "clue_attention_mask", "clue_parents", "clue_scores",
 )  # fmt: skip
+
+
+class ContextEnd(MaxLengthCriteria):
+    """Ends a report where the language model's context ends; a type of its own, so that it stands beside another."""
+
+
+def max_context(config: TRRGConfig) -> int | None:
+    """Most tokens of a text that the language model was made for; None for those without a limit."""
+    return getattr(config.text_config, "max_position_embeddings", None)
 
 
 class TRRGModel(TRRGEncoder):
@@ -174,6 +183,13 @@ class TRRGModel(TRRGEncoder):
                     f"the text has {int(placeholder.sum())} image placeholders, but there is neither pixel_values "
                     "nor clue_scores nor study."
                 )
+        context = max_context(self.config)
+        if context is not None and inputs_embeds.shape[1] > context:
+            length = inputs_embeds.shape[1]
+            if attention_mask is not None and attention_mask.dim() == 2:
+                length = int(attention_mask.sum(1).max())
+            if length > context:
+                raise ValueError(f"a text is {length} tokens long; the language model's context is {context}.")
         if position_ids is None and attention_mask is not None and attention_mask.dim() == 2:
             position_ids = (attention_mask.long().cumsum(-1) - 1).clamp(min=0)  # left padding moves nothing
             position_ids = position_ids[:, -inputs_embeds.shape[1] :]
@@ -321,7 +337,8 @@ class TRRGForConditionalGeneration(TRRGPreTrainedModel, GenerationMixin):
     def generate(
         self, inputs: torch.Tensor | None = None, *args: Any, study: TRRGStudyFeatures | None = None, **kwargs: Any
     ) -> Any:
-        """As in Transformers. The study is looked at once, whatever the number of beams and with or without a cache.
+        """As in Transformers. The study is looked at once, whatever the number of beams and with or without a cache. A
+        report ends at the latest where the language model's context does.
 
         Args:
             study: from `read_study`; then the images and clues among `kwargs` are not looked at again.
@@ -331,6 +348,10 @@ class TRRGForConditionalGeneration(TRRGPreTrainedModel, GenerationMixin):
             study = self.get_image_features(**given)
         if study is not None:
             kwargs["study"] = study
+        if (context := max_context(self.config)) is not None:
+            kwargs["stopping_criteria"] = StoppingCriteriaList(
+                [*(kwargs.get("stopping_criteria") or ()), ContextEnd(context)]
+            )
         return super().generate(inputs, *args, **kwargs)
 
     def prepare_inputs_for_generation(

@@ -1,6 +1,10 @@
 """What all TRRG models share: what they support, how weights start, and strict loading."""
 
 import copy
+import json
+import logging
+import math
+import os
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +21,64 @@ NOT_QUANTISED = [
     r".*vision_tower", r".*clue_encoder", r".*image_projection", r".*clue_projection", r".*classifier",
     r".*query_transformer", r".*multi_modal_projector", r".*report_projection", "lm_head",
 ]  # fmt: skip
+
+
+def check_weight_files(folder: Path) -> None:
+    """The headers of a local checkpoint's safetensors, and the index where there are several.
+
+    Raises:
+        ValueError: a file is cut short or damaged, or the index is none, or names a file outside of `folder`.
+    """
+    index, names = folder / "model.safetensors.index.json", {"model.safetensors"}
+    if index.is_file():
+        try:
+            names = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+            outside = sorted(name for name in names if Path(name).name != name)
+        except (ValueError, TypeError, KeyError, AttributeError):
+            raise ValueError(f"{index}: no index of weights; expected a JSON object with weight_map.") from None
+        if outside:
+            raise ValueError(f"{index}: {outside[0]!r} lies outside of the checkpoint; expected names of files in it.")
+    for file in sorted(folder / name for name in names):
+        if not file.is_file():
+            continue
+        with file.open("rb") as weights:  # safetensors: length of the header, header, tensors
+            length, size = int.from_bytes(weights.read(8), "little"), file.stat().st_size
+            try:
+                header = json.loads(weights.read(length)) if length < size else {}
+                ends = [tensor["data_offsets"][1] for name, tensor in header.items() if name != "__metadata__"]
+            except (ValueError, TypeError, KeyError, AttributeError, IndexError):
+                raise ValueError(f"{file}: damaged; its header cannot be read.") from None
+        if (whole := 8 + length + max(ends, default=0)) != size:
+            raise ValueError(f"{file}: cut short or damaged; it has {size} bytes, its header says {whole}.")
+
+
+def _is_no_report(record: logging.LogRecord) -> bool:
+    """Not Transformers' table of what is wrong with the weights: the error says it in a line."""
+    return "LOAD REPORT" not in record.getMessage()
+
+
+def _shown(weight: str | tuple) -> str:
+    """A weight's name; of one with another shape, (name, found, expected), these too."""
+    return weight if isinstance(weight, str) else f"{weight[0]} {list(weight[1])} for {list(weight[2])}"
+
+
+def check_values(model: nn.Module) -> None:
+    """Weights and buffers are numbers, and variances not negative. Reads each weight once, about 0.2 s a gigabyte;
+    what is quantised or offloaded is not looked at.
+
+    Raises:
+        ValueError: names the first tensor that is not.
+    """
+    if os.environ.get("ACCELERATE_USE_FSDP") == "true" and os.environ.get("LOCAL_RANK", "0") != "0":
+        return  # this rank's weights are empty until rank 0 sends its own
+    for name, tensor in (*model.named_parameters(), *model.named_buffers()):
+        if tensor.is_meta or not tensor.numel() or not tensor.is_floating_point() or tensor.element_size() < 2:
+            continue
+        low, high = (value.item() for value in tensor.detach().aminmax())
+        if not math.isfinite(low) or not math.isfinite(high):
+            raise ValueError(f"{name} holds NaN or infinite values; expected numbers.")
+        if name.endswith("running_var") and low < 0:
+            raise ValueError(f"{name} holds {low:g}; expected variances, 0 or more.")
 
 
 class TRRGPreTrainedModel(PreTrainedModel):
@@ -55,12 +117,13 @@ class TRRGPreTrainedModel(PreTrainedModel):
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: Any, *args: Any, **kwargs: Any) -> Any:
-        """As in Transformers, but strict: safetensors only, and a missing, unexpected or misshapen weight raises.
+        """As in Transformers, but strict: safetensors only, and a missing, unexpected, misshapen or NaN weight raises.
 
         With a bitsandbytes config that names no modules to skip, only the language model is quantised.
 
         Raises:
-            ValueError: pickled weights are asked for, or the checkpoint does not hold exactly the model's weights.
+            ValueError: pickled weights are asked for, a file is cut short or lies outside of the checkpoint, or it does
+                not hold exactly the model's weights, all of them numbers.
             OSError: the checkpoint has no safetensors.
         """
         if kwargs.get("use_safetensors") is False:
@@ -74,9 +137,17 @@ class TRRGPreTrainedModel(PreTrainedModel):
             quantization.llm_int8_skip_modules = list(NOT_QUANTISED)
             kwargs["quantization_config"] = quantization
         return_info = kwargs.pop("output_loading_info", False)
-        model, info = super().from_pretrained(pretrained_model_name_or_path, *args, output_loading_info=True, **kwargs)
+        kwargs |= {"output_loading_info": True, "ignore_mismatched_sizes": True}  # told below, in one line
+        name = str(pretrained_model_name_or_path)
+        check_weight_files(Path(name, kwargs.get("subfolder") or ""))
+        logger = logging.getLogger("transformers.modeling_utils")
+        logger.addFilter(_is_no_report)
+        try:
+            model, info = super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
+        finally:
+            logger.removeFilter(_is_no_report)
         problems = [
-            f"{title}: {', '.join(sorted(map(str, info[key]))[:8])}{' ...' if len(info[key]) > 8 else ''}"
+            f"{title}: {', '.join(sorted(map(_shown, info[key]))[:8])}{' ...' if len(info[key]) > 8 else ''}"
             for title, key in (
                 ("missing", "missing_keys"),
                 ("unexpected", "unexpected_keys"),
@@ -86,7 +157,11 @@ class TRRGPreTrainedModel(PreTrainedModel):
         ]
         if problems:
             raise ValueError(
-                f"{pretrained_model_name_or_path} does not hold the weights of {cls.__name__}: {'; '.join(problems)}. "
+                f"{name} does not hold the weights of {cls.__name__}: {'; '.join(problems)}. "
                 "Weights are never filled in at random."
             )
+        try:
+            check_values(model)
+        except ValueError as error:
+            raise ValueError(f"{name}: {error}") from None
         return (model, info) if return_info else model

@@ -1,6 +1,7 @@
 """The arguments of a call -> one dict a study; the studies' rows -> padded tensors."""
 
 import numbers
+import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
@@ -8,8 +9,11 @@ import torch
 from transformers.feature_extraction_utils import BatchFeature
 from transformers.processing_utils import ProcessingKwargs
 
+from .image_trrg import list_views
 from .picture_trrg import RadiographError
-from .prompt_trrg import PromptError
+from .prompt_trrg import PromptError, refuse_surrogates
+
+MAX_KEPT_LISTS = 8
 
 
 class StudyError(ValueError):
@@ -26,7 +30,8 @@ class StudyError(ValueError):
         self.index, self.study_id, self.reason = index, study_id, reason
 
     def __str__(self) -> str:
-        return f"study {self.index}{f' ({self.study_id})' if self.study_id else ''}: {self.reason}"
+        told = f"study {self.index}{f' ({self.study_id})' if self.study_id else ''}: {self.reason}"
+        return told.encode(errors="backslashreplace").decode()  # can be printed, whatever the study is called
 
 
 class StudyBatch(BatchFeature):
@@ -122,6 +127,11 @@ def group_studies(images, text, image_token: str, fields: Mapping[str, Any]) -> 
         raise ValueError("no view: give images, or clue_scores for studies known by their clues only")
     if _is_nested(images) and len(images) == 1 and isinstance(text, str):
         images = images[0]  # a chat's images come nested, its prompt does not
+    if text is not None and not isinstance(text, str) and not any(prompt and prompt.strip() for prompt in text):
+        images = [[image] for image in images] if images is not None and not _is_nested(images) else images
+        text = None
+    if isinstance(text, str) and not text.strip():
+        text = None
     if isinstance(text, str) or text is None:
         batched = _is_nested(images) or (images is None and isinstance(fields["clue_scores"], (list, tuple)))
     else:
@@ -191,16 +201,40 @@ def _check_column(name: str, column: Sequence) -> None:
         raise ValueError(f"{name}: given for some studies of the batch only")
 
 
+def list_sources(sources: Sequence[Any], max_views: int) -> list[Any]:
+    """The views of one study, a folder's files in its place; nothing is read.
+
+    Raises:
+        RadiographError: none, or more than `max_views`.
+    """
+    views: list[Any] = []
+    for source in sources:
+        # os.path, unlike Path, answers False to what cannot be a path: a URL longer than any name, a NUL
+        is_folder = isinstance(source, (str, os.PathLike)) and os.path.isdir(source)  # noqa: PTH112
+        views.extend(list_views(source) if is_folder else [source])
+    if not views:
+        raise RadiographError("the study has no view")
+    if len(views) > max_views:
+        raise RadiographError(
+            f"{len(views)} views, but the model was trained with at most {max_views} of a study; a folder, or a list "
+            "of images, is one study"
+        )
+    return views
+
+
 def check_words(study: Mapping[str, Any]) -> None:
     """
     Raises:
-        PromptError: an argument of one study is of another type than text, names or scores.
+        PromptError: an argument of one study is of another type than text, names or scores, or is text that cannot be
+            written.
     """
     kinds: dict[str, Any] = {"predicted_findings": (list, tuple), "clue_scores": Mapping, "clue_labels": Mapping}
     for name, value in study.items():
         if name != "images" and value is not None and not isinstance(value, kinds.get(name, str)):
             hint = "; a batch of studies is a list of lists of views" if isinstance(value, (list, tuple)) else ""
             raise PromptError(f"{name}: got {type(value).__name__} for one study{hint}")
+        for text in [value] if isinstance(value, str) else value if name == "predicted_findings" and value else ():
+            refuse_surrogates(name, text)
 
 
 def scores_by_clue(scores: Mapping[str, float], names: Sequence[str]) -> list[float]:
@@ -229,6 +263,35 @@ def labels_by_clue(labels: Mapping[str, int | None], names: Sequence[str]) -> li
             raise PromptError(f"clue_labels: {name!r} is {label!r}, expected one of the clues with 1, 0, -1 or None")
     values = [labels.get(name) for name in names]
     return [-100 if value is None else int(value) for value in values]
+
+
+def clue_tensors(
+    clues: Sequence[Mapping[str, str]], tokenizer: Any, kept: dict[tuple, dict[str, torch.Tensor]]
+) -> dict[str, torch.Tensor]:
+    """`clue_input_ids`, `clue_attention_mask` `[S, C, L]` and, where a clue has a parent, `clue_parents` `[C]` of a
+    checked clue list; the last few lists stay tokenised in `kept`.
+
+    Raises:
+        ValueError: a sentence is longer than the tokenizer's limit.
+    """
+    signs = ("positive", "negative") if all("negative" in clue for clue in clues) else ("positive",)
+    sentences = tuple(clue[sign] for sign in signs for clue in clues)
+    key = (id(tokenizer), len(tokenizer), *sentences)
+    if key not in kept:
+        encoded = tokenizer(list(sentences), padding=True, return_tensors="pt")
+        length, limit = encoded["input_ids"].shape[1], tokenizer.model_max_length
+        if length > limit:
+            raise ValueError(f"clues: a sentence is {length} tokens long, the clue tokenizer's limit is {limit}")
+        while len(kept) >= MAX_KEPT_LISTS:
+            del kept[next(iter(kept))]
+        kept[key] = {
+            f"clue_{name}": encoded[name].unflatten(0, (len(signs), -1)) for name in ("input_ids", "attention_mask")
+        }
+    tensors = dict(kept[key])
+    if any("parent" in clue for clue in clues):
+        index = {clue["name"]: row for row, clue in enumerate(clues)}
+        tensors["clue_parents"] = torch.tensor([index.get(clue.get("parent"), -1) for clue in clues])
+    return tensors
 
 
 def text_tensors(

@@ -1,34 +1,34 @@
 """TRRGProcessor: a study as files and words -> tensors; generated tokens and clue scores -> reports."""
 
 import functools
-import os
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, Unpack
 
 import numpy as np
 import torch
-from transformers.processing_utils import MultiModalData, ProcessorMixin
+from transformers.processing_utils import MultiModalData
 
 from .batch_trrg import (
     StudyBatch,
     TRRGProcessorKwargs,
     check_words,
+    clue_tensors,
     each_study,
     group_studies,
     image_tensors,
     labels_by_clue,
+    list_sources,
     read_options,
     scores_by_clue,
     text_tensors,
 )
 from .dicom_trrg import decode_dicom as decode_dicom  # copied to the Hub with this file
-from .fingerprint_trrg import check_fingerprint, fingerprint
+from .fingerprint_trrg import SavedProcessor, check_fingerprint
 from .grey_trrg import GreyRange as GreyRange  # copied to the Hub with this file
 from .image_processing_trrg import PreparedView
 from .image_processing_trrg import TRRGImageProcessor as TRRGImageProcessor  # this too
-from .image_trrg import list_views, read_radiograph
-from .picture_trrg import RadiographError
+from .image_trrg import read_radiograph
+from .picture_trrg import RadiographError as RadiographError  # this too
 from .pipeline_trrg import RadiologyReportPipeline as RadiologyReportPipeline  # copied to the Hub with this file
 from .prompt_trrg import (
     PROMPT_STYLES,
@@ -36,6 +36,7 @@ from .prompt_trrg import (
     PromptError,
     PromptStyle,
     check_clues,
+    check_prompt,
     default_chat_template,
     default_clues,
     refuse_special_tokens,
@@ -43,11 +44,10 @@ from .prompt_trrg import (
 )
 from .report_trrg import Report, decode, sorted_clues, split_report
 
-MAX_KEPT_LISTS = 8
 CONTEXT_FIELDS = ("indication", "technique", "comparison", "prior_report", "question")
 
 
-class TRRGProcessor(ProcessorMixin):
+class TRRGProcessor(SavedProcessor):
     """Images, context, questions and clues to tensors, and generated tokens to reports.
 
     Args:
@@ -58,7 +58,11 @@ class TRRGProcessor(ProcessorMixin):
         num_image_tokens: placeholders a view, `config.num_image_tokens`.
         clues: names, or dicts of name, positive and negative sentence; the 14 CheXpert observations by default.
         prompt_style: whose prompt is written, one of "trrg", "maira1", "radialog".
-        max_length: most tokens of a text, image placeholders and report included; None for no limit.
+        max_length: most tokens of a text, image placeholders and report included: the language model's context, which
+            training writes; None for no limit.
+        max_prompt_length: most tokens of a prompt, image placeholders included, that the model was trained with; a
+            longer one without `report` is refused. None where it is not known.
+        max_views: most views of a study that the model was trained with, `config.max_views`.
         image_token: the placeholder's token.
         chat_template: Jinja template of a chat; the style's own by default.
         vocabularies: fingerprints of the two tokenizers the processor was saved with. Transformers loads the first
@@ -84,13 +88,17 @@ class TRRGProcessor(ProcessorMixin):
         image_token: str = "<image>",
         chat_template: str | None = None,
         vocabularies: Mapping[str, Mapping[str, Any]] | None = None,
+        max_prompt_length: int | None = None,
+        max_views: int = 4,
     ):
-        if not isinstance(num_image_tokens, int) or num_image_tokens < 1:
-            raise ValueError(f"num_image_tokens: expected a positive integer, got {num_image_tokens!r}")
+        for name, count, most in (("num_image_tokens", num_image_tokens, 2**16), ("max_views", max_views, 64)):
+            if not isinstance(count, int) or not 1 <= count <= most:
+                raise ValueError(f"{name}: expected a positive integer, got {count!r}, at most {most}")
         if prompt_style not in PROMPT_STYLES:
             raise ValueError(f"prompt_style: expected one of {', '.join(PROMPT_STYLES)}, got {prompt_style!r}")
-        if max_length is not None and (not isinstance(max_length, int) or max_length < 1):
-            raise ValueError(f"max_length: expected a positive number of tokens or None, got {max_length!r}")
+        for name, limit in (("max_length", max_length), ("max_prompt_length", max_prompt_length)):
+            if limit is not None and (not isinstance(limit, int) or limit < 1):
+                raise ValueError(f"{name}: expected a positive number of tokens or None, got {limit!r}")
         if image_token not in tokenizer.all_special_tokens:
             raise ValueError(
                 f"tokenizer: {image_token!r} is not one of its special tokens; add it with add_special_tokens("
@@ -104,6 +112,8 @@ class TRRGProcessor(ProcessorMixin):
         self.clues = default_clues() if clues is None else clues
         self.prompt_style = prompt_style
         self.max_length = max_length
+        self.max_prompt_length = max_prompt_length
+        self.max_views = max_views
         self.image_token = image_token
         self.image_token_id = tokenizer.convert_tokens_to_ids(image_token)
         template = chat_template or default_chat_template(prompt_style, image_token)
@@ -146,6 +156,7 @@ class TRRGProcessor(ProcessorMixin):
         Args:
             images: anything `read_radiograph` reads, or a `PreparedView`. None: studies known by `clue_scores` only.
             text: rendered prompts, with one image token a view, in place of the style's own; see `apply_chat_template`.
+                Blank ones are none.
             indication, technique, comparison, prior_report: context, in words. None and blank leave no trace.
             question: asked in place of the request for a report.
             report: target text (`report_text`), for training; gives `labels` and pads on the right.
@@ -163,8 +174,9 @@ class TRRGProcessor(ProcessorMixin):
             clue_scores `[B, C]`, clue_labels `[B, C]` (-100: not mentioned), when given.
 
         Raises:
-            StudyError: a study has no view, an image that is not a radiograph, a special token typed in a text, a text
-                longer than `max_length`, or scores or labels that do not fit the clues.
+            StudyError: a study has no view or more than `max_views`, an image that is not a radiograph, a special token
+                typed in a text, a text longer than `max_length` or `max_prompt_length`, a lone surrogate, or scores or
+                labels that do not fit the clues.
             ValueError: arguments that do not fit together, or a clue list that is not legal.
         """
         options = read_options(kwargs)
@@ -253,13 +265,7 @@ class TRRGProcessor(ProcessorMixin):
 
     def _views(self, sources: Sequence) -> torch.Tensor:
         """`[V, 3, H, W]` of one study."""
-        paths: list = []
-        for source in sources:
-            # os.path, unlike Path, answers False to what cannot be a path: a URL longer than any name, a NUL
-            is_folder = isinstance(source, (str, os.PathLike)) and os.path.isdir(source)  # noqa: PTH112
-            paths.extend(list_views(source) if is_folder else [source])
-        if not paths:
-            raise RadiographError("the study has no view")
+        paths = list_sources(sources, self.max_views)
         squares = [
             source.square
             if isinstance(source, PreparedView)
@@ -284,7 +290,9 @@ class TRRGProcessor(ProcessorMixin):
                 f"text: {ids.count(self.image_token_id)} image tokens after tokenising, expected {placeholders}"
             )
         target = []
-        if study["report"] is not None:
+        if study["report"] is None:
+            check_prompt(self.prompt_style, prompt, len(ids), self.max_prompt_length)
+        else:
             refuse_special_tokens("report", study["report"], self.tokenizer.all_special_tokens)
             if not study["report"].strip():
                 raise PromptError("report: the target text is blank")
@@ -312,25 +320,7 @@ class TRRGProcessor(ProcessorMixin):
         Raises:
             ValueError: a sentence is longer than the clue tokenizer's limit.
         """
-        clues = self.clues if clues is None else clues
-        signs = ("positive", "negative") if all("negative" in clue for clue in clues) else ("positive",)
-        sentences = tuple(clue[sign] for sign in signs for clue in clues)
-        key = (id(self.clue_tokenizer), len(self.clue_tokenizer), *sentences)
-        if key not in self._tokenised:
-            encoded = self.clue_tokenizer(list(sentences), padding=True, return_tensors="pt")
-            length, limit = encoded["input_ids"].shape[1], self.clue_tokenizer.model_max_length
-            if length > limit:
-                raise ValueError(f"clues: a sentence is {length} tokens long, the clue tokenizer's limit is {limit}")
-            while len(self._tokenised) >= MAX_KEPT_LISTS:
-                del self._tokenised[next(iter(self._tokenised))]
-            self._tokenised[key] = {
-                f"clue_{name}": encoded[name].unflatten(0, (len(signs), -1)) for name in ("input_ids", "attention_mask")
-            }
-        tensors = dict(self._tokenised[key])
-        if any("parent" in clue for clue in clues):
-            index = {clue["name"]: row for row, clue in enumerate(clues)}
-            tensors["clue_parents"] = torch.tensor([index.get(clue.get("parent"), -1) for clue in clues])
-        return tensors
+        return clue_tensors(self.clues if clues is None else clues, self.clue_tokenizer, self._tokenised)
 
     # ------------------------------------------------------------------------------------------- tensors -> reports
 
@@ -398,19 +388,6 @@ class TRRGProcessor(ProcessorMixin):
     def model_input_names(self) -> list[str]:
         """Names of the tensors that the model takes: text, images, clues."""
         return [*self.tokenizer.model_input_names, *self.image_processor.model_input_names, *self.clue_input_names]
-
-    def to_dict(self) -> dict[str, Any]:
-        """As in Transformers, with the clue list and the fingerprints of both tokenizers."""
-        vocabularies = {name: fingerprint(getattr(self, name)) for name in ("tokenizer", "clue_tokenizer")}
-        return super().to_dict() | {"vocabularies": vocabularies, "clues": self.clues}
-
-    def save_pretrained(self, save_directory, push_to_hub: bool = False, **kwargs):
-        """As in Transformers, with a `config.json` beside the clue tokenizer, by which it is found again."""
-        # Transformers finds a second tokenizer in an offline Hub cache only beside a config.json with a model_type.
-        folder = Path(save_directory) / "clue_tokenizer"
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "config.json").write_text('{"model_type": "bert"}\n')
-        return super().save_pretrained(save_directory, push_to_hub=push_to_hub, **kwargs)
 
 
 TRRGProcessor.register_for_auto_class("AutoProcessor")

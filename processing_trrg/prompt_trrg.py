@@ -6,6 +6,10 @@ The structure of each style follows what is known of its paper and code; the wor
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal, get_args
 
+from transformers.utils import logging
+
+logger = logging.get_logger(__name__)
+
 CHEXPERT_14 = (
     "No Finding",
     "Enlarged Cardiomediastinum",
@@ -98,6 +102,7 @@ def check_clues(clues: Iterable[str | Mapping[str, str]]) -> list[dict[str, str]
         for field, value in clue.items():
             if not isinstance(value, str) or not value.strip():
                 raise ValueError(f"clues: the {field} of clue {len(checked)} is blank: {value!r}")
+            refuse_surrogates(f"clues: the {field} of clue {len(checked)}", value)
         if clue["positive"] == clue.get("negative"):
             raise ValueError(f"clues: {clue['name']!r} has the same positive and negative sentence")
         checked.append(dict(clue))
@@ -219,12 +224,45 @@ def default_chat_template(style: PromptStyle, image_token: str) -> str:
     )
 
 
+def check_prompt(style: PromptStyle, prompt: str, length: int, most: int | None) -> None:
+    """Warns, once, of a prompt without the request that models of this style are trained on.
+
+    Args:
+        prompt, length: as rendered, and in tokens.
+        most: the longest that the model was trained with, in tokens; None where it is not known.
+
+    Raises:
+        PromptError: the prompt is longer.
+    """
+    if REQUEST[style].rstrip(".") not in prompt:
+        logger.warning_once(
+            f"The prompt lacks the request the model was trained on, so its answer may mean nothing: {REQUEST[style]!r}"
+        )
+    if most is not None and length > most:
+        raise PromptError(f"the prompt is {length} tokens long, the model was trained with at most {most}")
+
+
+def refuse_surrogates(field: str, text: str) -> None:
+    """JSON may hold half a character ("\\ud800"), which no tokenizer reads and no file holds.
+
+    Raises:
+        PromptError: `text` holds one, or is no text.
+    """
+    if not isinstance(text, str):
+        raise PromptError(f"{field}: expected text, got {type(text).__name__}")
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise PromptError(f"{field}: character {error.start} is a lone surrogate, {text[error.start]!a}") from None
+
+
 def refuse_special_tokens(field: str, text: str, special_tokens: Iterable[str]) -> None:
     """A typed `<image>` or `</s>` would be read as a picture or as the end of the prompt.
 
     Raises:
-        PromptError: `text` holds one.
+        PromptError: `text` holds one, or half a character.
     """
+    refuse_surrogates(field, text)
     for token in special_tokens:
         if token in text:
             raise PromptError(f"{field}: the text holds the special token {token!r}, which only the processor writes")

@@ -16,7 +16,7 @@ from training.config.run_config import ConfigError, FinetuneConfig
 from training.data.collate import FinetuneCollator, count_targets
 from training.data.examples import Examples
 from training.run.generation import generation_metrics
-from training.run.initial_model import build_config, build_model, build_processor, fit_vocabulary
+from training.run.initial_model import build_config, build_model, build_processor, fit_vocabulary, masked_words
 from training.run.loop import Stage, train
 from training.run.sharded_weights import fit_for_sharding, whole_state
 from training.run.start import load_sources, make_optimizer, make_plan, parse_arguments, save_model, start_accelerator
@@ -43,7 +43,7 @@ def main() -> int:
     accelerator = start_accelerator(config, restart, some_unused=True)
     architecture = build_config(config.model)
     processor = build_processor(config.model, architecture)
-    fit_vocabulary(architecture, processor)
+    fit_vocabulary(architecture, processor, config.data.views)
     if config.data.dialogue and architecture.uses_consistency_loss:
         raise ConfigError(
             "data.dialogue: the consistency loss would hold each answer against all clues of the image; set "
@@ -53,6 +53,7 @@ def main() -> int:
     for part, origin in origins.items():
         accelerator.print(f"{part:<24} {origin}")
     model.generation_config.max_new_tokens = config.run.max_new_tokens
+    model.generation_config.bad_words_ids = masked_words(processor.tokenizer) or None
     if config.lora:
         add_lora(model, config.lora)
     freeze(model, config.trained)

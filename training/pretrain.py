@@ -49,7 +49,7 @@ def main() -> int:
     accelerator = start_accelerator(config, restart, some_unused=False)
     architecture = build_config(config.model)
     processor = build_processor(config.model, architecture)
-    fit_vocabulary(architecture, processor)
+    fit_vocabulary(architecture, processor, config.data.views)
     model, origins = build_model(TRRGForContrastivePretraining, config.model, architecture, config.trained)
     for part, origin in origins.items():
         accelerator.print(f"{part:<24} {origin}")

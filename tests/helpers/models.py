@@ -10,7 +10,7 @@ SYSTEMS = ["trrg", "maira1", "radialog"]
 CLUE_NAMES = ("clue_input_ids", "clue_attention_mask")
 TINY_TEXT = {
     "model_type": "llama", "vocab_size": 64, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2,
-    "num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 256,
+    "num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 1024,
     "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2,
 }  # fmt: skip
 TINY_BERT = {

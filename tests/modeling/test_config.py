@@ -7,6 +7,7 @@ from peft import LoraConfig, get_peft_model
 
 from configuration_trrg import TRRGConfig
 from modeling_trrg import TRRGForConditionalGeneration
+from tests.helpers.models import TINY_BERT, TINY_TEXT, TINY_VIT
 
 LINEAR = r".*language_model.*\.(q|k|v|o|gate|up|down)_proj|lm_head"
 Q_AND_V = r".*language_model.*\.(q|v)_proj"
@@ -58,6 +59,11 @@ def test_round_trip(tiny_config, tmp_path):
         ({"clue_scoring": "cosine"}, ["clue_scoring", "cosine", "softmax", "pairwise"]),
         ({"image_size": "224"}, ["image_size", "int", "224"]),
         ({"patch_grid": 0}, ["patch_grid", "0", "at least 1"]),
+        ({"max_views": 0}, ["max_views", "0", "at least 1"]),
+        ({"num_query_tokens": 10**9}, ["num_query_tokens", "1000000000", "at most 16384"]),
+        ({"image_size": 10**6}, ["image_size", "1000000", "at most 8192"]),
+        ({"image_token_id": 2**40}, ["image_token_id", "2**31"]),
+        ({"num_labels": 10**9}, ["num_labels", "at most"]),
         ({"num_query_tokens": 7}, ["num_query_tokens", "7", "even"]),
         ({"num_interaction_heads": 3}, ["num_interaction_heads", "3", "projection_dim=16"]),
         ({"clue_threshold": 1.0}, ["clue_threshold", "1.0", "[0, 1)"]),
@@ -78,6 +84,29 @@ def test_illegal_values_are_refused_by_name(tiny_config, override, words):
         tiny_config("trrg", **override)
     for word in words:
         assert word in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("part", "sizes", "named"),
+    [
+        ("text_config", TINY_TEXT | {"num_hidden_layers": 10**7}, "text_config.num_hidden_layers is 10000000"),
+        ("text_config", TINY_TEXT | {"vocab_size": 10**10}, "text_config.vocab_size"),
+        ("text_config", TINY_TEXT | {"num_labels": 10**9}, "text_config.num_labels"),
+        ("text_config", {"model_type": "gpt2", "n_layer": 10**6}, "text_config.n_layer"),
+        ("clue_config", TINY_BERT | {"intermediate_size": 10**8}, "clue_config.intermediate_size"),
+        ("clue_config", TINY_BERT | {"max_position_embeddings": 10**12}, "clue_config.max_position_embeddings"),
+        ("vision_config", TINY_VIT | {"image_size": 10**5}, "vision_config.image_size"),
+        ("vision_config", {"model_type": "swin", "depths": [500, 500, 500]}, "vision_config.depths is 1500"),
+        (
+            "vision_config",
+            {"model_type": "timm_wrapper", "architecture": "resnet10t", "model_args": {"channels": [9, 10**9]}},
+            "vision_config.model_args.channels",
+        ),
+    ],
+)
+def test_a_model_too_large_to_exist_is_refused_before_it_is_built(tiny_config, part, sizes, named):
+    with pytest.raises(ValueError, match=rf"^{named}.*; expected at most \d+\.$"):
+        tiny_config("trrg", **{part: sizes})
 
 
 def test_a_config_made_illegal_later_is_neither_built_nor_saved(tiny_config, tmp_path):

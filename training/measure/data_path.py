@@ -47,7 +47,7 @@ def measure(config: RunConfig, steps: int, decoded: int) -> dict[str, Any]:
     pretrains = isinstance(config, PretrainConfig)
     architecture = build_config(config.model)
     processor = build_processor(config.model, architecture)
-    fit_vocabulary(architecture, processor)
+    fit_vocabulary(architecture, processor, config.data.views)
     model_class = TRRGForContrastivePretraining if pretrains else TRRGForConditionalGeneration
     model, _ = build_model(model_class, config.model, architecture, config.trained)
     if isinstance(config, FinetuneConfig) and config.lora:

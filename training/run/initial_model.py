@@ -14,6 +14,7 @@ from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoTokeni
 from configuration_trrg import TRRGConfig
 from configuration_trrg.configuration_trrg import PRESETS
 from modeling_trrg import TRRGForConditionalGeneration, TRRGForContrastivePretraining
+from modeling_trrg.modeling_trrg import max_context
 from processing_trrg import GreyRange, TRRGImageProcessor, TRRGProcessor
 from processing_trrg.prompt_trrg import PromptStyle
 from training.config.run_config import ConfigError, ModelSection
@@ -87,13 +88,16 @@ def build_config(section: ModelSection) -> TRRGConfig:
     return TRRGConfig(**values)
 
 
-def fit_vocabulary(config: TRRGConfig, processor: TRRGProcessor) -> None:
+def fit_vocabulary(config: TRRGConfig, processor: TRRGProcessor, views: int) -> None:
     """Take the image token and, for clues, the sentences' ids from the processor; check that both embeddings hold the
-    tokenizers' ids.
+    tokenizers' ids. What the model is trained with, at most `views` of a study and texts as long as the language
+    model's context, is the most that both take.
 
     Raises:
         ConfigError: a tokenizer has more tokens than its model has embeddings.
     """
+    config.max_views = processor.max_views = views
+    processor.max_length, processor.max_prompt_length = max_context(config), None
     config.image_token_id = processor.image_token_id
     for name, tokenizer in (
         ("text_config", processor.tokenizer),
@@ -114,6 +118,17 @@ def fit_vocabulary(config: TRRGConfig, processor: TRRGProcessor) -> None:
         ]
         config.clue_parents = tensors["clue_parents"].tolist() if "clue_parents" in tensors else None
         config.pad_clue_token_id = processor.clue_tokenizer.pad_token_id
+
+
+def masked_words(tokenizer: Any) -> list[list[int]]:
+    """What stands in public reports for names and dates that were taken out, "XXXX" and "___", as token ids that
+    `generate` never writes (its `bad_words_ids`): a model that saw them would say them as words."""
+    texts = {id_: tokenizer.decode([id_]).strip() for id_ in tokenizer.get_vocab().values()}
+    singles = [[id_] for id_, text in texts.items() if "XX" in text or "__" in text]
+    for mark in "X_":
+        same = [id_ for id_, text in texts.items() if text == mark]
+        singles += [[first, second] for first in same for second in same]
+    return sorted(singles)
 
 
 def build_model(
