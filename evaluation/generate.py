@@ -18,6 +18,7 @@ Never for clinical use.
 """
 
 import argparse
+import sys
 import time
 from collections.abc import Sequence
 from contextlib import closing
@@ -32,9 +33,9 @@ if __name__ == "__main__":
 
 import torch
 from accelerate import Accelerator, InitProcessGroupKwargs
-from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 from transformers import AutoModelForImageTextToText, AutoProcessor
+from transformers.utils import logging
 
 import modeling_trrg  # noqa: F401  registers the model with the Auto classes
 from evaluation.predictions.prediction_parts import (
@@ -60,13 +61,15 @@ from evaluation.predictions.study_sources import (
 )
 from evaluation.reading.prior_comparisons import has_prior
 from processing_trrg import RadiologyReportPipeline, StudyError, prepare_studies
+from training.config.command_line import run_command
 from training.data.study import Studies
+from training.data.workers import read_batches
 
 Scores = dict[str, float]
 
 
-class PreparedBatches(Dataset):
-    """Batches of studies as tensors, so that the workers of a DataLoader read the images.
+class PreparedBatches:
+    """Batches of studies as tensors, so that other processes read the images.
 
     Args:
         processor: of the checkpoint.
@@ -91,10 +94,7 @@ class PreparedBatches(Dataset):
             options,
         )
 
-    def __len__(self) -> int:
-        return len(self.batches)
-
-    def __getitem__(self, number: int) -> tuple[Sequence[int], Any]:
+    def __call__(self, number: int) -> tuple[Sequence[int], Any]:
         indices = self.batches[number]
         studies = [self._study(index) for index in indices]
         return indices, prepare_studies(self.processor, studies, on_error=self.options.on_error)
@@ -177,11 +177,6 @@ def in_batches(source: StudySource, indices: Sequence[int], batch_size: int) -> 
     return batches
 
 
-def as_it_is(batch: Any) -> Any:
-    """In place of the DataLoader's own collating."""
-    return batch
-
-
 def weight_files(checkpoint: str) -> dict[str, list[int]]:
     """Size and time of a local checkpoint's weights and settings, so that a run is not resumed with others."""
     files = sorted(file for end in ("safetensors", "json", "jinja") for file in Path(checkpoint).glob(f"*.{end}"))
@@ -236,6 +231,7 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 def load(options: argparse.Namespace, accelerator: Accelerator) -> tuple[Any, Any]:
     """Processor and model of the checkpoint, the model on this process's device."""
+    logging.disable_progress_bar()
     with accelerator.main_process_first():  # a checkpoint's own code is unpacked once
         trusted = {"trust_remote_code": options.trust_remote_code}
         processor = AutoProcessor.from_pretrained(options.checkpoint, **trusted)
@@ -289,10 +285,9 @@ def write_reports(
     generate = {"num_beams": options.num_beams, "do_sample": False}
     if options.max_new_tokens is not None:
         generate["max_new_tokens"] = options.max_new_tokens
-    title = f"process {accelerator.process_index} of {accelerator.num_processes}"
-    loader = DataLoader(batches, batch_size=None, num_workers=options.workers, collate_fn=as_it_is)
+    title = "generate" if accelerator.num_processes == 1 else f"process 0 of {accelerator.num_processes}"
     with tqdm(total=sum(map(len, mine)), desc=title, unit="report", disable=not accelerator.is_main_process) as bar:
-        for indices, batch in loader:
+        for indices, batch in read_batches(batches, range(len(mine)), options.workers):
             reports = write.write_batch(batch, on_error=options.on_error, **generate)
             records = [source.records[index] for index in indices]
             part.append([prediction_line(*pair, options) for pair in zip(records, reports, strict=True)])
@@ -336,4 +331,4 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run_command(main))

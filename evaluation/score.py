@@ -13,6 +13,7 @@ the chunks or on the number of processes. Never for clinical use.
 import argparse
 import json
 import os
+import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -52,11 +53,13 @@ from evaluation.metrics.signature import VERSION
 from evaluation.metrics.text_normalisation import TREATMENTS
 from evaluation.metrics.truthfulness import TruthCounts, study_truth, truth_scores
 from evaluation.predictions.plots import plot_label_f1, plot_reliability
+from evaluation.predictions.prediction_parts import write_whole
 from evaluation.predictions.records import SECTIONS, Pair, digest, open_studies, read_pairs
 from evaluation.reading.label_sets import LabelSet, read_label_set
 from evaluation.reading.labeler import label_report
 from evaluation.reading.observations import Labels
 from evaluation.reading.streaming import in_chunks, ordered_map
+from training.config.command_line import run_command, writing
 
 CHUNK = 1024
 MERGE_EVERY = 16  # chunks whose tables of n-grams wait to be merged
@@ -337,7 +340,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     meteor = find_meteor() if options.meteor == Path("installed") else options.meteor
     options.out.mkdir(parents=True, exist_ok=True)
-    with (options.out / "studies.jsonl").open("w", encoding="utf-8") as studies:
+    lines, metrics = options.out / "studies.jsonl", options.out / "metrics.json"
+    unfinished = lines.with_suffix(".partial")
+    with writing(lines), unfinished.open("w", encoding="utf-8") as studies:
         result = score_stream(
             pairs,
             label=label,
@@ -353,16 +358,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
             write_line=lambda line: studies.write(line + "\n"),
         )
     result["section"] = "given" if references is None else options.section
-    (options.out / "metrics.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-    text = table(result["scores"])
-    (options.out / "table.md").write_text(text, encoding="utf-8")
+    metrics.unlink(missing_ok=True)  # written last: where it is, all files are of one run
+    unfinished.replace(lines)
+    write_whole(options.out / "table.md", table(result["scores"]))
     plot_label_f1(result["per_label"], result["n"], options.out / "label_f1.png")
     if result["clue_reliability"]:
         plot_reliability(result["clue_reliability"], options.out / "clue_reliability.png")
+    write_whole(metrics, json.dumps(result, indent=1) + "\n")
     for name, score in result["scores"].items():
         print(f"{name:32} {number_text(score['value']):>8}  {interval_text(score):18}  {remark(score)}".rstrip())
     print(f"{result['n']} studies; signatures in {options.out / 'table.md'}. Never for clinical use.")
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run_command(main))

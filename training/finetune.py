@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from modeling_trrg import TRRGForConditionalGeneration
+from training.config.command_line import run_command
 from training.config.run_config import ConfigError, FinetuneConfig
 from training.data.collate import FinetuneCollator, count_targets
 from training.data.examples import Examples
@@ -38,7 +39,7 @@ def language_loss(
 
 
 def main() -> int:
-    """The command at the top of this file. Returns its exit status: 0, or `STOPPED` where it ended early."""
+    """The command at the top of this file. Returns its exit status (`training/config/command_line.py`)."""
     config, restart = parse_arguments(__doc__ or "", FinetuneConfig)
     accelerator = start_accelerator(config, restart, some_unused=True)
     architecture = build_config(config.model)
@@ -92,4 +93,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_command(main))

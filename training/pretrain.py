@@ -14,6 +14,7 @@ import torch
 from evaluation.reading.labeler import label_report
 from evaluation.reading.observations import NO_FINDING, Labels
 from modeling_trrg import TRRGForContrastivePretraining
+from training.config.command_line import run_command
 from training.config.run_config import PretrainConfig
 from training.data.collate import PretrainCollator
 from training.data.examples import Examples
@@ -44,7 +45,7 @@ def contrastive_loss(
 
 
 def main() -> int:
-    """The command at the top of this file. Returns its exit status: 0, or `STOPPED` where it ended early."""
+    """The command at the top of this file. Returns its exit status (`training/config/command_line.py`)."""
     config, restart = parse_arguments(__doc__ or "", PretrainConfig)
     accelerator = start_accelerator(config, restart, some_unused=False)
     architecture = build_config(config.model)
@@ -81,4 +82,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_command(main))

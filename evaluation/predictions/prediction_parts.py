@@ -13,10 +13,12 @@ import json
 import os
 import shutil
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import IO, Any
 
 from evaluation.predictions.records import parse, read_lines
+from training.config.command_line import writing
 
 SETTINGS, PARTS, PREDICTIONS, SKIPPED = "settings.json", "parts", "predictions.jsonl", "skipped.jsonl"
 
@@ -28,7 +30,7 @@ class RunError(ValueError):
 def write_whole(file: Path, text: str) -> None:
     """Write a file so that it is there entirely or not at all."""
     partial = file.with_suffix(".partial")
-    with partial.open("w", encoding="utf-8") as written:
+    with writing(file), partial.open("w", encoding="utf-8") as written:
         written.write(text)
         written.flush()
         os.fsync(written.fileno())
@@ -39,14 +41,17 @@ class PartFile:
     """The part that one process appends to. The lock lasts as long as the process, however it ends."""
 
     def __init__(self, out: Path, rank: int):
-        self._file: IO[str] = (out / PARTS / f"rank-{rank}.jsonl").open("a", encoding="utf-8")
+        self.path = out / PARTS / f"rank-{rank}.jsonl"
+        self._file = self.path.open("ab", buffering=0)  # nothing is left to be written by `close`
         _lock(self._file)
 
     def append(self, lines: Sequence[dict[str, Any]]) -> None:
         """Lines of finished studies; on disk when this returns."""
-        self._file.write("".join(json.dumps(line) + "\n" for line in lines))
-        self._file.flush()
-        os.fsync(self._file.fileno())
+        content = "".join(json.dumps(line) + "\n" for line in lines).encode()
+        with writing(self.path):
+            while content:  # a disk that is nearly full takes a part
+                content = content[self._file.write(content) :]
+            os.fsync(self._file.fileno())
 
     def close(self) -> None:
         """Close the file, which unlocks it."""
@@ -119,17 +124,19 @@ def merge_parts(out: Path, study_ids: Sequence[str]) -> tuple[int, int]:
         raise RunError(f"{out}: {len(places)} studies done of {len(study_ids)}; missing {missing[:3]}")
     partials = {name: (out / name).with_suffix(".partial") for name in (PREDICTIONS, SKIPPED)}
     counts = dict.fromkeys(partials, 0)
-    parts = {part: part.open("rb") for part in _parts(out)}
-    files = {name: partial.open("wb") for name, partial in partials.items()}
-    for study_id in study_ids:
-        part, offset = places[study_id]
-        parts[part].seek(offset)
-        line = parts[part].readline()
-        name = SKIPPED if "skipped" in parse(line, f"{part} at byte {offset}") else PREDICTIONS
-        files[name].write(line)
-        counts[name] += 1
-    for file in [*parts.values(), *files.values()]:
-        file.close()
+    with writing(out / PREDICTIONS), ExitStack() as stack:
+        parts = {part: stack.enter_context(part.open("rb")) for part in _parts(out)}
+        files = {name: stack.enter_context(partial.open("wb")) for name, partial in partials.items()}
+        for study_id in study_ids:
+            part, offset = places[study_id]
+            parts[part].seek(offset)
+            line = parts[part].readline()
+            name = SKIPPED if "skipped" in parse(line, f"{part} at byte {offset}") else PREDICTIONS
+            files[name].write(line)
+            counts[name] += 1
+        for file in files.values():
+            file.flush()
+            os.fsync(file.fileno())
     if counts[SKIPPED]:
         partials[SKIPPED].replace(out / SKIPPED)
     else:

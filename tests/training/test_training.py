@@ -31,7 +31,7 @@ from tests.helpers.training_helpers import (
 from training.config.run_config import ConfigError
 from training.extract_stage1 import extract
 from training.phantoms.generate import generate_phantom
-from training.run.loop import STOPPED, NotFiniteError
+from training.run.loop import STOPPED
 from training.run.tracking import read_metrics
 from training.run.trained_parts import freeze
 
@@ -98,7 +98,7 @@ def test_a_killed_run_goes_on_as_if_nothing_happened(data, straight, tmp_path, s
 def test_stop_after_ends_with_a_checkpoint_and_the_same_command_goes_on(data, straight, tmp_path):
     config = stage_2(data, tmp_path / "run")
     config["run"]["stop_after"] = 3
-    assert run_script("finetune.py", config) == STOPPED
+    assert run_script("finetune.py", config) == 0
     assert saved_state(tmp_path / "run")["step"] == 3
     assert run_script("finetune.py", config) == 0
     assert_same_losses(straight["finetune.py"], tmp_path / "run")
@@ -252,7 +252,7 @@ def test_nan_stops_with_the_studies(data, tmp_path, monkeypatch):
         return out
 
     monkeypatch.setattr(TRRGForConditionalGeneration, "forward", broken)
-    with pytest.raises(NotFiniteError, match=r"loss of step 1 is not finite.*phantom-7-\d+"):
+    with pytest.raises(SystemExit, match=r"^error: the loss of step 1 is not finite.*phantom-7-\d+"):
         run_script("finetune.py", stage_2(data, tmp_path / "run"))
 
 

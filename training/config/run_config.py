@@ -293,7 +293,9 @@ def load_config(cls: type[Config], path: str | Path, overrides: list[str]) -> Co
     if not problems:
         problems.extend(_impossible(config))
     if problems:
-        raise ConfigError(f"{path}: {len(problems)} problem(s)\n" + "\n".join(f"  - {p}" for p in problems))
+        if len(problems) == 1:
+            raise ConfigError(f"{path}: {problems[0]}")
+        raise ConfigError(f"{path}: {len(problems)} problems\n" + "\n".join(f"  - {p}" for p in problems))
     return config
 
 

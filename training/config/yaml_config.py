@@ -15,7 +15,10 @@ class ConfigError(ValueError):
 
 def read_yaml(path: Path) -> dict[str, Any]:
     """A YAML file, laid over the one it names as `base` (relative to it): mappings merge, all else is replaced."""
-    raw = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    try:
+        raw = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: not YAML: {_one_line(error)}") from error
     if not isinstance(raw, dict):
         raise ConfigError(f"{path}: expected a mapping of sections, got {type(raw).__name__}")
     base = raw.pop("base", None)
@@ -33,10 +36,19 @@ def _over(low: dict[str, Any], high: dict[str, Any]) -> dict[str, Any]:
 def override(raw: dict[str, Any], item: str, problems: list[str]) -> None:
     """Put `key.path=value` into `raw`; the value is YAML, list items are named by their number."""
     key, equals, text = item.partition("=")
-    if equals:
-        _set(raw, key.split("."), yaml.safe_load(text), item, problems)
-    else:
+    if not equals:
         problems.append(f"override {item!r}: expected key.path=value")
+        return
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        problems.append(f"override {item!r}: the value is not YAML: {_one_line(error)}")
+        return
+    _set(raw, key.split("."), value, item, problems)
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())
 
 
 def _set(raw: dict[str, Any], keys: list[str], value: Any, item: str, problems: list[str]) -> None:
@@ -96,6 +108,8 @@ def _convert(hint: Any, value: Any, where: str, problems: list[str]) -> Any:
     if origin is dict and isinstance(value, dict):
         return {key: _convert(arguments[1], item, f"{where}.{key}", problems) for key, item in value.items()}
     if origin is Literal:
+        if value is False and "no" in arguments:  # YAML reads a bare `no` as false
+            value = "no"
         if value in arguments:
             return value
         problems.append(f"{where}: {value!r} is not one of {', '.join(map(repr, arguments))}")

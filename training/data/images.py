@@ -4,13 +4,17 @@ Decoding a 2,000-pixel PNG takes 50 times longer than augmenting a 224-pixel squ
 uint8 file that all epochs, processes and runs map into memory.
 """
 
+import contextlib
 import hashlib
+import os
 from pathlib import Path
+from uuid import uuid4
 
 import numpy as np
 from tqdm import tqdm
 
 from processing_trrg import TRRGImageProcessor, read_radiograph
+from training.config.command_line import writing
 from training.data.study import Studies
 
 
@@ -36,16 +40,22 @@ class ImageBank:
         if self._file is None or self._file.exists():
             return
         self._file.parent.mkdir(parents=True, exist_ok=True)
-        partial = self._file.with_suffix(".partial.npy")
-        size = self.image_processor.size
-        squares = np.lib.format.open_memmap(
-            partial, mode="w+", dtype=np.uint8, shape=(int(self._first[-1]), size, size)
-        )
-        for index in tqdm(range(len(self.studies)), desc=f"decode {self.studies.path.name}", unit="study"):
-            for view in range(self.num_views(index)):
-                squares[self._first[index] + view] = self._decode(index, view)
-        squares.flush()
-        partial.replace(self._file)
+        partial = self._file.with_suffix(f".partial-{uuid4().hex}")  # another run may prepare the same cache
+        shape = (int(self._first[-1]), self.image_processor.size, self.image_processor.size)
+        try:
+            with writing(self._file), partial.open("xb") as squares:
+                header = {"descr": "|u1", "fortran_order": False, "shape": shape}
+                np.lib.format.write_array_header_1_0(squares, header)
+                for index in tqdm(range(len(self.studies)), desc=f"decode {self.studies.path.name}", unit="study"):
+                    for view in range(self.num_views(index)):
+                        # written, not mapped: on a full disk a write fails with an error, a map with SIGBUS
+                        squares.write(self._decode(index, view).tobytes())
+                squares.flush()
+                os.fsync(squares.fileno())
+            with contextlib.suppress(FileExistsError):  # the other run was first; its file stays
+                os.link(partial, self._file)
+        finally:
+            partial.unlink(missing_ok=True)
 
     def num_views(self, index: int) -> int:
         """Views of study `index` that enter, at most the run's `data.views`."""

@@ -1,26 +1,37 @@
 """Checkpoints of a run: written whole or not at all, the newest and the best kept.
 
-A checkpoint is a folder `checkpoints/step-00000123` with what `accelerator.save_state` writes and `state.json`, the
-counters of the run. It is written under a hidden name and renamed when every byte is on the disk, so a folder of that
-name is complete, and a kill amid saving leaves the last one whole. The step is read from `state.json`, not from the
-name. Frozen weights are not saved: they come from where the run took them at its start.
+A checkpoint is a folder `checkpoints/step-00000123` with what `accelerator.save_state` writes and `state.json`: the
+counters of the run and a checksum of every file. It is written under a hidden name and renamed when every byte is on
+the disk, so a folder of that name is complete, and a kill or a full disk amid saving leaves the last one whole. Nothing
+is loaded that differs from its checksum. Frozen weights are not saved: they come from where the run took them at its
+start.
 """
 
 import json
 import os
 import shutil
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import Accelerator, DistributedType
+from accelerate.utils import broadcast_object_list
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
+from training.config.command_line import writing
 from training.config.run_config import RunConfig, to_dict
 
 STATE = "state.json"
 WEIGHTS = "trained.safetensors"
+
+
+class CheckpointError(ValueError):
+    """A checkpoint that is damaged or cannot be written; the message names the file and how to go on."""
 
 
 @dataclass
@@ -52,6 +63,7 @@ class CheckpointFolder:
 
     def __init__(self, folder: Path, accelerator: Accelerator):
         self.folder, self.accelerator = folder, accelerator
+        self._saved_step: int | None = None
         self._own_weights = accelerator.distributed_type in (
             DistributedType.NO,
             DistributedType.MULTI_CPU,
@@ -62,52 +74,84 @@ class CheckpointFolder:
             accelerator.register_save_state_pre_hook(self._save_trained)
             accelerator.register_load_state_pre_hook(self._load_trained)
 
-    def save(self, progress: Progress) -> Path:
-        """Write the state after `progress.step`; afterwards only the newest and the best checkpoint are left."""
-        final = self.folder / f"step-{progress.step:08d}"
-        partial = self.folder / f".partial-{progress.step:08d}"
-        if self.accelerator.is_main_process:
-            shutil.rmtree(partial, ignore_errors=True)
-            partial.mkdir(parents=True)
-        self.accelerator.wait_for_everyone()
-        self.accelerator.save_state(str(partial))
-        self.accelerator.wait_for_everyone()
-        if self.accelerator.is_main_process:
-            (partial / STATE).write_text(json.dumps(asdict(progress), indent=1), encoding="utf-8")
-            _to_disk(partial)
-            if final.exists():
-                shutil.rmtree(final)
-            partial.replace(final)
-            _to_disk(self.folder)
-            for step, folder in self._complete().items():
-                if step not in (progress.step, progress.best_step):
-                    shutil.rmtree(folder)
-            for rest in self.folder.glob(".partial-*"):
-                shutil.rmtree(rest)
-        self.accelerator.wait_for_everyone()
-        return final
-
-    def newest(self) -> Path | None:
-        """The complete checkpoint with the most steps, or None."""
-        complete = self._complete()
-        return complete[max(complete)] if complete else None
-
-    def at_step(self, step: int) -> Path:
-        """The checkpoint of that step."""
-        return self._complete()[step]
-
-    def load(self, checkpoint: Path) -> Progress:
-        """Restore weights and optimizer and return the counters.
+    def save(self, progress: Progress) -> None:
+        """Write the state after `progress.step`; afterwards only the newest and the best checkpoint are left.
 
         Raises:
-            ValueError: the checkpoint's weights are not those of the parts this run trains.
+            CheckpointError: it could not be written, as on a full disk; the last one is whole.
         """
-        self.accelerator.load_state(str(checkpoint))
-        return Progress(**json.loads((checkpoint / STATE).read_text(encoding="utf-8")))
+        final = self._at_step(progress.step)
+        if self._saved_step == progress.step:  # a run that was told to stop before its first step
+            return
+        with whole_folder(final, self.accelerator) as partial:
+            self.accelerator.save_state(str(partial))
+            self.accelerator.wait_for_everyone()
+            if self.accelerator.is_main_process:
+                files = {str(path.relative_to(partial)): _checksum(path) for path in _files(partial)}
+                state = {**asdict(progress), "files": files}
+                state["checksum"] = zlib.crc32(json.dumps(state).encode())
+                (partial / STATE).write_text(json.dumps(state, indent=1), encoding="utf-8")
+        self._saved_step = progress.step
+        if self.accelerator.is_main_process:
+            kept = (final, self._at_step(progress.best_step or 0))
+            for folder in [*self.folder.glob("step-*"), *self.folder.glob(".partial-*")]:
+                if folder not in kept:
+                    shutil.rmtree(folder)
+        self.accelerator.wait_for_everyone()
 
-    def _complete(self) -> dict[int, Path]:
-        states = self.folder.glob(f"step-*/{STATE}")
-        return {json.loads(state.read_text(encoding="utf-8"))["step"]: state.parent for state in states}
+    def resume(self) -> Progress | None:
+        """Restore weights and optimizer from the newest checkpoint; its counters, or None where there is none yet.
+
+        Raises:
+            CheckpointError: a file is not what was saved, or the weights are not those of the parts this run trains.
+        """
+        told: list[Path | CheckpointError | None] = [None]
+        if self.accelerator.is_main_process:
+            try:
+                told = [self._newest_whole()]
+            except CheckpointError as error:
+                told = [error]
+        (newest,) = broadcast_object_list(told)
+        if isinstance(newest, CheckpointError):
+            raise newest
+        if newest is None:
+            return None
+        self.accelerator.load_state(str(newest))
+        progress = _read_state(newest)[0]
+        self._saved_step = progress.step
+        return progress
+
+    def load_best(self, step: int) -> None:
+        """Restore the weights of the best checkpoint.
+
+        Raises:
+            CheckpointError: a file is not what was saved.
+        """
+        (fault,) = broadcast_object_list([_fault(self._at_step(step)) if self.accelerator.is_main_process else None])
+        if fault is not None:
+            raise CheckpointError(f"{fault}; it is of the best checkpoint: run.export=last exports the last one")
+        self.accelerator.load_state(str(self._at_step(step)))
+
+    def _newest_whole(self) -> Path | None:
+        faults: dict[Path, str] = {}
+        for folder in sorted(self.folder.glob("step-*"), reverse=True):
+            fault = _fault(folder)
+            if fault is None and not faults:
+                return folder
+            if fault is None:
+                raise CheckpointError(
+                    f"{next(iter(faults.values()))}; the newest whole checkpoint is {folder}: to go on from it, delete "
+                    f"{' and '.join(map(str, faults))} and give the same command again"
+                )
+            faults[folder] = fault
+        if faults:
+            raise CheckpointError(
+                f"{next(iter(faults.values()))}; no whole checkpoint is left: --restart starts the run anew"
+            )
+        return None
+
+    def _at_step(self, step: int) -> Path:
+        return self.folder / f"step-{step:08d}"
 
     def _save_trained(self, models: list[torch.nn.Module], weights: list[dict[str, Any]], output_dir: str) -> None:
         weights.clear()
@@ -122,10 +166,15 @@ class CheckpointFolder:
         wanted, saved = trained_state(model), load_file(Path(input_dir) / WEIGHTS)
         if wanted.keys() != saved.keys():
             missing, unexpected = sorted(wanted.keys() - saved.keys()), sorted(saved.keys() - wanted.keys())
-            raise ValueError(
+            raise CheckpointError(
                 f"{input_dir}: not a checkpoint of this run; {len(missing)} trained tensor(s) missing {missing[:3]}, "
                 f"{len(unexpected)} unexpected {unexpected[:3]}"
             )
+        for name, tensor in wanted.items():
+            if saved[name].shape != tensor.shape:  # copy_ would spread a smaller one
+                raise CheckpointError(
+                    f"{input_dir}: {name} is {list(saved[name].shape)}, this run's model has {list(tensor.shape)}"
+                )
         with torch.no_grad():
             for name, tensor in wanted.items():
                 tensor.copy_(saved[name])
@@ -146,15 +195,96 @@ def save_run_config(config: RunConfig, out: Path) -> None:
     """Write the resolved configuration beside the run's outputs."""
     out.mkdir(parents=True, exist_ok=True)
     partial = out / ".config.json"
-    partial.write_text(json.dumps(to_dict(config), indent=1), encoding="utf-8")
+    with writing(partial):
+        partial.write_text(json.dumps(to_dict(config), indent=1), encoding="utf-8")
     partial.replace(out / "config.json")
 
 
-def _to_disk(folder: Path) -> None:
-    """Flush files and the folder's own entries, so that a power cut after the rename finds them there."""
-    for path in [*(p for p in folder.rglob("*") if p.is_file()), folder]:
-        descriptor = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+@contextmanager
+def whole_folder(final: Path, accelerator: Accelerator) -> Iterator[Path]:
+    """A folder to write into that gets its name `final` when all in it is on the disk. Called by all processes.
+
+    Raises:
+        CheckpointError: it could not be written, as on a full disk; what was at `final` before is still there.
+    """
+    partial, old = (final.with_name(f".{state}-{final.name}") for state in ("partial", "old"))
+    try:
+        if accelerator.is_main_process:
+            shutil.rmtree(partial, ignore_errors=True)
+            partial.mkdir(parents=True)
+        accelerator.wait_for_everyone()
+        yield partial
+        accelerator.wait_for_everyone()
+        if accelerator.is_main_process:
+            for path in [*_files(partial), partial]:
+                _to_disk(path)
+            shutil.rmtree(old, ignore_errors=True)
+            if final.exists():
+                final.replace(old)
+            partial.replace(final)
+            _to_disk(final.parent)
+            shutil.rmtree(old, ignore_errors=True)
+        accelerator.wait_for_everyone()
+    except (OSError, RuntimeError, SafetensorError) as error:
+        full = shutil.disk_usage(final.parent).free < 2**20  # torch hides it behind an error of its own
+        shutil.rmtree(partial, ignore_errors=True)
+        reason = "no space left on the disk" if full else str(error).partition("\n")[0]
+        raise CheckpointError(
+            f"{final} could not be written: {reason}; what was saved before is whole, and the same command goes on "
+            "from there"
+        ) from error
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*") if path.is_file())
+
+
+def _to_disk(path: Path) -> None:
+    """Flush a file, or a folder's own entries, so that a power cut after the rename finds it there."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _checksum(file: Path) -> int:
+    """CRC-32: it finds damage by disks and copies, not forgery, at 3 GB a second."""
+    value = 0
+    with file.open("rb") as opened:
+        while block := opened.read(2**20):
+            value = zlib.crc32(block, value)
+    return value
+
+
+def _read_state(checkpoint: Path) -> tuple[Progress, dict[str, int]]:
+    """The counters and the checksums of the files, by relative path.
+
+    Raises:
+        CheckpointError: `state.json` is not what was saved in a folder of this name.
+    """
+    file = checkpoint / STATE
+    try:
+        state = json.loads(file.read_text(encoding="utf-8"))
+        checksum = state.pop("checksum")
+        if checksum != zlib.crc32(json.dumps(state).encode()) or checkpoint.name != f"step-{state['step']:08d}":
+            raise ValueError
+        files = state.pop("files")
+        return Progress(**state), files
+    except FileNotFoundError as error:
+        raise CheckpointError(f"{file} is missing") from error
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise CheckpointError(f"{file} is damaged, or of another step") from error
+
+
+def _fault(checkpoint: Path) -> str | None:
+    """The first file of a checkpoint that is not what was saved, in words, or None."""
+    try:
+        for name, checksum in _read_state(checkpoint)[1].items():
+            if not (checkpoint / name).is_file():
+                return f"{checkpoint / name} is missing"
+            if _checksum(checkpoint / name) != checksum:
+                return f"{checkpoint / name} is damaged (another checksum than when it was saved)"
+    except CheckpointError as error:
+        return str(error)
+    return None

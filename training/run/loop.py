@@ -10,28 +10,29 @@ import math
 import resource
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import Accelerator
 from accelerate.utils import gather_object, send_to_device
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 from tqdm import tqdm
 
+from evaluation.reading.streaming import in_chunks
+from training.config.command_line import STOPPED
 from training.config.run_config import RunConfig, ScheduleSection
-from training.data.sampler import MicroBatchSampler, StudyPlan, keyed_rng
+from training.data.sampler import Draw, MicroBatchSampler, StudyPlan, keyed_rng
+from training.data.workers import read_batches
 from training.run.checkpoint import CheckpointFolder, Progress
 from training.run.sharded_weights import in_one_piece, open_methods
 from training.run.tracking import plot_losses
 
-STOPPED = 143
-"""Exit status of a run that SIGTERM or `run.stop_after` ended before its last step, so that `a && b` does not go on."""
 
-
-class NotFiniteError(RuntimeError):
+class NotFiniteError(ValueError):
     """The loss or the gradient is NaN or infinite; the message names step and studies. Nothing of the step was kept."""
 
 
@@ -53,6 +54,30 @@ class Stage:
     export: Callable[[torch.nn.Module, Path], None]
 
 
+@dataclass
+class _Run:
+    """What the parts of the loop share."""
+
+    config: RunConfig
+    accelerator: Accelerator
+    model: torch.nn.Module
+    optimizer: torch.optim.Optimizer
+    plan: StudyPlan
+    total_steps: int
+    stage: Stage
+    set_mode: Callable[[torch.nn.Module], None]
+
+    def __post_init__(self) -> None:
+        self.out = Path(self.config.run.output_dir)
+        self.checkpoints = CheckpointFolder(self.out / "checkpoints", self.accelerator)
+        self.progress = Progress()
+        self.meter = _Meter(self.accelerator)
+
+    @property
+    def is_over(self) -> bool:
+        return self.progress.step >= self.total_steps
+
+
 def train(
     config: RunConfig,
     accelerator: Accelerator,
@@ -65,103 +90,128 @@ def train(
     stage: Stage,
     set_mode: Callable[[torch.nn.Module], None],
 ) -> int:
-    """Train to `total_steps` and return the exit status: 0 done, `STOPPED` ended early with a checkpoint."""
-    out = Path(config.run.output_dir)
-    model, optimizer = accelerator.prepare(model, optimizer)
-    open_methods(accelerator.unwrap_model(model))
-    checkpoints = CheckpointFolder(out / "checkpoints", accelerator)
-    progress = Progress()
-    newest = checkpoints.newest()
-    if newest is not None:
-        progress = checkpoints.load(newest)
-        accelerator.print(f"resumed from {newest} after step {progress.step} of {total_steps}")
-    accelerator.init_trackers("tensorboard", init_kwargs={"tensorboard": {"purge_step": progress.step + 1}})
+    """Train to `total_steps` and return the exit status: 0, or `STOPPED` where SIGTERM ended the run early."""
+    run = _Run(config, accelerator, *accelerator.prepare(model, optimizer), plan, total_steps, stage, set_mode)
+    _load(run)
+    stop = _Stop(run)
+    batches = _read_ahead(run, dataset, collate)
+    with _progress_bar(run) as bar:
+        while not run.is_over and not stop.is_due():
+            values = _step(run, next(batches))
+            _log(run, values, bar)
+            is_best = _validate(run)
+            _save(run, is_best)
+    if not run.is_over:
+        return _stop_early(run, stop)
+    _export(run)
+    return 0
+
+
+def _load(run: _Run) -> None:
+    """The run as its newest checkpoint left it, where it has one."""
+    accelerator = run.accelerator
+    open_methods(accelerator.unwrap_model(run.model))
+    resumed = run.checkpoints.resume()
+    if resumed is not None:
+        run.progress = resumed
+        accelerator.print(f"resumed from {run.checkpoints.folder} after step {resumed.step} of {run.total_steps}")
+    step = run.progress.step
+    accelerator.init_trackers("tensorboard", init_kwargs={"tensorboard": {"purge_step": step + 1}})
     for tracker in accelerator.trackers:
         if tracker.name == "jsonl":
-            tracker.tracker.drop_after(progress.step)
+            tracker.tracker.drop_after(step)
+    run.set_mode(accelerator.unwrap_model(run.model))
 
+
+def _read_ahead(
+    run: _Run, dataset: Dataset, collate: Callable[[list[Any]], dict[str, Any]]
+) -> Iterator[list[dict[str, Any]]]:
+    """This process's micro-batches of each step that is left."""
+    accelerator = run.accelerator
     sampler = MicroBatchSampler(
-        plan,
-        config.optimizer.micro_batch_size,
+        run.plan,
+        run.config.optimizer.micro_batch_size,
         accelerator.process_index,
         accelerator.num_processes,
-        progress.step,
-        total_steps,
+        run.progress.step,
+        run.total_steps,
     )
-    workers = config.data.num_workers
-    loader = iter(
-        DataLoader(
-            dataset,
-            batch_sampler=sampler,
-            collate_fn=collate,
-            num_workers=workers,
-            pin_memory=accelerator.device.type == "cuda",
-            persistent_workers=workers > 0,
-        )
+    read = partial(_read, dataset, collate)
+    batches = read_batches(read, sampler, run.config.data.num_workers, pin_memory=accelerator.device.type == "cuda")
+    return in_chunks(batches, sampler.accumulation)
+
+
+def _read(dataset: Dataset, collate: Callable[[list[Any]], dict[str, Any]], draws: list[Draw]) -> dict[str, Any]:
+    return collate([dataset[draw] for draw in draws])
+
+
+def _step(run: _Run, batches: list[dict[str, Any]]) -> dict[str, float]:
+    """One optimizer step; its values to log."""
+    progress, count_targets = run.progress, run.stage.count_targets
+    mine = sum(count_targets(batch) for batch in batches) if count_targets else 0
+    read_here = sum(int(batch.pop("num_text_tokens")) for batch in batches)
+    counted = torch.tensor([mine, read_here], dtype=torch.float64)
+    targets, read = _sum_over_processes(run.accelerator, counted)
+    mean_targets = None
+    if count_targets:
+        if not targets:
+            raise ValueError(f"step {progress.step + 1}: no target token in {run.plan.batch_size} studies")
+        passes = len(batches) * run.accelerator.num_processes
+        mean_targets = torch.tensor(targets / passes, device=run.accelerator.device)
+    learning_rate = set_learning_rate(run.optimizer, run.config, progress, run.total_steps)
+    values = _optimizer_step(run, batches, mean_targets)
+    progress.step += 1
+    progress.studies += run.plan.batch_size
+    progress.tokens += int(read)
+    progress.loss_sum += values["loss"]
+    progress.loss_count += 1
+    run.meter.add(read, run.plan.batch_size)
+    return {**values, "lr": learning_rate}
+
+
+def _progress_bar(run: _Run) -> tqdm:
+    silent = not run.accelerator.is_main_process
+    return tqdm(total=run.total_steps, initial=run.progress.step, desc="train", unit="step", disable=silent)
+
+
+def _log(run: _Run, values: dict[str, float], bar: tqdm) -> None:
+    progress = run.progress
+    bar.update()
+    if progress.step % run.config.run.log_every and not run.is_over:
+        return
+    loss = progress.loss_sum / progress.loss_count
+    progress.loss_sum, progress.loss_count = 0.0, 0
+    row = {**values, "loss": loss, **run.meter.read(), "studies": progress.studies}
+    run.accelerator.log(row, step=progress.step)
+    bar.set_postfix(loss=f"{loss:.4f}", lr=f"{values['lr']:.1e}")
+
+
+def _save(run: _Run, is_best: bool) -> None:
+    if is_best or run.is_over or run.progress.step % run.config.run.save_every == 0:
+        run.checkpoints.save(run.progress)
+
+
+def _stop_early(run: _Run, stop: "_Stop") -> int:
+    """Keep what was done; the exit status."""
+    run.checkpoints.save(run.progress)
+    run.accelerator.print(
+        f"stopped after step {run.progress.step} of {run.total_steps}; the same command goes on from there"
     )
-    stop = _StopFlag()
-    first_step = progress.step
-    meter = _Meter(accelerator)
-    bar = tqdm(
-        total=total_steps, initial=progress.step, desc="train", unit="step", disable=not accelerator.is_main_process
-    )
-    set_mode(accelerator.unwrap_model(model))
-    while progress.step < total_steps:
-        batches = [next(loader) for _ in range(sampler.accumulation)]
-        mine = sum(stage.count_targets(b) for b in batches) if stage.count_targets else 0
-        read_here = sum(int(b.pop("num_text_tokens")) for b in batches)
-        wants_stop = stop.set or (
-            config.run.stop_after is not None and progress.step - first_step >= config.run.stop_after
-        )
-        counted = torch.tensor([mine, read_here, float(wants_stop)], dtype=torch.float64)
-        targets, read, stops = _sum_over_processes(accelerator, counted)
-        if stops:
-            break
-        learning_rate = set_learning_rate(optimizer, config, progress, total_steps)
-        mean_targets = None
-        if stage.count_targets:
-            if not targets:
-                raise ValueError(f"step {progress.step + 1}: no target token in {plan.batch_size} studies")
-            mean_targets = torch.tensor(
-                targets / (sampler.accumulation * accelerator.num_processes), device=accelerator.device
-            )
-        values = _optimizer_step(config, accelerator, model, optimizer, batches, stage, mean_targets, progress)
-        progress.step += 1
-        progress.studies += plan.batch_size
-        progress.tokens += int(read)
-        progress.loss_sum += values["loss"]
-        progress.loss_count += 1
-        meter.add(read, plan.batch_size)
-        bar.update()
-        if progress.step % config.run.log_every == 0 or progress.step == total_steps:
-            values["loss"] = progress.loss_sum / progress.loss_count
-            progress.loss_sum, progress.loss_count = 0.0, 0
-            row = {**values, "lr": learning_rate, **meter.read(), "studies": progress.studies}
-            accelerator.log(row, step=progress.step)
-            bar.set_postfix(loss=f"{values['loss']:.4f}", lr=f"{learning_rate:.1e}")
-        last = progress.step == total_steps
-        if stage.validate and (last or progress.step % config.run.validate_every == 0):
-            _validate(config, accelerator, model, stage, progress)
-            set_mode(accelerator.unwrap_model(model))
-            if progress.best_step == progress.step:
-                checkpoints.save(progress)
-                continue
-        if last or progress.step % config.run.save_every == 0:
-            checkpoints.save(progress)
-    bar.close()
-    if progress.step < total_steps:
-        checkpoints.save(progress)
-        accelerator.print(f"stopped after step {progress.step} of {total_steps}; the same command goes on from there")
-        accelerator.end_training()
-        return STOPPED
-    if config.run.export == "best" and progress.best_step is not None and progress.best_step != progress.step:
-        checkpoints.load(checkpoints.at_step(progress.best_step))
-        accelerator.print(f"exporting the best checkpoint, step {progress.best_step}")
-    stage.export(model, out / "model")
-    accelerator.end_training()
-    if accelerator.is_main_process:
+    run.accelerator.end_training()
+    return STOPPED if stop.by_signal else 0
+
+
+def _export(run: _Run) -> None:
+    """Write `model/` from the last or the best weights, and the plot of the losses."""
+    out, progress = run.out, run.progress
+    if run.config.run.export == "best" and progress.best_step not in (None, progress.step):
+        run.checkpoints.load_best(progress.best_step)
+        run.accelerator.print(f"exporting the best checkpoint, step {progress.best_step}")
+    run.stage.export(run.model, out / "model")
+    run.accelerator.end_training()
+    if run.accelerator.is_main_process:
         plot_losses(out)
-    return 0
+    run.accelerator.print(f"the model is in {out / 'model'}, its losses in {out / 'loss.png'}")
 
 
 def set_learning_rate(
@@ -189,16 +239,9 @@ def learning_rate_factor(schedule: ScheduleSection, step: int, total_steps: int)
     return 1.0
 
 
-def _optimizer_step(
-    config: RunConfig,
-    accelerator: Accelerator,
-    model: torch.nn.Module,
-    optimizer: torch.optim.Optimizer,
-    batches: list[dict[str, Any]],
-    stage: Stage,
-    mean_targets: torch.Tensor | None,
-    progress: Progress,
-) -> dict[str, float]:
+def _optimizer_step(run: _Run, batches: list[dict[str, Any]], mean_targets: torch.Tensor | None) -> dict[str, float]:
+    config, accelerator, model, optimizer = run.config, run.accelerator, run.model, run.optimizer
+    step = run.progress.step
     losses: list[torch.Tensor] = []
     parts: dict[str, list[torch.Tensor]] = {}
     grad_norm = torch.tensor(0.0)
@@ -207,21 +250,21 @@ def _optimizer_step(
         batches[position] = {"study_ids": ids}  # the tensors are freed after their backward pass, the names are kept
         batch = send_to_device(batch, accelerator.device, non_blocking=True)
         with accelerator.accumulate(model):
-            _seed_forward(config.run.seed, progress.step, position, accelerator.process_index)
-            loss, logged = stage.loss(model, batch, mean_targets)
+            _seed_forward(config.run.seed, step, position, accelerator.process_index)
+            loss, logged = run.stage.loss(model, batch, mean_targets)
             losses.append(loss.detach().float())
             for name, value in logged.items():
                 parts.setdefault(name, []).append(value.detach().float())
             if not accelerator.sync_gradients:
                 accelerator.backward(loss)
                 continue
-            _check_finite(accelerator, torch.stack(losses), batches, progress.step + 1, "loss")
+            _check_finite(accelerator, torch.stack(losses), batches, step + 1, "loss")
             accelerator.backward(loss)
             norm = accelerator.clip_grad_norm_(model.parameters(), config.optimizer.max_grad_norm or math.inf)
             if norm is not None:
                 grad_norm = in_one_piece(torch.as_tensor(norm)).detach().float()
             if accelerator.scaler is None:  # under fp16 an infinite gradient is normal: the scaler skips the step
-                _check_finite(accelerator, grad_norm.reshape(1), batches, progress.step + 1, "gradient norm")
+                _check_finite(accelerator, grad_norm.reshape(1), batches, step + 1, "gradient norm")
             optimizer.step()
             optimizer.zero_grad()
     means = {"loss": torch.stack(losses).mean(), **{name: torch.stack(v).mean() for name, v in parts.items()}}
@@ -243,13 +286,15 @@ def _check_finite(
     )
 
 
-def _validate(
-    config: RunConfig, accelerator: Accelerator, model: torch.nn.Module, stage: Stage, progress: Progress
-) -> None:
-    assert stage.validate is not None
-    model.eval()
+def _validate(run: _Run) -> bool:
+    """Measure the model where it is time to; whether this is the best step so far."""
+    config, accelerator, progress = run.config, run.accelerator, run.progress
+    if run.stage.validate is None or (progress.step % config.run.validate_every and not run.is_over):
+        return False
+    run.model.eval()
     with torch.no_grad():
-        metrics = stage.validate(model)
+        metrics = run.stage.validate(run.model)
+    run.set_mode(accelerator.unwrap_model(run.model))
     accelerator.log({f"validation/{name}": value for name, value in metrics.items()}, step=progress.step)
     shown = "  ".join(f"{name} {value:.4f}" for name, value in metrics.items() if "/" not in name)
     if accelerator.is_main_process:
@@ -262,6 +307,7 @@ def _validate(
         progress.best, progress.best_step = metrics[name], progress.step
     if config.schedule.shape == "plateau":
         _wait_on_plateau(config.schedule, metrics["loss"], progress)
+    return progress.best_step == progress.step
 
 
 def _wait_on_plateau(schedule: ScheduleSection, loss: float, progress: Progress) -> None:
@@ -282,15 +328,23 @@ def _sum_over_processes(accelerator: Accelerator, values: torch.Tensor) -> list[
     return accelerator.reduce(values.to(accelerator.device), reduction="sum").tolist()
 
 
-class _StopFlag:
-    """True once SIGTERM came: the loop then ends at the next step, with a checkpoint."""
+class _Stop:
+    """When the loop ends before its last step: after SIGTERM, or after as many steps as `run.stop_after` says."""
 
-    def __init__(self) -> None:
-        self.set = False
+    def __init__(self, run: _Run) -> None:
+        self.run, self.first_step = run, run.progress.step
+        self.signalled = self.by_signal = False
         signal.signal(signal.SIGTERM, self._on_signal)
 
+    def is_due(self) -> bool:
+        """Asked by all processes before a step; a signal to one of them holds for all."""
+        here = torch.tensor([float(self.signalled)])
+        self.by_signal = _sum_over_processes(self.run.accelerator, here)[0] > 0
+        most = self.run.config.run.stop_after
+        return self.by_signal or (most is not None and self.run.progress.step - self.first_step >= most)
+
     def _on_signal(self, number: int, frame: Any) -> None:
-        self.set = True
+        self.signalled = True
 
 
 class _Meter:

@@ -4,20 +4,20 @@ import argparse
 import json
 import math
 import shutil
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
 from accelerate.utils import set_seed
+from transformers.utils import logging
 
 from processing_trrg import TRRGProcessor
 from training.config.run_config import Config, ConfigError, RunConfig, differences, load_config
 from training.config.yaml_config import read_yaml
 from training.data.examples import SourceData
 from training.data.sampler import StudyPlan
-from training.run.checkpoint import save_run_config
+from training.run.checkpoint import save_run_config, whole_folder
 from training.run.tracking import JsonLinesTracker
 from training.run.trained_parts import parameter_groups, parts_table
 
@@ -33,11 +33,8 @@ def parse_arguments(description: str, cls: type[Config]) -> tuple[Config, bool]:
     overrides = list(arguments.overrides)
     if arguments.vision_model:
         overrides.append(f"model.vision_model={arguments.vision_model}")
-    try:
-        config = load_config(cls, arguments.config, overrides)
-        need_checkpoint(config.model.checkpoint, arguments.config)
-    except (ConfigError, FileNotFoundError) as error:
-        sys.exit(f"error: {error}")
+    config = load_config(cls, arguments.config, overrides)
+    need_checkpoint(config.model.checkpoint, arguments.config)
     return config, arguments.restart
 
 
@@ -67,6 +64,7 @@ def start_accelerator(config: RunConfig, restart: bool, some_unused: bool) -> Ac
     Raises:
         ConfigError: the folder holds a run of another configuration, or the batch does not divide by the processes.
     """
+    logging.disable_progress_bar()  # of the loading and writing of weights
     out = Path(config.run.output_dir)
     accelerator = Accelerator(
         cpu=not torch.cuda.is_available(),
@@ -102,7 +100,10 @@ def _open_folder(config: RunConfig, out: Path, restart: bool) -> None:
             shutil.rmtree(out / name, ignore_errors=True)
         (out / "metrics.jsonl").unlink(missing_ok=True)
     elif saved.exists() and (out / "checkpoints").exists():
-        changed = differences(config, json.loads(saved.read_text(encoding="utf-8")))
+        try:
+            changed = differences(config, json.loads(saved.read_text(encoding="utf-8")))
+        except (ValueError, AttributeError) as error:
+            raise ConfigError(f"{saved} is damaged; delete it, and the same command goes on") from error
         if changed:
             raise ConfigError(
                 f"{out} holds a run of another configuration; give another run.output_dir, or --restart:\n"
@@ -150,7 +151,9 @@ def load_sources(
         for source in sources:
             if source.images and accelerator.is_main_process:
                 source.images.prepare()
-            left = f", {source.matches.left_out} images without a matching report left out" if source.matches else ""
+            left = ""
+            if source.matches and source.matches.left_out:
+                left = f", {source.matches.left_out} images without a matching report left out"
             drawn = f", {len(source):,} draws an epoch" if source.source.balance else ""
             counted = f"{name:<10} {source.source.kind:<11} {source.num_studies:>7,} studies"
             accelerator.print(f"{counted}  {source.source.path}{drawn}{left}")
@@ -184,8 +187,9 @@ def save_model(
     processor: TRRGProcessor,
     folder: Path,
 ) -> None:
-    """Write the weights `state`, configuration and processor as a checkpoint for `from_pretrained` and stage 2."""
-    if accelerator.is_main_process:
-        accelerator.unwrap_model(model).save_pretrained(folder, state_dict=state)
-        processor.save_pretrained(folder)
-    accelerator.wait_for_everyone()
+    """Write the weights `state`, configuration and processor as a checkpoint for `from_pretrained` and stage 2, whole
+    or not at all."""
+    with whole_folder(folder, accelerator) as partial:
+        if accelerator.is_main_process:
+            accelerator.unwrap_model(model).save_pretrained(partial, state_dict=state)
+            processor.save_pretrained(partial)

@@ -7,6 +7,8 @@ from typing import Any
 
 from accelerate.tracking import GeneralTracker, on_main_process
 
+from training.config.command_line import writing
+
 
 class JsonLinesTracker(GeneralTracker):
     """One JSON object a line: `step`, `time` (Unix seconds) and the logged values."""
@@ -30,7 +32,7 @@ class JsonLinesTracker(GeneralTracker):
     @on_main_process
     def log(self, values: dict[str, Any], step: int | None = None, **kwargs: Any) -> None:
         """Append one line."""
-        with self.file.open("a", encoding="utf-8") as lines:
+        with writing(self.file), self.file.open("a", encoding="utf-8") as lines:
             lines.write(json.dumps({"step": step, "time": round(time.time(), 3), **values}) + "\n")
 
     @on_main_process
@@ -40,16 +42,27 @@ class JsonLinesTracker(GeneralTracker):
             return
         kept = [row for row in read_metrics(self.file) if row["step"] <= step]
         partial = self.file.with_suffix(".partial")
-        partial.write_text("".join(json.dumps(row) + "\n" for row in kept), encoding="utf-8")
+        with writing(partial):
+            partial.write_text("".join(json.dumps(row) + "\n" for row in kept), encoding="utf-8")
         partial.replace(self.file)
 
 
 def read_metrics(file: Path) -> list[dict[str, Any]]:
-    """The rows of a `metrics.jsonl`. A last line cut short by a kill is left out; any other broken line raises."""
-    lines = file.read_text(encoding="utf-8").splitlines(keepends=True)
+    """The rows of a `metrics.jsonl`. A last line cut short by a kill is left out.
+
+    Raises:
+        ValueError: another line is broken; names file and line.
+    """
+    lines = file.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True)
     if lines and not lines[-1].endswith("\n"):
         lines.pop()
-    return [json.loads(line) for line in lines]
+    rows = []
+    for number, line in enumerate(lines, 1):
+        try:
+            rows.append(json.loads(line))
+        except ValueError as error:
+            raise ValueError(f"{file}:{number} is damaged; delete the line, and the same command goes on") from error
+    return rows
 
 
 def plot_losses(out: Path) -> None:
