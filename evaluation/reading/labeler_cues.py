@@ -33,7 +33,8 @@ _DOUBTED = (
     r"(?:possible|possibility|possibilities|consideration|differential(?: diagnosis)?|concern|questioned|considered"
     r"|suspected|query"
     r"|uncertain|questionable|equivocal|conceivable|unlikely|less likely|less probable|doubtful|unclear"
-    r"|indeterminate|alternative)"
+    r"|indeterminate"
+    r"|alternative(?: (?:cause|diagnosis|explanation|reading|possibility|consideration))?)"
     r"(?= ?(?:$|[.,;(]|(?:but|in|at|and|or|given|on|as|by|clinically|here|however|than|though|although)\b))"
 )
 
@@ -76,7 +77,7 @@ CUES: dict[str, tuple[str, ...]] = {
         r"cannot be (?:seen|identified|appreciated)" + _ELSEWHERE,
         r"(?:has|have|had|is|are|was|were)"
         r"(?! (?:\w+ )?(?:nearly|partially|partly|mostly|largely|almost|incompletely)) (?:since |now |been |\w+ly )*"
-        r"(?:resolved|cleared|disappeared|removed|excluded|ruled out|absent|gone)",
+        r"(?:resolved|cleared|disappeared|removed|excluded|ruled out|absent|gone)(?! (?:an?|any|the|all)\b)",
         r"(?:(?:is|are|was|were|now|fully|completely) )*(?:resolved|absent|disappeared|cleared|excluded|gone|removed"
         r"|re-?expanded"
         r"|none(?: (?:seen|identified|evident|detected|present|visible|demonstrated|noted|found|now|remain\w*))*"
@@ -87,6 +88,10 @@ CUES: dict[str, tuple[str, ...]] = {
         r"(?:has|have) (?:\w+ly )?(?:re-?expanded|been (?:\w+ly )?(?:taken out|pulled|withdrawn|removed|excluded"
         r"|ruled out))",
         r"(?:is|are|was|were) (?:\w+ly )?(?:excluded|ruled out)",
+        r"(?:is|are|was|were) (?:\w+ )?(?:lacking|missing|wanting|out of the question|nowhere to be seen"
+        r"|not in evidence)",
+        r"(?:can|may) (?:\w+ly )?be (?:\w+ly )?(?:excluded|ruled out|discounted|dismissed)",
+        r"(?:has|have|had|did) not (?:\w+ly )?(?:developed?|appeared|recurred?|occurred|reaccumulated)",
         r"(?:is|are) (?:negative|absent)(?! (?:for|of)\b)",
         r"negative(?= ?(?:$|[.,;]))",
         r"not (?:seen|present|identified|demonstrated|visuali[sz]ed|detected|evident|found)(?= ?(?:$|[.,;]))",
@@ -130,6 +135,7 @@ CUES: dict[str, tuple[str, ...]] = {
         r"(?:raises?|raising)",
         r"(?:consider|consideration)(?: of)?",
         r"suggest\w*(?: of)?",
+        r"(?:likelier than|out(?:ranks|weighs)|(?:rather )?ahead of)",
         r"(?:versus|vs)",  # what stands before it is the leading reading and stays asserted
         r"or (?:early|developing|less likely|possibly|perhaps|even)",
     ),
@@ -142,7 +148,8 @@ CUES: dict[str, tuple[str, ...]] = {
         r"(?:is |are )?(?:to be|needs to be|needs|requires?|awaits?) (?:confirm\w+|excluded|ruled out|exclusion)",
         r"(?:cannot|can not|can't|could not|couldn't) (?:\w+ly )?be (?:\w+ly )?"
         r"(?:excluded|ruled out|assessed|evaluated|confirmed|discounted|dismissed)",
-        r"(?:(?:is|are|has|have) )?not (?:been )?(?:\w+ly )?(?:excluded|ruled out)",
+        r"(?:(?:is|are|has|have) )?not (?:been )?(?:\w+ly )?(?:excluded|excludable|ruled out)",
+        r"as (?:an? |the )?(?:second choice|(?:\w+ )?alternative|second possibility|next possibility|less likely \w+)",
         r"(?:(?:is|are|remains?) )?(?:would be |may be |can be |will be )?(?:difficult|hard"
         r"|impossible) to (?:\w+ly )?(?:exclude|rule out)"
         r"(?= ?(?:$|[.,;]|on|in|at|from|given|as)\b|$)",
@@ -207,6 +214,8 @@ CUES: dict[str, tuple[str, ...]] = {
         r"with",
         r"there (?:is|are|was|were|has been|have been)",
     ),
+    # Says of the finding after it what was said of the one before it.
+    "likewise": (r"so (?:is|are|was|were)", r"(?:the )?same (?:goes|applies|holds|is true) (?:for|to|of)"),
     # Ends the group, not the scope: what caused it is no part of its list.
     "cause": (r"(?:secondary|due|owing|related|attribut\w+) to",),
     # Goes on with what stands before it: "no opacity is seen to suggest pneumonia".
@@ -240,11 +249,16 @@ CUES: dict[str, tuple[str, ...]] = {
     ),
     # Prefers what stands after or before it; "over" and "than" then open the other reading.
     "preference": (
-        r"(?:favor\w*|prefer\w*)",
+        r"(?:favor\w*|prefer\w*|speaks? (?:more |rather )?(?:for|in favor of)|leans? towards?|points? (?:more "
+        r"|rather )(?:to|towards?))",
         r"more (?:likely|probable|probably|in keeping with|consistent with|compatible with|suggestive of|typical of"
         r"|like)",
     ),
-    "less_preferred": (r"(?:over|than)", r"to (?=consol|pneum|infec|edema|atelec|mass|nodul|effus|collap|scar)"),
+    "less_preferred": (
+        r"(?:over|than)",
+        r"to (?=(?:an? )?(?:\w+ ){0,2}(?:pleural|consol|pneum|infec|edema|atelec"
+        "|mass|nodul|effus|collap|scar))",
+    ),
     "verb": (
         r"(?:is|are|was|were|has|have|had|appears?|remains?|persists?|demonstrates?|shows?|reveals?)",
         r"(?:seen|noted|identified|present|visuali[sz]ed|demonstrated|represents?|reflects?|indicates?|measur\w+"
@@ -266,6 +280,7 @@ CUES: dict[str, tuple[str, ...]] = {
         r"(?:(?:borderline )?(?:enlarg\w*|prominent|prominence)|widen\w*|borderline)",
         r"(?:increased?|increasing) (?:in )?(?:\w+ )?size",
         r"increase in (?:the )?size",
+        r"(?:increased(?= ?(?:$|[.,;]))|big|huge)",
         r"(?:is|are|appears?) (?:\w+ly )?increased",
         r"(?:is|are|remains?|slightly|mildly|moderately|somewhat|markedly) large",
         r"above normal",

@@ -187,21 +187,23 @@ ORGANS: dict[tuple[str, ...], tuple[str, ...]] = {
     (): (
         r"(?:brain|cerebral|intracranial|scalp|skin|cutaneous|subcutaneous|soft[- ]tissues?|orbit\w*|parotid|rectal)",
         r"(?:abdom\w+|pelvi[cs]|bladder|urinary|testic\w+|wound|dental|peritone\w+|laryn\w+|epiglott\w+|pharyn\w+)",
-        r"(?:joints?|knees?|ankles?|pedal|legs?|limbs?|feet|arms?|shoulders?|hips?|chest wall)",
+        r"(?:joints?|elbows?|wrists?|hands?|foot|toes?|fingers?|groin|thighs?|neck|mandib\w+|skull|knees?|ankles?"
+        r"|pedal|legs?|limbs?|feet|arms?|shoulders?|hips?|chest wall)",
         r"(?:vertebra\w*|spinal|spine|end-?plates?|bony|bones?|osseous|skeletal|humer\w+|femor\w+)",
     ),
 }
 """Other organs and places: a lesion, an edema, an effusion or a collapse of theirs is not of the chest."""
 
 ARTEFACTS = (
-    r"nipple shadows?",
+    r"(?:projectional|positional|spurious|illus(?:ion|ory)|(?:ap )?projection|magnification|rotation|poor inspiration)",
+    r"(?:technical factors?|nipple shadows?)",
     r"(?:left |right )?nipples?",
     r"(?:arte|arti)fact\w*(?: shadow\w*)?",
-    r"skin[- ]?folds?",
+    r"(?:skin[- ]?folds?|folds? of (?:the )?skin|(?:epicardial |pericardial )?fat pads?|epicardial fat|breast tissue)",
     r"(?:summation(?: (?:shadow\w*|arti?e?fact\w*))?|soft tissue (?:overlay|shadows?|attenuation)|telemetry"
     r"|overlay artifact)",
     r"(?:superimpos\w+|super-?position|overlap\w*|overl(?:ying|apping)) (?:of )?(?:\w+ ){0,2}(?:ribs?|vessels?"
-    r"|structures|shadows?|tissues?|clothing"
+    r"|costal cartilages?|soft tissues?|structures|shadows?|tissues?|clothing"
     r"|hair|scapula|bones?|markings)",
     r"(?:external|outside) (?:to|of)? ?(?:the )?(?:patient|body)",
     r"(?:hair braids?|clothing|shirt buttons?|buttons?|jewell?ery|blankets?|oxygen mask)",

@@ -23,6 +23,7 @@ KINDS = (
     "neutral",
     "purpose",
     "cause",
+    "likewise",
     "not_asserted",
     "artefact",
     "finding",

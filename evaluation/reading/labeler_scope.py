@@ -26,15 +26,14 @@ before what it denies, and another organ before its finding."""
 _WEAK_DOUBTS = ("sugg", "suspic", "conc", "worr", "diff", "raise", "vers", "vs")
 _TELLING_KINDS = frozenset(("finding", "anatomy", "organ", "report_word"))
 _SILENT_KINDS = frozenset(
-    ("anatomy", "organ", "neutral", "verb", "conjunction", "alternative", "boundary", "fresh_start")
+    ("anatomy", "organ", "less_preferred", "neutral", "verb", "conjunction", "alternative", "boundary", "fresh_start")
 )
 _ELSEWHERE = frozenset((*descendants("Lung Opacity"), "Lung Opacity", "Pleural Effusion"))
-_SHADOWS = frozenset(("Lung Lesion", "Lung Opacity", "Consolidation", "Pneumothorax", "Fracture"))
 _OF_THE = re.compile(
     r" (?:in|of|within|involving|to|from|arising (?:from|in)) (?:(?!and |or |with |but )\w+ ){0,5}$|(?<=collapsed) $"
 )
 _GOES_ON = re.compile(r"[^,;]{0,50}(?:, [^,;]{1,40}){0,3},? (?:or|nor) ")
-_PLACED = re.compile(r" (?:\w+ )?(?:(?:in|at|within|along|over) (?:the )?(?:left|right|both)|measur)")
+_PLACED = re.compile(r" (?:\w+ )?(?:(?:in|at|within|along|over|on) (?:the )?(?:left|right|both)|measur|with )")
 _ASKING = ("if", "whether", "that")
 _PRONOUN = re.compile(r"\b(?:one|it|this|these)\b")
 _WORDS = re.compile(r"[a-z][a-z-]*")
@@ -179,6 +178,12 @@ class _Reader:
         else:
             self.uncertainty(term)
 
+    def likewise(self, term: Found) -> None:
+        if self.findings:
+            last = self.findings[-1].polarity
+            scope = next(scope for scope, value in _POLARITY_IN_SCOPE.items() if value == last)
+            self.open_scope(scope, term.cue() if scope else None)
+
     def cause(self, term: Found) -> None:
         self.group_closed = True
         if self.published and term.text.startswith("secondary"):
@@ -272,7 +277,7 @@ class _Reader:
             link = self.sentence[finding.named.end : term.start]
             if (
                 finding.polarity in (PRESENT, UNCERTAIN)
-                and _SHADOWS.intersection(finding.observations)
+                and SUPPORT_DEVICES not in finding.observations
                 and (verb := EXPLAINS.search(link))
                 and not SEEN_APART.search(verb.group())
             ):

@@ -28,6 +28,7 @@ RULES = {
     "post_negation": "a denial after it, which reaches back over its list",
     "uncertainty": "a doubt before it",
     "post_uncertainty": "a doubt after it, which reaches back over its list",
+    "likewise": 'as of the finding before it ("and so is")',
     "purpose": 'goes on with what stands before it ("no opacity to suggest pneumonia")',
     "not_asserted": "of the past or only asked about, which the published labeler denies",
     "less_preferred": "another reading is preferred to it",

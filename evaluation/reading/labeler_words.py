@@ -3,15 +3,17 @@
     >>> plain_words("nil oedema, small effuson c/w chf")
     'no edema, small effusion consistent with chf'
 
-A typing error is mended by distance (letters left out, added, changed, or two swapped): one step in words of five to
-nine letters, two in longer ones, only towards a word of `MENDED` and only where a single one is that near, so no
-finding ever becomes another. Each word is looked at once and remembered, so the cost of a report is one look-up a word.
+A typing error is mended by distance (letters left out, added, changed, or two swapped): one step in words of four to
+nine letters, two in longer ones, no changed letter in the shortest; only towards a word of `MENDED`, and only where a
+single one is that near, so no finding ever becomes another. Each word is looked at once and remembered, so the cost of
+a report is one look-up a word.
 """
 
 import re
 
 ABBREVIATIONS = {
-    "(n)": "normal", "nl": "normal", "nml": "normal", "wnl": "normal", "nad": "no abnormality", "abnl": "abnormal",
+    "(n)": "normal", "(-)": "absent", "(+)": "present", "-ve": "negative", "+ve": "positive", "opac": "opacity",
+    "opacs": "opacities", "nl": "normal", "nml": "normal", "wnl": "normal", "nad": "no abnormality", "abnl": "abnormal",
     "nil": "no", "zero": "no", "w/": "with", "w/o": "without", "c/w": "consistent with", "c/f": "concerning for",
     "s/o": "suggestive of", "s/p": "after", "h/o": "history of", "hx": "history of", "pmh": "history of",
     "pmhx": "history of", "e/o": "evidence of", "r/o": "rule out", "d/t": "due to", "a/w": "associated with",
@@ -31,7 +33,7 @@ ABBREVIATIONS = {
 """A word of a report, as it stands between spaces and without "," and ":" -> its meaning."""
 
 _MENDED = """
-effusion effusions pneumothorax pneumothoraces hydropneumothorax hemothorax pneumonia pneumonias
+tube drain clear effusion effusions pneumothorax pneumothoraces hydropneumothorax hemothorax pneumonia pneumonias
 bronchopneumonia consolidation consolidations consolidative atelectasis atelectatic opacity opacities
 opacification infiltrate infiltrates infiltration edema cardiomegaly cardiac cardiothoracic cardiomediastinal
 mediastinum mediastinal silhouette nodule nodules nodular neoplasm metastasis metastases malignancy fracture
@@ -47,6 +49,7 @@ MENDED = tuple(_MENDED.split())
 """The words that typing errors are mended towards."""
 
 _SIMILAR = """
+tubes tubed tuber drained drains cleared clears rain lear
 infarction infarct infraction refection inflection injection injections injected affection fraction fractional
 traction retraction extraction absence absents notable nominal nodal module modules modular model models
 reflects reflected reflex represented representing representation recurrent percutaneous cardial cardio
@@ -71,9 +74,9 @@ consistence remover resolver removals unquestionable
 _LEFT_ALONE = frozenset(_SIMILAR.split())
 """Words of reports that are right although they look like a word of `MENDED` with a typing error."""
 
-_BRITISH = re.compile(r"\bo(?=edema|esoph)|(?<=h)a(?=em)|(?<=tumo|favo)u(?=r)")
+_BRITISH = re.compile(r"\bo(?=ed|esoph)|(?<=h)a(?=em)|(?<=tumo|favo)u(?=r)")
 _PART = re.compile(r"[a-z#]+")
-MAX_REMEMBERED, MAX_LETTERS = 50_000, 24
+MAX_REMEMBERED, MAX_LETTERS, SHORT = 50_000, 24, 6
 
 
 def _mask(word: str) -> int:
@@ -107,7 +110,7 @@ def _distance(one: str, other: str, most: int) -> int:
 
 def mend_word(word: str) -> str:
     """The word of `MENDED` that a lower-case word is a typing error of, else the word itself."""
-    if word in _KNOWN or not 5 <= len(word) <= MAX_LETTERS:
+    if word in _KNOWN or not 4 <= len(word) <= MAX_LETTERS:
         return word
     letters = _mask(word)
     nearest: dict[int, list[str]] = {1: [], 2: []}
@@ -115,7 +118,8 @@ def mend_word(word: str) -> str:
         most = 2 if len(target) > 9 and len(word) > 8 else 1
         if abs(len(target) - len(word)) <= most and (letters ^ mask).bit_count() <= 2 * most:
             steps = _distance(word, target, most)
-            if steps <= most:
+            short = len(target) <= SHORT and len(target) == len(word) and sorted(target) != sorted(word)
+            if steps <= most and not short:
                 nearest[steps].append(target)
     near = nearest[1] or nearest[2]
     return near[0] if near and len({target[:6] for target in near}) == 1 else word
