@@ -191,6 +191,13 @@ def with_chexbert(pairs: Iterable[Pair], labeler: CheXbertLabeler) -> Iterator[P
             yield pair._replace(reference_labels=one, prediction_labels=two)
 
 
+def with_published_rules(pairs: Iterable[Pair]) -> Iterator[Pair]:
+    """Pairs with the labels of the rules under the conventions of the published CheXpert labeler, in this process."""
+    for pair in pairs:
+        one, two = (label_report(text, conventions="chexpert") for text in (pair.reference, pair.prediction))
+        yield pair._replace(reference_labels=one, prediction_labels=two)
+
+
 def score_stream(
     pairs: Callable[[], Iterable[Pair]],
     *,
@@ -308,7 +315,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     parser.add_argument("--references", type=Path, help="study records (studies.jsonl); must hold the same studies")
     parser.add_argument("--split", help="only the references of this split")
     parser.add_argument("--section", choices=SECTIONS, default="report", help="of the record that is the reference")
-    parser.add_argument("--labeler", choices=("rules", "chexbert", "given"), default="rules")
+    parser.add_argument("--labeler", choices=("rules", "rules-chexpert", "chexbert", "given"), default="rules")
     parser.add_argument("--chexbert", type=Path, help="CheXbert checkpoint (bring your own; Stanford academic licence)")
     parser.add_argument("--chexbert-tokenizer", default="bert-base-uncased", help="name or folder")
     parser.add_argument("--conventions", nargs="+", choices=tuple(CONVENTIONS), default=list(CONVENTIONS))
@@ -332,6 +339,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     label_set = None if options.label_set is None else read_label_set(options.label_set)
     index, references = open_studies(options.predictions, options.references, options.split)
     label: Callable[[Iterable[Pair]], Iterable[Pair]] = iter
+    if options.labeler == "rules-chexpert":
+        label = with_published_rules
     if options.labeler == "chexbert":
         label = partial(with_chexbert, labeler=CheXbertLabeler(options.chexbert, options.chexbert_tokenizer))
 
@@ -346,7 +355,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         result = score_stream(
             pairs,
             label=label,
-            labeler=f"rules-{VERSION}" if options.labeler == "rules" else options.labeler,
+            labeler=options.labeler.replace("rules", f"rules-{VERSION}"),
             conventions=options.conventions,
             treatments=options.treatments,
             meteor=meteor,

@@ -6,7 +6,8 @@ Same pattern language as `labeler_phrases`. The kinds and what they do are expla
 # Adverbs between a verb and what it negates: "is not clearly seen".
 _ADVERB = r"(?:(?:clearly|definitely|definitively|currently|actually|otherwise|longer|now|grossly|convincingly) )?"
 _SEEN = (
-    r"(?:seen|identified|visuali[sz]ed|visible|appreciated|noted|present|evident|apparent|demonstrated|detected|observed"
+    r"(?:seen|identified|visuali[sz]ed|visible|appreciated|noted|present|evident|apparent|demonstrated|detected"
+    r"|observed"
     r"|found|suspected|indicated|recogni[sz]ed|shown)"
 )
 # "not seen on the lateral view" and "not present previously" say nothing about today's finding.
@@ -27,30 +28,47 @@ _EVIDENCE = (
     r"|consistent with|compatible with))?)?"
 )
 
+# What a sentence may close with to doubt what stands before it.
+_DOUBTED = (
+    r"(?:possible|possibility|possibilities|consideration|differential(?: diagnosis)?|concern|questioned|considered"
+    r"|suspected|query"
+    r"|uncertain|questionable|equivocal|conceivable|unlikely|less likely|less probable|doubtful|unclear"
+    r"|indeterminate"
+    r"|alternative(?: (?:cause|diagnosis|explanation|reading|possibility|consideration))?)"
+    r"(?= ?(?:$|[.,;(]|(?:but|in|at|and|or|given|on|as|by|clinically|here|however|than|though|although)\b))"
+)
+
 CUES: dict[str, tuple[str, ...]] = {
     # Negates the findings after it.
     "negation": (
         r"(?:no longer|not) (?:seen|identified|present|visuali[sz]ed) (?:is|are)",
         r"no(?: longer)?" + _EVIDENCE + _QUALIFIER,
         r"without" + _EVIDENCE + _QUALIFIER,
-        r"w/o" + _QUALIFIER,
-        r"negative for" + _EVIDENCE + _QUALIFIER,
+        r"(?:is |are |was |were )?negative (?:for|of)" + _EVIDENCE + _QUALIFIER,
+        r"never(?: any)?" + _EVIDENCE + _QUALIFIER,
         r"(?:nor|neither)" + _QUALIFIER,
-        r"not" + _QUALIFIER,
-        r"(?:free|clear) (?:of|from)" + _EVIDENCE + _QUALIFIER,
+        r"(?:free|clear|devoid|cleared) (?:of|from)" + _EVIDENCE + _QUALIFIER,
         r"(?:absence|lack) of" + _EVIDENCE + _QUALIFIER,
         r"(?:absent(?! (?:lung|vascular|pulmonary|bronchovascular) markings)|resolved|cleared)",
-        r"(?:resolution|clearing|clearance|disappearance|removal|absence) of",
+        r"(?:resolution|clearing|clearance|disappearance|removal|absence|exclusion) of",
         r"(?:has|have|had) been removed",
         r"denies",
         r"excludes?",
         r"(?:ruled|rules) out",
         r"(?:rather than|xxxx than|as opposed to|instead of)",
-        r"(?:do|does|did) not (?:demonstrate|show|reveal|have|contain|represent)" + _QUALIFIER,
-        r"(?:aren't|isn't|doesn't|don't)",
-        r"fails? to (?:show|demonstrate|reveal)",
+        r"(?:do|does|did) not (?:demonstrate|show|reveal|have|contain|represent|see|identify|indicate)"
+        + _EVIDENCE
+        + _QUALIFIER,
+        r"(?:aren't|isn't|doesn't|don't)(?: any)?" + _EVIDENCE + _QUALIFIER,
+        r"(?:(?:fail(?:s|ed)?|unable|not able) to|cannot|can't|could not|couldn't|didn't|hasn't|haven't)"
+        r" (?:show|shown|demonstrate|reveal|see|find|identify|detect)" + _EVIDENCE + _QUALIFIER,
+        r"(?:lacks?|lacking|none of|hardly any|nothing)(?: any)?" + _EVIDENCE + _QUALIFIER,
+        r"(?:nothing|no(?:thing)? (?:reason|feature|features|abnormality|change|changes)) to (?:suggest|indicate"
+        r"|suspect)",
         r"low (?:suspicion|likelihood|probability) (?:of|for)",
     ),
+    # As a negation, but only of what stands right after it: it may belong to another word ("not larger, may be edema").
+    "near_negation": (r"not" + _EVIDENCE + _QUALIFIER,),
     # Negates the findings before it.
     "post_negation": (
         r"(?:(?:is|are|was|were|has been|have been) )?(?:no longer|not) " + _ADVERB + _SEEN + _ELSEWHERE,
@@ -59,58 +77,109 @@ CUES: dict[str, tuple[str, ...]] = {
         r"cannot be (?:seen|identified|appreciated)" + _ELSEWHERE,
         r"(?:has|have|had|is|are|was|were)"
         r"(?! (?:\w+ )?(?:nearly|partially|partly|mostly|largely|almost|incompletely)) (?:since |now |been |\w+ly )*"
-        r"(?:resolved|cleared|disappeared|removed|excluded|ruled out|absent|gone)",
-        r"(?:resolved|absent|none|disappeared|cleared)(?= ?(?:$|[.,;]))",
-        r"(?:is|are) (?:negative|absent)",
+        r"(?:resolved|cleared|disappeared|removed|excluded|ruled out|absent|gone)(?! (?:an?|any|the|all)\b)",
+        r"(?:(?:is|are|was|were|now|fully|completely) )*(?:resolved|absent|disappeared|cleared|excluded|gone|removed"
+        r"|re-?expanded"
+        r"|none(?: (?:seen|identified|evident|detected|present|visible|demonstrated|noted|found|now|remain\w*))*"
+        r"|ruled out)(?= ?(?:$|[.,;]|(?:now|since|bilaterally|on|at|today|by|from)\b))",
+        r"(?:is|are|was|were) not (?:an? )?(?:feature|features|problem|issue|finding)",
+        r"(?:(?:is|are|was|were) )?not (?:\w+ly )?(?:confirmed|corroborated|substantiated|reproduced"
+        r"|borne out)(?= ?(?:$|[.,;]|on\b|by\b|today\b))",
+        r"(?:has|have) (?:\w+ly )?(?:re-?expanded|been (?:\w+ly )?(?:taken out|pulled|withdrawn|removed|excluded"
+        r"|ruled out))",
+        r"(?:is|are|was|were) (?:\w+ly )?(?:excluded|ruled out)",
+        r"(?:is|are|was|were) (?:\w+ )?(?:lacking|missing|wanting|out of the question|nowhere to be seen"
+        r"|not in evidence)",
+        r"(?:can|may) (?:\w+ly )?be (?:\w+ly )?(?:excluded|ruled out|discounted|dismissed)",
+        r"(?:has|have|had|did) not (?:\w+ly )?(?:developed?|appeared|recurred?|occurred|reaccumulated)",
+        r"(?:is|are) (?:negative|absent)(?! (?:for|of)\b)",
         r"negative(?= ?(?:$|[.,;]))",
+        r"not (?:seen|present|identified|demonstrated|visuali[sz]ed|detected|evident|found)(?= ?(?:$|[.,;]))",
         r"no(?= ?(?:$|[.,;]))",
     ),
     # Doubts the findings after it.
     "uncertainty": (
         r"(?:possible|possibly|possibility of)",
+        r"(?:could|can|may|might|would) (?:also |well )?"
+        r"(?:be (?:seen|due|related|secondary|explained|caused|attributed|compatible|consistent|a component"
+        r"|in keeping))"
+        r"(?: (?:with|in|to|by|for|of))?",
         r"(?:may|might|could)(?: (?:also|well|potentially|in part|partially))?"
         r"(?: (?:be|represent|reflect|indicate|relate|suggest|have|contain|include|still))?",
         r"(?:question|questionable|questionably|query|equivocal|indeterminate)(?: of)?",
-        r"(?:concern|concerns|concerning|worrisome|suspicious|suspicion|suspected|suspect) ?(?:for|of|about)?",
-        r"(?:cannot|can not|can't|not|could not|couldn't|unable to|difficult to|hard to)"
+        r"(?:concern|concerns|concerning|worrisome|suspicious|suspicion|suspected|suspect|suspects|suspecting)"
+        r" ?(?:for|of|about|regarding|that)?",
+        r"(?:hard|difficult|impossible|unable|too early) to (?:\w+ly )?(?:say|know|tell|determine|be (?:sure"
+        r"|certain)|decide|state|establish)"
+        r"(?: (?:whether|if))?",
+        r"(?:unclear|uncertain|unsure|unknown|not (?:clear|sure|certain)|cannot (?:say|tell|be sure)|can't (?:say"
+        r"|tell))(?: (?:whether|if|that))?",
+        r"(?:cannot|can not|can't|could not|difficult to|hard to) (?:be )?(?:distinguish\w*|differentiat\w+"
+        r"|separat\w+|discern\w*)",
+        r"(?:doubt|doubtful|dubious|borderline for|suspiciously|tentative\w*|arguably|seemingly|maybe"
+        r"|not convincing\w*|provisional\w*)(?: (?:of|for))?",
+        r"(?:alternative\w*|versus also)",
+        r"(?:likelihood|chance|risk|hint|impression|element|component) of(?= (?:\w+ ){0,2}(?:pneumon|infect|edema"
+        r"|effus|consol|atelec|nodul|mass|fract))",
+        r"(?:would|should) (?:be considered|consider|raise)",
+        r"(?:to be|needs to be|must be|should be|need to) (?:excluded|ruled out|considered|exclude|rule out)(?= \w)",
+        r"(?:cannot|can not|can't|not|could not|couldn't|unable to|difficult to|hard to|impossible to|would not"
+        r"|wouldn't)"
         r" (?:be )?(?:\w+ly )?(?:exclude|rule out|excluding)",
         r"(?:does|do|did) not (?:\w+ly )?(?:exclude|rule out)",
-        r"(?:less likely|less xxxx|unlikely|favou?red over)",
-        r"(?:differential|differentials?)",
+        r"(?:less likely|less probabl[ey]|less xxxx|unlikely|(?:favored|preferred) (?:over|to)|more (?:likely"
+        r"|probable|probably|so) than)",
+        r"(?:differential|differentials?)(?: (?:diagnos[ie]s|considerations?))?(?: (?:includes?|would include|of|is"
+        r"|remains?))?",
         r"(?:potential|potentially|perhaps|presumed|presumably|conceivably)",
         r"(?:raises?|raising)",
         r"(?:consider|consideration)(?: of)?",
         r"suggest\w*(?: of)?",
+        r"(?:likelier than|out(?:ranks|weighs)|(?:rather )?ahead of)",
         r"(?:versus|vs)",  # what stands before it is the leading reading and stays asserted
+        r"or (?:early|developing|less likely|possibly|perhaps|even)",
     ),
     # Doubts the last findings before it.
     "post_uncertainty": (
-        r"(?:is|are|remains?|was|were) (?:also |still |certainly )?"
-        r"(?:possible|possibilities|questioned|considered|suspected)"
-        r"(?= ?(?:$|[.,;(]|(?:but|in|at|and|or|given|on|as|by)\b))",
+        r"(?:is|are|remains?|was|were|seems?|appears?|felt|thought|would be|could be|may be)"
+        r"(?: (?:also|still|certainly|thought|felt|to be|be|an?|the|one|another|within|in|on))*(?: \w+)?? " + _DOUBTED,
+        _DOUBTED,
+        r"(?:is |are )?not (?:\w+ly )?(?:favored|preferred|certain|definite|clear-?cut|proven)(?= ?(?:$|[.,;]))",
+        r"(?:is |are )?(?:to be|needs to be|needs|requires?|awaits?) (?:confirm\w+|excluded|ruled out|exclusion)",
         r"(?:cannot|can not|can't|could not|couldn't) (?:\w+ly )?be (?:\w+ly )?"
-        r"(?:excluded|ruled out|assessed|evaluated)",
-        r"(?:(?:is|are) )?not (?:\w+ly )?(?:excluded|ruled out)",
-        r"(?:(?:is|are) )?(?:difficult|hard) to (?:\w+ly )?(?:exclude|rule out)(?= ?(?:$|[.,;]))",
+        r"(?:excluded|ruled out|assessed|evaluated|confirmed|discounted|dismissed)",
+        r"(?:(?:is|are|has|have) )?not (?:been )?(?:\w+ly )?(?:excluded|excludable|ruled out)",
+        r"as (?:an? |the )?(?:second choice|(?:\w+ )?alternative|second possibility|next possibility|less likely \w+)",
+        r"(?:(?:is|are|remains?) )?(?:would be |may be |can be |will be )?(?:difficult|hard"
+        r"|impossible) to (?:\w+ly )?(?:exclude|rule out)"
+        r"(?= ?(?:$|[.,;]|on|in|at|from|given|as)\b|$)",
+        r"(?:must|should|needs? to|has to|have to|still to|to) be (?:\w+ly )?(?:excluded|ruled out)",
         r"(?:should|could|may|might|can) be (?:considered|present|suspected|entertained)",
+        r"(?:could|may|might|would|can) (?:also |well |possibly )*(?:explain|account for|cause|produce|have (?:this"
+        r"|a similar)|look (?:like this|similar|the same|alike)"
+        r"|give|mimic|be responsible)",
         r"(?:is|are|was|were) (?:not well|poorly|incompletely|suboptimally) (?:seen|evaluated|visuali[sz]ed|assessed)",
-        r"(?:less likely|unlikely|questionable|possible|suspected|questioned)(?= ?(?:$|[.,;]))",
         r"if (?:present|any)",
         r"(?:may|might|could) not be (?:seen|demonstrated|visuali[sz]ed|apparent|visible)",
-        r"(?:is|are) (?:obscured|equivocal|uncertain|unlikely|less likely|questionable)(?! (?:that|to)\b)",
+        r"(?:is|are) (?:obscured|equivocal|uncertain|unlikely|less likely|questionable)(?! (?:that|to|if|whether)\b)",
     ),
     # Says that the finding is not of today or is only asked about: no label.
     "not_asserted": (
-        r"(?:history|hx) of",
-        r"h/o",
-        r"(?:to )?(?:rule[- ]out|evaluate for|assess for|look for|r/o)",
+        r"(?:history|hx)(?: (?:of|includes?)|:)",
+        r"(?:to )?(?:rule[- ]out|evaluate for|assess for|look for|check for|query for|screen\w* for)",
+        r"(?:known|previous|prior|recent) (?=(?:\w+ ){0,2}(?:pneumon|tubercul|cancer|carcin|malig|metast|infection))",
+        r"(?:being|been|was|is|recently|currently|previously) (?:\w+ly )?(?:treated|admitted|managed) (?:for|with)",
+        r"(?:exam|examination|study|film|radiograph|request\w*) (?:\w+ )?(?:ordered|requested|obtained|performed"
+        r"|done|made) (?:for|because of)",
+        r"(?:presents?|presented|presenting|admitted|referred) (?:with|for)",
         r"to (?:exclude|evaluate|assess|detect)",
         r"(?:more )?sensitive (?:\w+ ){0,2}(?:for|in|to)",
         r"correlat\w+ (?:\w+ ){0,2}(?:for|with|as to|to)",
         r"(?:evaluate|evaluation|assess|assessment) for",
         r"if(?: there is)?",
         r"(?:to )?(?:ensure|confirm|document|insure)",
-        r"treated",
+        r"(?:treated|treatment (?:of|for))",
+        r"(?:drainage|aspiration|tapping) of",
     ),
     # Looks like a negation or a doubt, and is none: the finding after it is there.
     "affirmation": (
@@ -121,31 +190,45 @@ CUES: dict[str, tuple[str, ...]] = {
         r"|different|difference|resolved|comparison|comparisons|prior|priors|previous)"
         r"(?: (?:in|of|from|to|since|with|is|are|for|or))*",
         r"not (?:completely|entirely|fully|yet|totally) (?:resolved|cleared)",
-        r"(?:nearly|partially|partly|mostly|largely|almost|incompletely) (?:\w+ly )?(?:resolved|cleared)",
-        r"not (?:only|just|without|negative for|free of|devoid of|absent|clear of)",
+        r"(?:nearly|partially|partly|mostly|largely|almost|incompletely) (?:\w+ly )?(?:resolved|cleared|gone"
+        r"|disappeared|re-?expanded)",
+        r"not (?:only|just|merely|without|negative for|free of|devoid of|absent|clear of|uncommonly|infrequently)",
+        r"not (?:\w+ly )?(?:large|larger|smaller|small|big|bigger|extensive|marked|severe|increas\w+|decreas\w+"
+        r"|worse\w*|better|improv\w+"
+        r"|progress\w*|chang\w+|as|so|very|typical|classic\w*|characteristic|specific|new|acute|tension|loculated"
+        r"|calcified)"
+        r"(?! (?:\w+ )?(?:pneumon|effus|edema|consol|nodul|mass|fract|opac|infil|atelec))",
         r"(?:no|without) (?:absence|lack) of",
         r"(?:partial|incomplete|near|near-complete|nearly complete|almost complete|some|ongoing|slow)"
         r" (?:complete )?(?:interval )?(?:resolution|clearing)(?: of)?",
-        r"(?:may|can) be (?:compared|seen|correlated)",
+        r"(?:may|can) be (?:compared|seen(?! (?:with|in)\b)|correlated)",
         r"no doubt(?: of)?",
     ),
     # Ends every scope.
     "boundary": (
-        r"(?:but|however|although|though|yet|except|excepting|while|whereas|otherwise|nevertheless|nonetheless|despite)",
+        r"(?:but|however|although|though|yet|except|excepting|while|whereas|otherwise|nevertheless|nonetheless"
+        r"|despite)",
         r"(?:apart|aside) from",
-        r"(?:following|after|status post|s/p)",
+        r"(?:following|after|status post|since)",
         r"other than",
         r"with",
         r"there (?:is|are|was|were|has been|have been)",
     ),
+    # Says of the finding after it what was said of the one before it.
+    "likewise": (r"so (?:is|are|was|were)", r"(?:the )?same (?:goes|applies|holds|is true) (?:for|to|of)"),
+    # Ends the group, not the scope: what caused it is no part of its list.
+    "cause": (r"(?:secondary|due|owing|related|attribut\w+) to",),
     # Goes on with what stands before it: "no opacity is seen to suggest pneumonia".
     "purpose": (r"to (?:suggest|indicate)",),
     # Ends the scope, but speaks of the same organ: "the heart, which is enlarged".
     "relative": (r"which",),
     # Opens a new clause after "," or "and" inside a negated list: "no pneumothorax, small effusion".
     "fresh_start": (
-        r"(?:small|smaller|tiny|trace|mild|mildly|minimal|minimally|moderate|moderately|moderate-to-large|severe|marked"
-        r"|stable|unchanged|persistent|persisting|increased|increasing|decreased|decreasing|interval|improved|improving|worsening|worsened"
+        r"(?:subtle|old|healed|healing|evolving|slight|slightly|loculated|known|multiple|several|borderline|also"
+        r"|definite|definitely|obvious|small|smaller|tiny|trace|mild|mildly|minimal|minimally|moderate|moderately"
+        r"|moderate-to-large|severe|marked"
+        r"|stable|unchanged|persistent|persisting|increased|increasing|decreased|decreasing|interval|improved"
+        r"|improving|worsening|worsened"
         r"|chronic|bibasilar|bibasal|probable|likely|redemonstrat\w+|again|diffuse|patchy|streaky|scattered)",
     ),
     # Neutral words in which a cue word must not be seen.
@@ -164,26 +247,82 @@ CUES: dict[str, tuple[str, ...]] = {
     "report_word": (
         r"(?:disease|process|abnormalit\w+|findings?|radiographs?|radiographic\w*|study|exam|examination|films?)",
     ),
+    # Prefers what stands after or before it; "over" and "than" then open the other reading.
+    "preference": (
+        r"(?:favor\w*|prefer\w*|speaks? (?:more |rather )?(?:for|in favor of)|leans? towards?|points? (?:more "
+        r"|rather )(?:to|towards?))",
+        r"more (?:likely|probable|probably|in keeping with|consistent with|compatible with|suggestive of|typical of"
+        r"|like)",
+    ),
+    "less_preferred": (
+        r"(?:over|than)",
+        r"to (?=(?:an? )?(?:\w+ ){0,2}(?:pleural|consol|pneum|infec|edema|atelec"
+        "|mass|nodul|effus|collap|scar))",
+    ),
     "verb": (
         r"(?:is|are|was|were|has|have|had|appears?|remains?|persists?|demonstrates?|shows?|reveals?)",
-        r"(?:seen|noted|identified|present|visuali[sz]ed|demonstrated)",
+        r"(?:seen|noted|identified|present|visuali[sz]ed|demonstrated|represents?|reflects?|indicates?|measur\w+"
+        r"|obscur\w+)",
     ),
     "alternative": (r"(?:or|and/or)",),
     "conjunction": (r"and",),
     # States of anatomy: with the heart or mediastinum they become findings.
     "normal_state": (
-        r"(?:normal|unremarkable|within normal limits|within limits|wnl|nonenlarged|top normal"
+        r"(?:within (?:the )?(?:normal|physiologic\w*) (?:limits?|range)|normal|unremarkable|within normal limits"
+        r"|within limits|wnl|nonenlarged|top normal"
         r"|(?:at )?(?:the )?(?:upper|upper limits?|upper range) ?(?:of )?(?:the )?normal(?: limits?| range)?)",
         r"top[ -]normal",
         r"near top normal",
-        r"clear",
+        r"(?:clear|intact|midline|patent|sharp|well[- ](?:expanded|aerated|inflated|ventilated)|preserved"
+        r"|satisfactory|negative)",
     ),
     "enlarged_state": (
         r"(?:(?:borderline )?(?:enlarg\w*|prominent|prominence)|widen\w*|borderline)",
         r"(?:increased?|increasing) (?:in )?(?:\w+ )?size",
         r"increase in (?:the )?size",
+        r"(?:increased(?= ?(?:$|[.,;]))|big|huge)",
         r"(?:is|are|appears?) (?:\w+ly )?increased",
         r"(?:is|are|remains?|slightly|mildly|moderately|somewhat|markedly) large",
         r"above normal",
     ),
 }
+
+_LIST_WORDS = """
+a an any the of for in focal pleural pulmonary lung rib bony osseous acute active definite other discrete
+significant large suspicious evidence signs sign area areas focus air space airspace lobar interstitial alveolar
+confluent mass cardiac mediastinal hilar parenchymal vascular venous chest pericardial free subcutaneous
+displaced obvious overt frank further additional new acute-appearing cavitary pneumonic infectious inflammatory
+infective abnormal radiographic apical tension gross worrisome noncalcified measurable sizable sizeable
+appreciable visible convincing bronchial ground glass ground-glass reticular nodular solitary spiculated
+peribronchial lymph and or nor no not xxxx
+"""
+LIST_WORDS = frozenset(_LIST_WORDS.split())
+"""Words that a denied list may hold beside its names; another word after a comma opens a clause of its own."""
+
+_PLACES = """
+left right bilateral bibasal bibasilar basal basilar base bases lower upper mid middle lobe lobes zone zones
+lung apex apices apical lingula lingular perihilar retrocardiac lll rll rul lul rml sided left-sided right-sided
+"""
+PLACES = frozenset(_PLACES.split())
+"""Words of place: after a denied finding without any comma they open a clause of their own."""
+
+_HARMLESS = """
+a an the of for in on at to by and or as is are was were be been this that these those it its both all other
+there no not with from than which can has have had do does very grossly overall again also now still xxxx right
+left bilateral bilaterally right-sided left-sided upper lower mid middle central posterior anterior lateral
+frontal superior inferior pa ap view views two one single two-view portable supine erect upright semi-erect
+projection obtained performed compared comparison prior previous recommend recommended suggest advised follow-up
+followup further evaluation evaluate characterization characterized characterize study exam examination x-ray
+cxr radiograph radiographs film films image images imaging ct contrast spine thoracic lumbar lumbosacral
+cervical neck lobe zone zones field fields base bases tip region position positioned area size sized shape
+contour contours configuration appearance appear appears appearing volume volumes structures elements body
+bodies silhouette outline border borders margin margins angle angles space spaces wall markings system projected
+stable unchanged maintained normally expanded inflated aerated aeration ventilated symmetric symmetrical
+symmetrically equal equally visualized visible seen noted included imaged shown demonstrated adequate adequately
+good satisfactory full fully well optimal age limits range remain remains remaining otherwise only patient
+patients given differences rotation rotated limited partially technique inspiration inspiratory exposure
+penetration during change interval since time radiographically essentially within above below level levels over
+overlying through cavity grid course courses
+"""
+HARMLESS = frozenset(_HARMLESS.split())
+"""Words that may stand beside anatomy and say nothing of it."""

@@ -1,6 +1,6 @@
 """What the labeler looks for: phrases of the CheXpert-14 observations, of other abnormalities and of anatomy.
 
-Every phrase is a regular expression over a lower-cased sentence with single spaces, without capturing groups. It
+Every phrase is a regular expression over a sentence in the spelling of `labeler_words`, without capturing groups. It
 starts with a letter, or with alternatives that do, since the scanner sorts phrases by their first letter, and it ends
 at a word boundary. Where two phrases fit at the same place, the one written first wins.
 The observations are those of `observations.py`; the phrases are our own.
@@ -12,10 +12,7 @@ OTHER = "Other Abnormality"
 PHRASES: dict[tuple[str, ...], tuple[str, ...]] = {
     # Found and thrown away: they contain a phrase above and mean something else.
     (): (
-        r"(?:old|prior|previous|remote) (?:\w+ ){0,3}(?:pneumonias?|empyema)",
-        r"pericardial effusions?",
-        r"joint effusions?",
-        r"pericardial fluid",
+        r"(?:old|prior|previous|remote|recent|past|healed) (?:\w+ ){0,3}(?:pneumonias?|empyema|infections?)",
         r"soft tissue (?:swelling|edema|density|densities)",
         r"subcutaneous edema",
         r"body mass",
@@ -23,10 +20,11 @@ PHRASES: dict[tuple[str, ...], tuple[str, ...]] = {
         r"bony? densit\w+",
         r"muscle mass",
         r"mass effect",
-        r"nipple shadows?",
-        r"cardiac device",
+        r"(?:hilar|breast|vascular|bronchovascular|vessel|acoustic|rib) shadows?",
+        r"fibrosis (?:screen|clinic)",
         r"air-fluid",
         r"line of sight",
+        r"pseudo-?(?:nodules?|mass|tumors?|lesions?|pneumothorax)",
     ),
     ("Cardiomegaly",): (
         r"cardiomegal\w*",
@@ -44,6 +42,10 @@ PHRASES: dict[tuple[str, ...], tuple[str, ...]] = {
     ("Lung Opacity",): (
         r"opaci\w*",
         r"opaque",
+        r"shadow(?:s|ing)?",
+        r"(?:increased|abnormal) (?:densit(?:y|ies)|attenuation)",
+        r"decreased (?:translucency|transradiancy|lucency)",
+        r"(?:peri-?bronchial|bronchial wall|interstitial|septal) thickening",
         r"infiltrat\w*",
         r"air ?-?space (?:disease|process|filling|abnormality|abnormalities)",
         r"parenchymal (?:disease|process|density|densities|scar\w*)",
@@ -56,8 +58,11 @@ PHRASES: dict[tuple[str, ...], tuple[str, ...]] = {
         r"scar(?:s|ring|rings)?",
     ),
     ("Lung Lesion",): (
+        r"calcified (?:\w+ ){0,2}nodul(?:es?|arity)",
         r"mass(?:es)?",
         r"mass-?like",
+        r"nodular densit(?:y|ies)",
+        r"lumps?",
         r"nodul(?:es?|arity)",
         r"micro-?nodules?",
         r"tumou?rs?",
@@ -65,31 +70,44 @@ PHRASES: dict[tuple[str, ...], tuple[str, ...]] = {
         r"malignan\w+",
         r"carcinoma\w*",
         r"metasta\w+",
-        r"cavitary lesions?",
-        r"(?:lung|pulmonary) (?:lesions?|cancer)",
+        r"cavit\w+ (?:lung )?lesions?",
+        r"(?:(?:focal|rounded|suspicious|solitary|coin|space-occupying) )?(?:lung|pulmonary|parenchymal"
+        r"|intrapulmonary) (?:lesions?|cancer)",
+        r"(?:rounded|coin|space-occupying) lesions?",
     ),
-    ("Edema",): (r"edema\w*", r"oedema\w*"),
+    ("Lung Lesion", "Lung Opacity"): (r"nodular opaci\w+", r"nodular (?:shadow\w*|infiltrates?)"),
+    ("Edema",): (r"edema\w*", r"odema"),
     ("Consolidation",): (r"consolidat\w*",),
     ("Pneumonia",): (
         r"pneumonias?",
         r"bronchopneumonias?",
         r"pneumonitis",
         r"pneumonic",
+        r"infect(?:ion|ions|ious|ive)",
     ),
     ("Atelectasis",): (
         r"atelecta\w*",
-        r"collapsed? (?:of )?(?:\w+ ){0,4}(?:lobes?|lung)",
-        r"(?:lobar|lung|lobe|partial|complete) collapse",
+        r"collapsed?",
+        r"airless\w*",
     ),
-    ("Pneumothorax",): (r"pneumothora\w*", r"ptx", r"pleural air"),
-    ("Pneumothorax", "Pleural Effusion"): (r"hydro-?pneumothora\w*", r"haemopneumothora\w*", r"hemopneumothora\w*"),
+    ("Pneumothorax",): (
+        r"pneumothora\w*",
+        r"ptx",
+        r"pneumothorac\w+",
+        r"pleural air",
+        r"air in the pleural (?:space|cavity)",
+    ),
+    ("Pneumothorax", "Pleural Effusion"): (r"(?:hydro|hemo|pyo)-?pneumothora\w*",),
     ("Pleural Effusion",): (
         r"(?:pleural )?effusions?",
-        r"pleural fluid",
+        r"pleural (?:\w+ )?(?:fluid|collections?)",
+        r"fluid (?:collections? )?(?:in|within|at|along|layering in) (?:the )?(?:\w+ ){0,2}(?:costophrenic|pleura"
+        r"|hemithorax|bases?)",
+        r"(?:free )?fluid(?= ?(?:$|[,;]|or\b|is\b|blunting))",
         r"fluid in the (?:\w+ ){0,2}(?:pleural space|fissures?)",
         r"hemothora\w*",
         r"hydrothora\w*",
-        r"empyema",
+        r"(?:empyema|pyothorax|chylothorax)",
     ),
     ("Pleural Other",): (
         r"pleural (?:\w+ )?(?:thickening|plaques?|scar\w*|calcifications?|disease|abnormalit\w+|reaction|tags?)",
@@ -100,19 +118,29 @@ PHRASES: dict[tuple[str, ...], tuple[str, ...]] = {
     ),
     ("Fracture",): (r"fractur\w*",),
     ("Support Devices",): (
-        r"pacemakers?",
-        r"pacer",
+        r"pace-?makers?",
+        r"(?:pacer|ppm)",
         r"pacing (?:leads?|wires?|device)",
-        r"(?:icd|aicd|defibrillators?)",
-        r"(?:picc|port-?a-?cath|mediport|port)",
-        r"catheters?",
-        r"(?:tube|tubes|tubing|tracheostomy|cannulas?)",
-        r"(?:central|subclavian|jugular|venous|picc) lines?",
-        r"lines?(?= (?:tip|terminat|end|in place|in stable))",
-        r"(?:leads|electrodes?|generator|stimulator)",
-        r"(?:hardware|prosthe\w+|arthroplasty|implants?|stents?|device|devices)",
-        r"(?:(?:sternal|sternotomy|cerclage) wires?|clips?|sutures?|coils?|screws?|rods?)",
-        r"(?:valve (?:replacement|repair)|artificial valve|mechanical valve)",
+        r"(?:icds?|aicd|crt-?[dp]|defibrillators?|lvad|rvad|impella|iabp|balloon pump|ecmo|loop recorder|watchman"
+        r"|tavr|tavi)",
+        r"(?:picc|port-?a-?cath|mediport|port|vas-?cath|perma?-?cath|cvcs?|cvp line|cvl|uvc|uac|swan(?:-| )?ganz"
+        r"|swan|tlc)",
+        r"(?:triple|double|dual|quad)[ -]lumen",
+        r"(?:catheters?|hickman|broviac|groshong|quinton|pig-?tail)",
+        r"(?:ngt|ogt|ett|etts|trach|ng tube|dob+-?hof+|icc|gastrostomy)",
+        r"(?:tube|tubes|tubing|tracheostomy|cannulas?|cannulae|drains?)",
+        r"(?:central|subclavian|jugular|venous|picc|hickman|arterial|ij|scv|cvp|dialysis|infusion|access|midline|iv"
+        r"|umbilical"
+        r"|pa|support|svc) lines?",
+        r"(?:lines? (?:and|or|,) (?:\w+ )?(?:tubes?|drains?))",
+        r"lines?(?= (?:tip|terminat|end|in place|in stable|in situ|in good|in satisfactory|position|remains?"
+        r"|unchanged|removed))",
+        r"(?:leads|electrodes?|generator|stimulator|apparatus|pumps?|infusaport)",
+        r"(?:hardware|prosthe\w+|arthroplasty|implants?|implanted|stents?|device|devices|filter|shunt)",
+        r"(?:(?:sternal|sternotomy|cerclage) wires?|clips?|sutures?|coils?|screws?|rods?|plates?(?![- ]?like"
+        r"| atelect))",
+        r"(?:valve (?:replacement|repair|prosthe\w+)|(?:artificial|mechanical|prosthetic"
+        r"|bioprosthetic) (?:\w+ )?valves?)",
     ),
     (OTHER,): (
         r"emphysema\w*",
@@ -121,7 +149,7 @@ PHRASES: dict[tuple[str, ...], tuple[str, ...]] = {
         r"obstructive (?:pulmonary|lung|airways?) disease",
         r"(?:hyper-?inflat\w*|hyper-?expan\w*|hyper-?aerat\w*|hyper-?lucen\w*|overinflat\w*|air trapping)",
         r"(?:hypo-?inflat\w*|hypo-?aerat\w*|hypoventilat\w*|low lung volumes?|volume loss)",
-        r"granuloma\w*",
+        r"granuloma\w*(?: (?:infections?|disease|process))?",
         r"calcif\w*",
         r"(?:scoliosis|dextroscoliosis|levoscoliosis|kyphosis|kyphoscoliosis|dextrocurvature|levocurvature)",
         r"(?:degenerat\w*|osteophyt\w*|spondylosis|spurring|arthritis|arthrosis|osteoarthritis|arthropathy)",
@@ -140,10 +168,51 @@ PHRASES: dict[tuple[str, ...], tuple[str, ...]] = {
         r"(?:pneumoperitoneum|free air|pneumomediastinum|subcutaneous air)",
         r"(?:thickening|thickened|dilat\w*|dilation)",
         r"(?:sarcoid\w*|tuberculosis|histoplasm\w*|cystic fibrosis|pneumoconiosis|silicosis)",
-        r"(?:cabg|sternotomy|cholecystectomy|mastectomy|lobectomy|pneumonectomy|post-?surgical|post-?operative)",
-        r"(?:lesions?|infection|infectious|aspiration|contusion|hemorrhage|lymphoma|cancer)",
+        r"(?:cabg|sternotomy|cholecystectomy|mastectomy|lobectomy|thoracotomy|pneumonectomy|post-?surgical"
+        r"|post-?operative)",
+        r"(?:lesions?|aspiration|contusion|hemorrhage|lymphoma|cancer|hematoma|infarct\w*|inflammat\w+)",
+        r"(?:dextrocardia|situs inversus|white-?out|pneumopericardium|pericardial (?:effusions?|fluid)|bulk(?:y|ier)"
+        r"|bullets?)",
+        r"upper lobe (?:blood )?diversion",
+        r"(?:bony|osseous|skeletal|senescent|arthritic|post-?traumatic) changes",
     ),
 }
+
+ORGANS: dict[tuple[str, ...], tuple[str, ...]] = {
+    (OTHER,): (
+        r"(?:renal|kidneys?|hepatic|liver|splenic|spleen|adrenal|pancrea\w*|gastric|stomach|bowel|colon\w*"
+        r"|gall-?bladder)",
+        r"(?:thyroid|breasts?|prostat\w*|uter\w+|ovar\w+|esophag\w+|duoden\w+)",
+    ),
+    (): (
+        r"(?:brain|cerebral|intracranial|scalp|skin|cutaneous|subcutaneous|soft[- ]tissues?|orbit\w*|parotid|rectal)",
+        r"(?:abdom\w+|pelvi[cs]|bladder|urinary|testic\w+|wound|dental|peritone\w+|laryn\w+|epiglott\w+|pharyn\w+)",
+        r"(?:joints?|elbows?|wrists?|hands?|foot|toes?|fingers?|groin|thighs?|neck|mandib\w+|skull|knees?|ankles?"
+        r"|pedal|legs?|limbs?|feet|arms?|shoulders?|hips?|chest wall)",
+        r"(?:vertebra\w*|spinal|spine|end-?plates?|bony|bones?|osseous|skeletal|humer\w+|femor\w+)",
+    ),
+}
+"""Other organs and places: a lesion, an edema, an effusion or a collapse of theirs is not of the chest."""
+
+ARTEFACTS = (
+    r"(?:projectional|positional|spurious|illus(?:ion|ory)|(?:ap )?projection|magnification|rotation|poor inspiration)",
+    r"(?:technical factors?|nipple shadows?)",
+    r"(?:left |right )?nipples?",
+    r"(?:arte|arti)fact\w*(?: shadow\w*)?",
+    r"(?:skin[- ]?folds?|folds? of (?:the )?skin|(?:epicardial |pericardial )?fat pads?|epicardial fat|breast tissue)",
+    r"(?:summation(?: (?:shadow\w*|arti?e?fact\w*))?|soft tissue (?:overlay|shadows?|attenuation)|telemetry"
+    r"|overlay artifact)",
+    r"(?:superimpos\w+|super-?position|overlap\w*|overl(?:ying|apping)) (?:of )?(?:\w+ ){0,2}(?:ribs?|vessels?"
+    r"|costal cartilages?|soft tissues?|structures|shadows?|tissues?|clothing"
+    r"|hair|scapula|bones?|markings)",
+    r"(?:external|outside) (?:to|of)? ?(?:the )?(?:patient|body)",
+    r"(?:hair braids?|clothing|shirt buttons?|buttons?|jewell?ery|blankets?|oxygen mask)",
+    r"(?:costo-?chondral (?:junction|calcification|cartilage)|rib ends?|end of (?:a|the) (?:rib|vessel)"
+    r"|vessels? (?:end|seen end)[- ]on"
+    r"|scapular? (?:edge|border|tip|spine)|edge of the scapula|bone islands?|companion shadows?|prominent vessels?"
+    r"|confluence of vessels)",
+)
+"""What explains a shadow away: a nodule that is a nipple is no nodule."""
 
 ANATOMY: dict[tuple[str, ...], tuple[str, ...]] = {
     ("Enlarged Cardiomediastinum", "Cardiomegaly"): (
@@ -161,7 +230,7 @@ ANATOMY: dict[tuple[str, ...], tuple[str, ...]] = {
         r"heart(?: size)?",
         r"cardiac (?:silhouettes?|size|shadow|contours?|outline)",
         r"cardiac(?! apex)",
-        r"cardiothoracic ratio",
+        r"(?:cardiothoracic|cardio-thoracic) (?:ratio|index)",
     ),
     (OTHER,): (
         r"aort(?:a|ic)",
@@ -171,7 +240,7 @@ ANATOMY: dict[tuple[str, ...], tuple[str, ...]] = {
         r"cardiac apex",
         r"(?:atrium|atria|atrial|ventricle|ventricular)",
         r"lymph nodes?",
-        r"(?:interstitium|thyroid|azygos|esophagus|stomach|spleen|liver|trachea)",
+        r"(?:interstitium|azygos|tracheal?)",
     ),
     # Named so that a text that only speaks of normal anatomy is known to be a chest report.
     (): (
@@ -179,9 +248,8 @@ ANATOMY: dict[tuple[str, ...], tuple[str, ...]] = {
         r"chest",
         r"thora\w+",
         r"pleura(?:l)?",
-        r"(?:osseous|bony|bones?|skeletal)",
         r"(?:cardiopulmonary|pulmonary)",
-        r"(?:diaphragms?|hemidiaphragms?|costophrenic)",
-        r"(?:ribs?|spine|soft tissues?)",
+        r"(?:diaphragms?|hemidiaphragms?|costophrenic|cp angles?|hemithora\w+)",
+        r"(?:ribs?|clavicles?|sternum|scapulae?|skeleton|carina|bronch(?:us|i)|airways?)",
     ),
 }

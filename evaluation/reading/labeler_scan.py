@@ -4,30 +4,37 @@ import re
 from typing import NamedTuple
 
 from evaluation.reading.labeler_cues import CUES
-from evaluation.reading.labeler_phrases import ANATOMY, PHRASES
+from evaluation.reading.labeler_phrases import ANATOMY, ARTEFACTS, ORGANS, PHRASES
 
 
 class Term(NamedTuple):
-    """What a matched piece of text is: "finding", "anatomy" or a kind of `CUES`, and the observations it stands for."""
+    """What a matched text is: "finding", "anatomy", "organ", "artefact" or a kind of `CUES`, and its observations."""
 
     kind: str
     observations: tuple[str, ...]
 
 
 # Where two terms start at the same place the kind named first wins: "no change in" is no negation.
-_PRIORITY = (
+KINDS = (
     "affirmation",
     "post_negation",
     "post_uncertainty",
     "uncertainty",
     "neutral",
     "purpose",
+    "cause",
+    "likewise",
     "not_asserted",
+    "artefact",
     "finding",
     "negation",
+    "near_negation",
+    "preference",
+    "less_preferred",
     "enlarged_state",
     "normal_state",
     "anatomy",
+    "organ",
     "boundary",
     "relative",
     "fresh_start",
@@ -38,17 +45,13 @@ _PRIORITY = (
 )
 
 
-def _by_head(pattern: str) -> list[tuple[str, str]]:
-    """Pairs (first two letters, rest) that together mean `pattern`; a head `(?:a|b)` or `(?:a|b)?` is multiplied out.
+SHARED_LETTERS = 4
+"""Letters at the start of a phrase that the tree shares; alternatives further on are left to `re`."""
 
-    Raises:
-        ValueError: the pattern does not start with two plain letters.
-    """
-    if not pattern.startswith("(?:"):
-        if not re.match(r"[a-z][a-z/](?![?*+{])", pattern):
-            raise ValueError(f"a phrase must start with two plain letters, got {pattern!r}")
-        return [(pattern[:2], pattern[2:])]
-    depth, start, heads = 0, 3, []
+
+def _multiplied(pattern: str) -> list[str]:
+    """A head `(?:a|b)`, `(?:a|b)?` or `(?:a|b)*` multiplied out, in the order in which `re` tries them."""
+    depth, start, heads, position = 0, 3, [], 0
     for position, letter in enumerate(pattern):
         if letter == "|" and depth == 1:
             heads.append(pattern[start:position])
@@ -57,36 +60,59 @@ def _by_head(pattern: str) -> list[tuple[str, str]]:
         if depth == 0:
             heads.append(pattern[start:position])
             break
-    tail = pattern[position + 1 :]
-    optional = tail.startswith("?")
-    tail = tail.removeprefix("?")
-    pairs = [pair for head in heads for pair in _by_head(head + tail)]
-    return pairs + _by_head(tail) if optional else pairs
+    repeat, tail = pattern[position + 1 : position + 2], pattern[position + 2 :]
+    if repeat not in ("?", "*"):
+        return [head + repeat + tail for head in heads]
+    again = pattern[: position + 2] if repeat == "*" else ""
+    if tail.startswith("?"):  # a lazy "??": without it first
+        return [tail[1:], *(head + tail[1:] for head in heads)]
+    return [head + again + tail for head in heads] + [tail]
+
+
+def _tree(rows: list[tuple[str, Term]], terms: list[Term], depth: int = 0) -> str:
+    """Alternatives that share their first letters: `re` leaves a word as soon as its first letters fit none.
+
+    An empty group closes each phrase, so that its number tells the term (`terms` takes them in the order of the groups)
+    and the phrase itself starts with a letter, which `re` checks before anything else.
+    """
+    opened: list[tuple[str, Term]] = []
+    waiting = rows[::-1]
+    while waiting:
+        rest, term = waiting.pop()
+        if depth < SHARED_LETTERS and rest.startswith("(?:"):
+            waiting += [(head, term) for head in reversed(_multiplied(rest))]
+        else:
+            opened.append((rest, term))
+    branches: list[str] = []
+    run: dict[str, list[tuple[str, Term]]] = {}
+
+    def close_run() -> None:
+        branches.extend(letter + _tree(rests, terms, depth + 1) for letter, rests in run.items())
+        run.clear()
+
+    for rest, term in opened:
+        if depth < SHARED_LETTERS and re.match(r"[a-z /-](?![?*+{])", rest):
+            run.setdefault(rest[0], []).append((rest[1:], term))
+        elif depth < 2:
+            raise ValueError(f"a phrase must start with two plain letters, got {rest!r} after {depth}")
+        else:
+            close_run()
+            terms.append(term)
+            branches.append(rest + r"\b()")
+    close_run()
+    return branches[0] if len(branches) == 1 else "(?:" + "|".join(branches) + ")"
 
 
 def _compile() -> tuple[re.Pattern[str], list[Term]]:
-    """A tree of two letters over the phrases: `re` leaves a word as soon as its first letters fit none."""
     tables = [(Term("finding", names), patterns) for names, patterns in PHRASES.items()]
     tables += [(Term("anatomy", names), patterns) for names, patterns in ANATOMY.items()]
+    tables += [(Term("organ", names), patterns) for names, patterns in ORGANS.items()]
+    tables += [(Term("artefact", ()), ARTEFACTS)]
     tables += [(Term(kind, ()), patterns) for kind, patterns in CUES.items()]
-    tables.sort(key=lambda row: _PRIORITY.index(row[0].kind))
-    tree: dict[str, dict[str, list[tuple[str, Term]]]] = {}
-    for term, patterns in tables:
-        for pattern in patterns:
-            rests: dict[str, list[str]] = {}
-            for head, rest in _by_head(pattern):
-                rests.setdefault(head, []).append(rest)
-            for head, variants in rests.items():
-                tree.setdefault(head[0], {}).setdefault(head[1], []).append(("|".join(variants), term))
+    tables.sort(key=lambda row: KINDS.index(row[0].kind))
     terms = [Term("", ())]  # group 0 is the whole match
-    first_branches = []
-    for first, seconds in sorted(tree.items()):
-        branches = []
-        for second, rows in sorted(seconds.items()):
-            branches.append(second + "(?:" + "|".join(rf"({rest})\b" for rest, _ in rows) + ")")
-            terms += [term for _, term in rows]
-        first_branches.append(first + "(?:" + "|".join(branches) + ")")
-    return re.compile(r"\b(?:" + "|".join(first_branches) + ")"), terms
+    tree = _tree([(pattern, term) for term, patterns in tables for pattern in patterns], terms)
+    return re.compile(r"\b" + tree), terms
 
 
 SCANNER, TERMS = _compile()

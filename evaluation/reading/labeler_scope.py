@@ -8,55 +8,35 @@ The reader walks the terms once, from left to right, and keeps
 The work is linear in the number of terms: a cue that changes a group also ends it.
 """
 
+import re
 from collections.abc import Callable
-from typing import NamedTuple
 
-from evaluation.reading.labeler_scan import SCANNER, TERMS
-from evaluation.reading.observations import ABSENT, PRESENT, UNCERTAIN
+from evaluation.reading.labeler_cues import HARMLESS, LIST_WORDS, PLACES
+from evaluation.reading.labeler_phrases import OTHER
+from evaluation.reading.labeler_scan import KINDS, SCANNER, TERMS
+from evaluation.reading.labeler_terms import EXPLAINS, SEEN_APART, Cue, Finding, Found, ReadSentence, SentenceMention
+from evaluation.reading.labeler_words import as_written, plain_words
+from evaluation.reading.observations import ABSENT, PRESENT, SUPPORT_DEVICES, UNCERTAIN, descendants
 
-STATE_REACH = 40
-"""Characters that an adjective may stand before its organ: "enlargement of the central pulmonary arteries"."""
+STATE_REACH, NOT_REACH, ORGAN_REACH = 40, 25, 14
+"""Characters that an adjective may stand before its organ ("enlargement of the central pulmonary arteries"), "not"
+before what it denies, and another organ before its finding."""
 
 # Doubts that a negation before them outweighs: "no effusion, suspicious nodule or opacity to suggest pneumonia".
-_WEAK_DOUBTS = ("sugg", "susp", "conc", "worr", "diff", "raise", "vers", "vs")
-_TELLING_KINDS = frozenset(("finding", "anatomy", "report_word"))
-
-
-class SentenceMention(NamedTuple):
-    """One finding of a sentence: 1 present, 0 absent, -1 uncertain, with the words that named and decided it, and the
-    character of the sentence where the naming one starts."""
-
-    observation: str
-    polarity: int
-    phrase: str
-    cue: str | None
-    start: int
-
-
-class ReadSentence(NamedTuple):
-    """`mentions` in the order of the text; `known` tells whether any word of a chest report was recognised."""
-
-    mentions: tuple[SentenceMention, ...]
-    known: bool
-
-
-class _Found(NamedTuple):
-    """A term in its place. `joint` is "," or "and" when that stands right before it, where a new clause may start."""
-
-    text: str
-    observations: tuple[str, ...]
-    start: int
-    end: int
-    joint: str
-
-
-class _Finding:
-    __slots__ = ("cue", "named", "observations", "polarity")
-
-    def __init__(self, named: _Found, polarity: int | None, cue: str | None):
-        self.named, self.observations = named, named.observations
-        self.polarity = polarity  # None: named, but not asserted of today
-        self.cue = cue
+_WEAK_DOUBTS = ("sugg", "suspic", "conc", "worr", "diff", "raise", "vers", "vs")
+_TELLING_KINDS = frozenset(("finding", "anatomy", "organ", "report_word"))
+_SILENT_KINDS = frozenset(
+    ("anatomy", "organ", "less_preferred", "neutral", "verb", "conjunction", "alternative", "boundary", "fresh_start")
+)
+_ELSEWHERE = frozenset((*descendants("Lung Opacity"), "Lung Opacity", "Pleural Effusion"))
+_OF_THE = re.compile(
+    r" (?:in|of|within|involving|to|from|arising (?:from|in)) (?:(?!and |or |with |but )\w+ ){0,5}$|(?<=collapsed) $"
+)
+_GOES_ON = re.compile(r"[^,;]{0,50}(?:, [^,;]{1,40}){0,3},? (?:or|nor) ")
+_PLACED = re.compile(r" (?:\w+ )?(?:(?:in|at|within|along|over|on) (?:the )?(?:left|right|both)|measur|with )")
+_ASKING = ("if", "whether", "that")
+_PRONOUN = re.compile(r"\b(?:one|it|this|these)\b")
+_WORDS = re.compile(r"[a-z][a-z-]*")
 
 
 _POLARITY_IN_SCOPE = {"": PRESENT, "negation": ABSENT, "uncertainty": UNCERTAIN, "not_asserted": None}
@@ -65,185 +45,355 @@ _POLARITY_IN_SCOPE = {"": PRESENT, "negation": ABSENT, "uncertainty": UNCERTAIN,
 class _Reader:
     """The state of reading one sentence; one method for each kind of term."""
 
-    def __init__(self) -> None:
-        self.findings: list[_Finding] = []
-        self.group: list[_Finding] = []
+    def __init__(self, sentence: str, published: bool) -> None:
+        self.sentence, self.published = sentence, published
+        self.findings: list[Finding] = []
+        self.group: list[Finding] = []
         self.group_closed = False
         self.scope = ""
-        self.cue: str | None = None
+        self.cue: Cue | None = None
         self.scope_used = False
-        self.organs: list[_Found] = []
+        self.organs: list[Found] = []
         self.state: tuple[int, str] | None = None
         self.state_end = 0
         self.after_or = False
+        self.last_end = 0  # of the last finding or word that stands for one
+        self.elsewhere_in: Found | None = None  # of another part of the body
+        self.preferred = self.governed = self.affirmed = False
 
-    def open_scope(self, scope: str, cue: str | None) -> None:
+    def open_scope(self, scope: str, cue: Cue | None) -> None:
         self.scope, self.cue, self.scope_used = scope, cue, False
 
     def close_scope(self) -> None:
         self.open_scope("", None)
 
-    def finding(self, term: _Found) -> None:
+    def finding(self, term: Found) -> None:
+        gap = self.sentence[self.last_end : term.start] if self.last_end else ""
+        self.last_end = term.end
         self.organs, self.state = [], None
         if not term.observations:
             return
+        if self.scope == "negation" and self.cue is not None:
+            if self.scope_used:
+                listed = self.findings and (SUPPORT_DEVICES in self.findings[-1].observations) == (
+                    SUPPORT_DEVICES in term.observations
+                )
+                if not self.after_or and (not listed or self.opens_clause(gap, term.end)):
+                    self.close_scope()
+            elif self.cue.rule == "near_negation" and not self.is_near(term):
+                self.close_scope()
+            else:  # "no dislocation, old fracture": what is denied may be no term
+                denied, comma, rest = self.sentence[self.cue.end : term.start].rpartition(",")
+                if (
+                    comma
+                    and not LIST_WORDS.issuperset(_WORDS.findall(denied))
+                    and self.opens_clause(comma + rest, term.end)
+                ):
+                    self.close_scope()
         if self.group_closed:
             self.group, self.group_closed = [], False
-        new = _Finding(term, _POLARITY_IN_SCOPE[self.scope], self.cue)
+        organ = None if self.published else self.elsewhere_in
+        if organ and term.start - organ.end <= ORGAN_REACH and "," not in self.sentence[organ.end : term.start]:
+            term = self.elsewhere(term)
+        for before in self.group[-1:] or self.findings[-1:]:
+            soft = before.named.text.startswith("nodular")
+            if soft and self.scope != "uncertainty" and EXPLAINS.search(self.sentence[before.named.end : term.start]):
+                before.observations = ("Lung Opacity",)  # it says what the nodular shadow is
+        polarity = _POLARITY_IN_SCOPE[self.scope]
+        if self.published and self.cue is not None and self.cue.text.startswith(("no new", "history")):
+            polarity = UNCERTAIN if self.cue.text.startswith("no") else ABSENT
+        new = Finding(term, polarity, self.cue, _joint(gap) if self.group else "")
         self.findings.append(new)
         self.group.append(new)
         # "Atelectasis or scarring" names one shadow twice; "effusion or pneumothorax" asserts neither of the two.
-        if self.after_or and any("Pneumothorax" in finding.observations for finding in self.group):
-            self.doubt(self.group, "or")
+        if (
+            self.after_or
+            and not self.affirmed
+            and (self.published or any("Pneumothorax" in f.observations for f in self.group))
+        ):
+            self.doubt(self.reach(), Cue("or", term.start, term.start, "chexpert" if self.published else "or"))
         self.after_or = False
         self.scope_used = True
 
     @staticmethod
-    def doubt(findings: list[_Finding], cue: str) -> None:
+    def elsewhere(term: Found) -> Found:
+        return term._replace(observations=(OTHER,)) if _ELSEWHERE.intersection(term.observations) else term
+
+    def is_near(self, term: Found) -> bool:
+        assert self.cue is not None
+        gap = self.sentence[self.cue.end : term.start]
+        return len(gap) <= NOT_REACH and "," not in gap
+
+    def opens_clause(self, gap: str, end: int) -> bool:
+        """Whether what joins a finding to a denied list shows that it is no longer of the list."""
+        words = _WORDS.findall(gap.rpartition(",")[2])
+        if "," not in gap:
+            return bool(words) and (PLACES.issuperset(words) or (" and " in gap and not PLACES.isdisjoint(words)))
+        fresh = not LIST_WORDS.issuperset(words) or any(letter.isdigit() for letter in gap)
+        return (fresh or _PLACED.match(self.sentence, end) is not None) and not _GOES_ON.match(self.sentence, end)
+
+    def reach(self, doubt: bool = False) -> list[Finding]:
+        """The last findings of the group that a cue behind them reaches: the last one and the list it closes."""
+        reached, listed = self.group[-1:], False
+        for finding, before in zip(self.group[:0:-1], self.group[-2::-1], strict=True):
+            joint = finding.joint
+            if joint == "," and not (listed and before.joint in ("", ",")):
+                break
+            if not joint or (joint == ", and" and before.joint != ","):
+                break
+            if doubt and joint == "and" and self.governed:
+                break
+            listed = True
+            reached.append(before)
+        return reached
+
+    @staticmethod
+    def doubt(findings: list[Finding], cue: Cue) -> None:
         for finding in findings:
             if finding.polarity == PRESENT:
                 finding.polarity, finding.cue = UNCERTAIN, cue
 
-    def negation(self, term: _Found) -> None:
-        self.open_scope("negation", term.text)
-        self.after_or = False
+    def negation(self, term: Found) -> None:
+        self.open_scope("negation", term.cue())
+        self.group, self.group_closed, self.after_or = [], False, False
 
-    def uncertainty(self, term: _Found) -> None:
+    def near_negation(self, term: Found) -> None:
+        self.negation(term)
+
+    def uncertainty(self, term: Found) -> None:
         if self.scope == "not_asserted" and not self.scope_used:
             return
+        if self.published and term.text.startswith("v"):
+            self.doubt(self.reach(), term.cue("chexpert"))
         outweighed = self.after_or or not self.scope_used or term.text.startswith(_WEAK_DOUBTS)
+        if self.scope == "negation" and self.cue is not None and self.cue.rule == "near_negation":
+            outweighed = term.start - self.cue.end <= 1
         if self.scope != "negation" or not outweighed:
-            self.open_scope("uncertainty", term.text)
+            self.open_scope("uncertainty", term.cue())
 
-    def purpose(self, term: _Found) -> None:
+    def purpose(self, term: Found) -> None:
         if self.group and self.group[-1].polarity == ABSENT:
-            self.open_scope("negation", self.group[-1].cue)
+            cue = self.group[-1].cue
+            self.open_scope("negation", cue and cue._replace(rule="purpose"))
         else:
             self.uncertainty(term)
 
-    def not_asserted(self, term: _Found) -> None:
-        self.open_scope("not_asserted", term.text)
+    def likewise(self, term: Found) -> None:
+        if self.findings:
+            last = self.findings[-1].polarity
+            scope = next(scope for scope, value in _POLARITY_IN_SCOPE.items() if value == last)
+            self.open_scope(scope, term.cue() if scope else None)
 
-    def affirmation(self, term: _Found) -> None:
+    def cause(self, term: Found) -> None:
+        self.group_closed = True
+        if self.published and term.text.startswith("secondary"):
+            self.open_scope("uncertainty", term.cue("chexpert"))
+
+    def not_asserted(self, term: Found) -> None:
+        self.open_scope("not_asserted", term.cue())
+
+    def affirmation(self, term: Found) -> None:
         self.close_scope()
+        self.affirmed = True
+        if self.published and term.text.endswith(("change", "changed")):
+            self.meet_state(UNCERTAIN, term)
 
-    def neutral(self, term: _Found) -> None:
+    def neutral(self, term: Found) -> None:
         """Nothing: these words are terms so that no cue is seen inside them."""
 
-    def post_negation(self, term: _Found) -> None:
-        for finding in self.group:
-            finding.polarity, finding.cue = ABSENT, term.text
+    def report_word(self, term: Found) -> None:
+        self.last_end = term.end
+
+    def post_negation(self, term: Found) -> None:
+        for finding in self.reach():
+            finding.polarity, finding.cue = ABSENT, term.cue()
         self.boundary(term)
 
-    def post_uncertainty(self, term: _Found) -> None:
+    def post_uncertainty(self, term: Found) -> None:
         last = self.group[-1:]
+        if not last and _PRONOUN.search(self.sentence, self.last_end, term.start):
+            last = self.findings[-1:]  # "no effusion, although a small one cannot be excluded"
         if last and last[0].polarity == ABSENT:  # "no effusion, pneumonia is possible": only the nearest one
-            last[0].polarity, last[0].cue = UNCERTAIN, term.text
+            last[0].polarity, last[0].cue = UNCERTAIN, term.cue()
         else:
-            self.doubt(self.group, term.text)
+            self.doubt(self.reach(doubt=True), term.cue())
+        if self.organs and not last:
+            self.give_state(self.organs, UNCERTAIN, term)
         self.boundary(term)
 
-    def boundary(self, term: _Found) -> None:
+    def boundary(self, term: Found) -> None:
+        if term.text.startswith("there") and self.cue and not self.scope_used and self.cue.text.endswith(_ASKING):
+            return  # "hard to say whether there is"
         self.close_scope()
         self.group, self.group_closed, self.after_or = [], False, False
         self.organs, self.state = [], None
+        self.governed = term.text.startswith("there")
+        self.preferred = self.affirmed = False
 
-    def relative(self, term: _Found) -> None:
+    def relative(self, term: Found) -> None:
         self.close_scope()
         self.group_closed, self.after_or, self.state = True, False, None
 
-    def fresh_start(self, term: _Found) -> None:
-        if term.joint and self.scope_used and not self.after_or:
+    def fresh_start(self, term: Found) -> None:
+        apart = term.joint or (self.scope == "negation" and term.start == self.last_end + 1)
+        used = self.scope_used or (self.cue is not None and self.last_end > self.cue.end)
+        if apart and used and not self.after_or:
             self.close_scope()
+        if self.published:
+            if term.text in ("stable", "unchanged"):
+                self.meet_state(UNCERTAIN, term)
+            elif term.text == "probable":
+                self.open_scope("uncertainty", term.cue("chexpert"))
 
-    def verb(self, term: _Found) -> None:
+    def verb(self, term: Found) -> None:
         if self.scope_used and not self.after_or:
             self.close_scope()
         self.group_closed = True
         self.state = None
 
-    def alternative(self, term: _Found) -> None:
+    def alternative(self, term: Found) -> None:
         self.after_or = True
 
-    def conjunction(self, term: _Found) -> None:
+    def conjunction(self, term: Found) -> None:
         self.after_or = False
 
-    def anatomy(self, term: _Found) -> None:
-        if term.joint and term.observations and self.scope_used and not self.after_or:
+    def preference(self, term: Found) -> None:
+        self.preferred = True
+        if self.published:
+            self.open_scope("uncertainty", term.cue("chexpert"))
+        elif self.scope == "uncertainty":
+            self.close_scope()
+
+    def less_preferred(self, term: Found) -> None:
+        if self.preferred:
+            self.open_scope("uncertainty", term.cue())
+            self.preferred = False
+            self.group_closed = True
+
+    def artefact(self, term: Found) -> None:
+        if self.scope == "negation" and not self.scope_used:
+            return
+        for finding in self.findings[-3:]:
+            link = self.sentence[finding.named.end : term.start]
+            if (
+                finding.polarity in (PRESENT, UNCERTAIN)
+                and SUPPORT_DEVICES not in finding.observations
+                and (verb := EXPLAINS.search(link))
+                and not SEEN_APART.search(verb.group())
+            ):
+                finding.polarity = UNCERTAIN if self.scope == "uncertainty" else ABSENT
+                finding.cue = term.cue()
+
+    def organ(self, term: Found) -> None:
+        self.elsewhere_in = term
+        last = self.findings[-1:]
+        if last and not self.published and _OF_THE.fullmatch(self.sentence, last[0].named.end, term.start):
+            last[0].observations = self.elsewhere(last[0].named).observations
+        self.anatomy(term)
+
+    def anatomy(self, term: Found) -> None:
+        apart = term.joint or (self.scope == "negation" and term.start == self.last_end + 1)
+        if apart and term.observations and self.scope_used and not self.after_or:
             self.close_scope()
         if term.joint == "," and self.state is not None and self.state[0] == PRESENT:
             self.state = None  # "enlarged heart, mediastinal contours are stable"
         if self.state is not None and term.start - self.state_end < STATE_REACH:
-            self.give_state([term], *self.state)
+            polarity, text = self.state
+            self.give_state([term], polarity, term._replace(text=text))
             self.state_end = term.end
         else:
             self.organs.append(term)
 
-    def normal_state(self, term: _Found) -> None:
+    def normal_state(self, term: Found) -> None:
         self.meet_state(ABSENT, term)
 
-    def enlarged_state(self, term: _Found) -> None:
-        self.meet_state(PRESENT, term)
+    def enlarged_state(self, term: Found) -> None:
+        self.meet_state(UNCERTAIN if self.published and term.text.startswith("borderline") else PRESENT, term)
 
-    def meet_state(self, polarity: int, term: _Found) -> None:
+    def meet_state(self, polarity: int, term: Found) -> None:
         if self.organs:
-            self.give_state(self.organs, polarity, term.text)
+            self.give_state(self.organs, polarity, term)
             self.organs, self.state = [], None
+            if self.cue is not None and self.cue.rule == "near_negation":
+                self.close_scope()
         else:
+            if term.joint and self.scope_used and not self.after_or:
+                self.close_scope()
             self.state, self.state_end = (polarity, term.text), term.end
 
-    def give_state(self, organs: list[_Found], polarity: int, text: str) -> None:
-        cue = text
-        if self.scope == "negation":
-            polarity, cue = ABSENT, f"{self.cue} {text}"
-        elif self.scope == "uncertainty" and polarity == PRESENT:
-            polarity, cue = UNCERTAIN, f"{self.cue} {text}"
+    def give_state(self, organs: list[Found], polarity: int, term: Found) -> None:
+        cue = term.cue("state")
+        if self.scope in ("negation", "uncertainty") and self.cue is not None:
+            if self.scope == "negation":
+                polarity = ABSENT
+            elif polarity == PRESENT:
+                polarity = UNCERTAIN
+            if polarity != PRESENT and (self.scope == "negation" or polarity == UNCERTAIN):
+                cue = Cue(f"{self.cue.text} {term.text}", min(self.cue.start, term.start), term.end, "state")
         for organ in organs:
             if organ.observations:
-                self.findings.append(_Finding(organ, polarity, cue))
+                self.findings.append(Finding(organ, polarity, cue))
+
+    def unknown_word(self, terms: list[Found]) -> None:
+        """A sentence that names anatomy, says nothing the tables hold and has another word: not normal."""
+        organ = next((term for term in terms if term.kind in ("anatomy", "organ")), None)
+        if organ is None:
+            return
+        terms = [term for term in terms if term.kind != "negation"]
+        for word in _WORDS.finditer(self.sentence):
+            if word.group() not in HARMLESS and not any(t.start <= word.start() < t.end for t in terms):
+                cue = Cue(word.group(), word.start(), word.end(), "unknown")
+                self.findings.append(Finding(organ._replace(observations=(OTHER,)), PRESENT, cue))
+                return
 
 
-_METHODS: dict[str, Callable[[_Reader, _Found], None]] = {
-    "finding": _Reader.finding,
-    "anatomy": _Reader.anatomy,
-    "negation": _Reader.negation,
-    "post_negation": _Reader.post_negation,
-    "uncertainty": _Reader.uncertainty,
-    "post_uncertainty": _Reader.post_uncertainty,
-    "purpose": _Reader.purpose,
-    "not_asserted": _Reader.not_asserted,
-    "affirmation": _Reader.affirmation,
-    "neutral": _Reader.neutral,
-    "report_word": _Reader.neutral,
-    "boundary": _Reader.boundary,
-    "relative": _Reader.relative,
-    "fresh_start": _Reader.fresh_start,
-    "verb": _Reader.verb,
-    "alternative": _Reader.alternative,
-    "conjunction": _Reader.conjunction,
-    "normal_state": _Reader.normal_state,
-    "enlarged_state": _Reader.enlarged_state,
-}
+def _joint(gap: str) -> str:
+    comma = "," in gap
+    for word in ("or", "and"):
+        if f" {word} " in gap or (word == "or" and "/" in gap):
+            return f", {word}" if comma else word
+    return "," if comma else ""
 
 
-def read_sentence(sentence: str) -> ReadSentence:
-    """Read one lower-cased sentence with single spaces; linear in its length."""
-    reader = _Reader()
-    known = False
+_METHODS: dict[str, Callable[[_Reader, Found], None]] = {kind: getattr(_Reader, kind) for kind in KINDS}
+
+
+def read_sentence(written: str, published: bool = False) -> ReadSentence:
+    """Read one lower-cased sentence with single spaces; linear in its length.
+
+    Args:
+        written: the sentence.
+        published: by the rules of the CheXpert labeler where ours differ.
+    """
+    sentence = plain_words(written)
+    reader = _Reader(sentence, published)
+    known, silent = False, True
     kind_before = ""
+    terms = []
     for match in SCANNER.finditer(sentence):
         kind, observations = TERMS[match.lastindex or 0]
         start, end = match.span()
         joint = "and" if kind_before == "conjunction" else "," if sentence[start - 2 : start] == ", " else ""
-        _METHODS[kind](reader, _Found(match.group(), observations, start, end, joint))
+        term = Found(kind, match.group(), observations, start, end, joint)
+        terms.append(term)
+        _METHODS[kind](reader, term)
         known = known or kind in _TELLING_KINDS
+        silent = silent and (kind in _SILENT_KINDS or term.text.startswith("absen"))
         kind_before = kind
     if sentence.endswith("?"):
-        reader.doubt(reader.findings, "?")
-    mentions = tuple(
-        SentenceMention(observation, finding.polarity, finding.named.text, finding.cue, finding.named.start)
-        for finding in reader.findings
-        if finding.polarity is not None
-        for observation in finding.observations
-    )
-    return ReadSentence(mentions, known)
+        reader.doubt(reader.findings, Cue("?", len(sentence) - 1, len(sentence), "?"))
+    known = known or sentence.startswith("no acute")
+    if silent and known and not published:
+        reader.unknown_word(terms)
+    mentions = []
+    for finding in reader.findings:
+        if finding.polarity is not None:
+            named, cue = finding.named, finding.cue
+            start, end = named.start, named.end
+            scope = (start, end) if cue is None else (min(start, cue.start), max(end, cue.end))
+            if sentence != written:
+                scope = as_written(written, *scope)
+                start, end = as_written(written, start, end)
+            rest = written[start:end], cue and cue.text, start, cue.rule if cue else "asserted", scope
+            mentions += [SentenceMention(name, finding.polarity, *rest) for name in finding.observations]
+    return ReadSentence(tuple(mentions), known)

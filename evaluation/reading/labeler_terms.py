@@ -1,0 +1,87 @@
+"""What the reader of a sentence works with: terms, cues, findings, the rules by which they meet, and their reach."""
+
+import re
+from typing import NamedTuple
+
+EXPLAINS = re.compile(
+    r"\b(?:is|was|are|were|be|represent\w*|correspond\w*|due to|caused by|from|reflect\w*|(?:consistent|compatible"
+    r"|keeping) with"
+    r"|attribut\w+|explained by|related to|secondary to|prove[sd]?|likely|probabl[ey]|favored|xxxx(?: an?)?)\b[^,;]*$"
+)
+SEEN_APART = re.compile(r"\b(?:obscur|limit|hidden|project|seen|visible|adjacent|near|behind|beside)")
+"""What links a shadow to its explanation, and words after which it is no explanation but stands beside it."""
+
+
+class Cue(NamedTuple):
+    """Words that decide about a finding: their text, where they stand, and the rule they act by (`RULES`)."""
+
+    text: str
+    start: int
+    end: int
+    rule: str
+
+
+RULES = {
+    "asserted": "named, and no cue governs it",
+    "negation": "a denial before it",
+    "near_negation": '"not" right before it',
+    "post_negation": "a denial after it, which reaches back over its list",
+    "uncertainty": "a doubt before it",
+    "post_uncertainty": "a doubt after it, which reaches back over its list",
+    "likewise": 'as of the finding before it ("and so is")',
+    "purpose": 'goes on with what stands before it ("no opacity to suggest pneumonia")',
+    "not_asserted": "of the past or only asked about, which the published labeler denies",
+    "less_preferred": "another reading is preferred to it",
+    "or": '"A or B" where one of them is a pneumothorax',
+    "?": "the sentence is a question",
+    "state": "the state of an organ",
+    "artefact": "explained as a shadow of something else",
+    "unknown": "words about an organ that the tables do not hold: not normal",
+    "chexpert": "a rule of the published labeler that is not ours",
+}
+"""The rules by which a mention gets its polarity."""
+
+
+class SentenceMention(NamedTuple):
+    """One finding of a sentence: 1 present, 0 absent, -1 uncertain, with the words that named and decided it, and the
+    character of the sentence where the naming one starts; then the rule and the stretch of text it spans."""
+
+    observation: str
+    polarity: int
+    phrase: str
+    cue: str | None
+    start: int
+    rule: str
+    scope: tuple[int, int]
+
+
+class ReadSentence(NamedTuple):
+    """`mentions` in the order of the text; `known` tells whether any word of a chest report was recognised."""
+
+    mentions: tuple[SentenceMention, ...]
+    known: bool
+
+
+class Found(NamedTuple):
+    """A term in its place. `joint` is "," or "and" when that stands right before it, where a new clause may start."""
+
+    kind: str
+    text: str
+    observations: tuple[str, ...]
+    start: int
+    end: int
+    joint: str
+
+    def cue(self, rule: str = "") -> Cue:
+        """These words as the cue of a rule, by default the one that is called as their kind."""
+        return Cue(self.text, self.start, self.end, rule or self.kind)
+
+
+class Finding:
+    __slots__ = ("cue", "joint", "named", "observations", "polarity")
+
+    def __init__(self, named: Found, polarity: int | None, cue: Cue | None, joint: str = ""):
+        self.named, self.observations = named, named.observations
+        self.polarity = polarity  # None: named, but not asserted of today
+        self.cue = cue
+        self.joint = joint  # what joins it to the finding before it: ",", "and", ", and", "or", ", or" or ""
