@@ -123,7 +123,7 @@ def inject_clues(
 def consistency_loss(
     image_logits: torch.Tensor,
     report_logits: torch.Tensor,
-    clue_labels: torch.Tensor | None,
+    clue_targets: torch.Tensor | None,
     valid: torch.Tensor,
     scoring: str,
     kl_weight: float,
@@ -136,7 +136,7 @@ def consistency_loss(
 
     Args:
         image_logits, report_logits: `[B, C]`.
-        clue_labels: `[B, C]`, 1 present, 0 absent; anything else (uncertain, unknown) is left out.
+        clue_targets: `[B, C]`, 1 present, 0 absent; anything else (uncertain, unknown) is left out.
         valid: `[C]` bool, False for padding clues.
         scoring: `"softmax"` (one categorical posterior) or `"pairwise"` (one Bernoulli posterior a clue).
         kl_weight, bce_weight: weights of the two terms.
@@ -156,9 +156,9 @@ def consistency_loss(
         absent = (1 - posterior) * (F.logsigmoid(-image_logits) - F.logsigmoid(-report_logits))
         divergence = ((present + absent) * valid).sum(-1) / valid.sum().clamp(min=1)
     loss = kl_weight * divergence
-    if clue_labels is not None:
-        labelled = ((clue_labels == 0) | (clue_labels == 1)) & valid
-        target = clue_labels.clamp(min=0).float()
+    if clue_targets is not None:
+        labelled = ((clue_targets == 0) | (clue_targets == 1)) & valid
+        target = clue_targets.clamp(min=0).float()
         for logits in (image_logits, report_logits):
             entropy = F.binary_cross_entropy_with_logits(logits, target, reduction="none") * labelled
             loss = loss + bce_weight * entropy.sum(-1) / labelled.sum(-1).clamp(min=1)

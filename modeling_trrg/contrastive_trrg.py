@@ -69,8 +69,8 @@ def gather(tensor: torch.Tensor) -> torch.Tensor:
 def sentence_matches(
     sentence_study: torch.Tensor,
     sentence_keys: torch.Tensor,
-    sentence_labels: torch.Tensor | None,
-    clue_labels: torch.Tensor | None,
+    sentence_targets: torch.Tensor | None,
+    clue_targets: torch.Tensor | None,
     num_studies: int,
     study_source: torch.Tensor | None = None,
 ) -> torch.Tensor:
@@ -79,8 +79,8 @@ def sentence_matches(
     Args:
         sentence_study: `[S]`, the study each sentence is from.
         sentence_keys: `[S]`, equal for equal sentences.
-        sentence_labels: `[S, C]`, what a sentence asserts: 1 present, 0 absent, anything else nothing.
-        clue_labels: `[B, C]`, what is known of a study: 1 present, 0 absent, -1 uncertain, anything else unknown.
+        sentence_targets: `[S, C]`, what a sentence asserts: 1 present, 0 absent, anything else nothing.
+        clue_targets: `[B, C]`, what is known of a study: 1 present, 0 absent, -1 uncertain, anything else unknown.
         study_source: `[B]`, the dataset each study is from. What one dataset leaves unsaid (a label it does not have, a
             wording) says nothing of the studies of another.
 
@@ -93,14 +93,15 @@ def sentence_matches(
     same = sentence_keys[:, None] == sentence_keys
     positive = (own.float() @ same.float()) > 0
     matches = positive.long()
-    if sentence_labels is not None and clue_labels is not None:
-        asserted = (sentence_labels == 0) | (sentence_labels == 1)
-        agrees = (clue_labels[:, None] == sentence_labels[None]) | (clue_labels == -1)[:, None] | ~asserted
+    if sentence_targets is not None and clue_targets is not None:
+        asserted = (sentence_targets == 0) | (sentence_targets == 1)
+        agrees = (clue_targets[:, None] == sentence_targets[None]) | (clue_targets == -1)[:, None] | ~asserted
         entailed = agrees.all(-1) & asserted.any(-1)
         matches = torch.where(entailed & ~positive, -1, matches)
         if study_source is not None:
             foreign = study_source[:, None] != study_source[sentence_study]
-            contradicted = (clue_labels[:, None] + sentence_labels[None] == 1) & asserted & (clue_labels >= 0)[:, None]
+            opposite = clue_targets[:, None] + sentence_targets[None] == 1
+            contradicted = opposite & asserted & (clue_targets >= 0)[:, None]
             matches = torch.where(foreign & ~contradicted.any(-1) & ~positive, -1, matches)
     return matches
 
@@ -161,11 +162,11 @@ class TRRGForContrastivePretraining(TRRGPreTrainedModel):
         sentence_attention_mask: torch.Tensor | None = None,
         sentence_study: torch.Tensor | None = None,
         sentence_keys: torch.Tensor | None = None,
-        sentence_labels: torch.Tensor | None = None,
+        sentence_targets: torch.Tensor | None = None,
         clue_input_ids: torch.Tensor | None = None,
         clue_attention_mask: torch.Tensor | None = None,
         clue_parents: torch.Tensor | None = None,
-        clue_labels: torch.Tensor | None = None,
+        clue_targets: torch.Tensor | None = None,
         study_source: torch.Tensor | None = None,
     ) -> TRRGContrastiveOutput:
         """
@@ -175,8 +176,8 @@ class TRRGForContrastivePretraining(TRRGPreTrainedModel):
                 these are whole reports, one a study, in order.
             sentence_study: `[S]`, the row of each sentence's study in this batch.
             sentence_keys: `[S]`, equal for equal sentences.
-            sentence_labels: `[S, C]`, clue_labels: `[B, C]`, study_source: `[B]`; see `sentence_matches`.
-            clue_input_ids ...: the clues behind `clue_labels`, for the negated twins; the same on every rank.
+            sentence_targets: `[S, C]`, clue_targets: `[B, C]`, study_source: `[B]`; see `sentence_matches`.
+            clue_input_ids ...: the clues behind `clue_targets`, for the negated twins; the same on every rank.
         """
         seen = self.model.encode_images(pixel_values, image_mask)
         out = TRRGContrastiveOutput()
@@ -186,8 +187,8 @@ class TRRGForContrastivePretraining(TRRGPreTrainedModel):
             matches = sentence_matches(
                 gather(sentence_study + offset),
                 gather(sentence_keys),
-                None if sentence_labels is None else gather(sentence_labels),
-                None if clue_labels is None else gather(clue_labels),
+                None if sentence_targets is None else gather(sentence_targets),
+                None if clue_targets is None else gather(clue_targets),
                 num_studies * world_size(),
                 None if study_source is None else gather(study_source),
             )
@@ -203,8 +204,8 @@ class TRRGForContrastivePretraining(TRRGPreTrainedModel):
                 bank = self.model.encode_clues(clue_input_ids, clue_attention_mask, clue_parents)
             clue_logits, out.clue_scores = self.model.score_clues(seen, bank)
             trainable = self.config.clue_source == "classifier" or self.config.clue_scoring == "pairwise"
-            if clue_labels is not None and trainable:
-                out.clue_loss = self._clue_loss(clue_logits, clue_labels)
+            if clue_targets is not None and trainable:
+                out.clue_loss = self._clue_loss(clue_logits, clue_targets)
         parts = [out.sentence_loss, out.matching_loss, out.generation_loss]
         if out.clue_loss is not None:
             parts.append(self.config.clue_loss_weight * out.clue_loss)

@@ -14,7 +14,7 @@ from .outputs_trrg import TRRGStudyFeatures
 from .pretrained_trrg import TRRGPreTrainedModel
 
 # What the processor returns beside images and clues; `read_study(**inputs)` has no use for it.
-TEXT_INPUTS = {"input_ids", "attention_mask", "labels", "clue_labels"}
+TEXT_INPUTS = {"input_ids", "attention_mask", "labels", "clue_targets"}
 MAX_KEPT_BANKS = 8
 
 
@@ -236,9 +236,7 @@ class TRRGEncoder(TRRGPreTrainedModel):
         given = (None if rows is None else rows.cpu().numpy().tobytes() for rows in (clue_input_ids, mask, parents))
         return (clue_input_ids.shape, *given, weights)
 
-    def _encode_clues(
-        self, clue_input_ids: torch.Tensor, mask: torch.Tensor, parents: torch.Tensor | None
-    ) -> ClueBank:
+    def _encode_clues(self, clue_input_ids: torch.Tensor, mask: torch.Tensor, parents: torch.Tensor | None) -> ClueBank:
         readable = mask.clone()
         readable[..., 0] = True  # a padding row must not turn into NaN; it is masked below
         encoded = [self.embed_sentences(ids, rows.long()) for ids, rows in zip(clue_input_ids, readable, strict=True)]

@@ -257,7 +257,7 @@ class TRRGForConditionalGeneration(TRRGPreTrainedModel, GenerationMixin):
         clue_parents: torch.Tensor | None = None,
         clue_scores: torch.Tensor | None = None,
         study: TRRGStudyFeatures | None = None,
-        clue_labels: torch.Tensor | None = None,
+        clue_targets: torch.Tensor | None = None,
         labels: torch.Tensor | None = None,
         logits_to_keep: int | torch.Tensor = 0,
         num_items_in_batch: int | torch.Tensor | None = None,
@@ -266,7 +266,7 @@ class TRRGForConditionalGeneration(TRRGPreTrainedModel, GenerationMixin):
         """
         Args:
             labels: `[B, T]`, token ids of the report, -100 elsewhere.
-            clue_labels: `[B, C]`, 1 present, 0 absent, anything else unknown; for the consistency loss.
+            clue_targets: `[B, C]`, 1 present, 0 absent, anything else unknown; for the consistency loss.
             logits_to_keep: compute the logits of only the last tokens (0: of all).
             num_items_in_batch: target tokens of the whole optimizer step over all ranks, so that accumulated steps
                 weigh every token alike. Default: those of this batch. A study's consistency loss weighs as its tokens.
@@ -303,7 +303,7 @@ class TRRGForConditionalGeneration(TRRGPreTrainedModel, GenerationMixin):
             )
             if self.report_projection is not None and study is not None:
                 targets = (labels[:, 1:] != -100).sum(1)
-                consistency = self._consistency(study, outputs.last_hidden_state, labels, clue_labels) * targets
+                consistency = self._consistency(study, outputs.last_hidden_state, labels, clue_targets) * targets
                 items = targets.sum().clamp(min=1) if num_items_in_batch is None else num_items_in_batch
                 consistency = consistency.sum() / items
                 loss = loss + consistency
@@ -314,19 +314,19 @@ class TRRGForConditionalGeneration(TRRGPreTrainedModel, GenerationMixin):
         return TRRGCausalLMOutputWithPast(loss=loss, logits=logits, consistency_loss=consistency, **passed_on)
 
     def _consistency(
-        self, study: TRRGStudyFeatures, hidden: torch.Tensor, labels: torch.Tensor, clue_labels: torch.Tensor | None
+        self, study: TRRGStudyFeatures, hidden: torch.Tensor, labels: torch.Tensor, clue_targets: torch.Tensor | None
     ) -> torch.Tensor:
         """The report's clue posterior, read from the mean hidden state of its tokens, against the image's: `[B]`."""
         expected = list(study.clue_logits.shape)
-        if clue_labels is not None and list(clue_labels.shape) != expected:
-            raise ValueError(f"clue_labels has the shape {list(clue_labels.shape)}; expected [B, C] = {expected}.")
+        if clue_targets is not None and list(clue_targets.shape) != expected:
+            raise ValueError(f"clue_targets has the shape {list(clue_targets.shape)}; expected [B, C] = {expected}.")
         report = (labels != -100).to(hidden.dtype)[..., None]
         mean = (hidden * report).sum(1) / report.sum(1).clamp(min=1)
         report_vectors = nn.functional.normalize(self.report_projection(mean), dim=-1)
         return consistency_loss(
             study.clue_logits,
             self.model.similarity(report_vectors, study.clue_bank).to(study.clue_logits.device),
-            clue_labels,
+            clue_targets,
             study.clue_bank.valid,
             self.config.clue_scoring if self.config.clue_source == "zero_shot" else "pairwise",
             self.config.consistency_kl_weight,

@@ -228,7 +228,7 @@ def check_words(study: Mapping[str, Any]) -> None:
         PromptError: an argument of one study is of another type than text, names or scores, or is text that cannot be
             written.
     """
-    kinds: dict[str, Any] = {"predicted_findings": (list, tuple), "clue_scores": Mapping, "clue_labels": Mapping}
+    kinds: dict[str, Any] = {"predicted_findings": (list, tuple), "clue_scores": Mapping, "clue_targets": Mapping}
     for name, value in study.items():
         if name != "images" and value is not None and not isinstance(value, kinds.get(name, str)):
             hint = "; a batch of studies is a list of lists of views" if isinstance(value, (list, tuple)) else ""
@@ -260,7 +260,7 @@ def labels_by_clue(labels: Mapping[str, int | None], names: Sequence[str]) -> li
     """
     for name, label in labels.items():
         if name not in names or label not in (1, 0, -1, None):
-            raise PromptError(f"clue_labels: {name!r} is {label!r}, expected one of the clues with 1, 0, -1 or None")
+            raise PromptError(f"clue_targets: {name!r} is {label!r}, expected one of the clues with 1, 0, -1 or None")
     values = [labels.get(name) for name in names]
     return [-100 if value is None else int(value) for value in values]
 

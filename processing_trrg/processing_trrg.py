@@ -145,7 +145,7 @@ class TRRGProcessor(SavedProcessor):
         report=None,
         clues: Sequence[str | Mapping[str, str]] | None = None,
         clue_scores=None,
-        clue_labels=None,
+        clue_targets=None,
         **kwargs: Unpack[TRRGProcessorKwargs],  # type: ignore[misc]  # mypy does not follow into Transformers
     ) -> StudyBatch:
         """One study, or a batch of them, as tensors.
@@ -162,7 +162,7 @@ class TRRGProcessor(SavedProcessor):
             report: target text (`report_text`), for training; gives `labels` and pads on the right.
             clues: another clue list for this call: names, sentences or dicts (`check_clues`).
             clue_scores: of a study, a dict with a score in 0..1 for every clue, given (oracle, corrected), not seen.
-            clue_labels: of a study, a dict of clue name to 1, 0, -1 (uncertain) or None (not mentioned).
+            clue_targets: of a study, a dict of clue name to 1, 0, -1 (uncertain) or None (not mentioned).
             kwargs: see `TRRGProcessorKwargs`.
 
         Returns:
@@ -171,7 +171,7 @@ class TRRGProcessor(SavedProcessor):
             pixel_values `[B, V, 3, H, W]` and image_mask `[B, V]` (False: padding of a study), absent without images;
             clue_input_ids, clue_attention_mask `[S, C, L]`: "there is X" and, where every clue has it, its negation;
             clue_parents `[C]`: the index of each clue's parent, -1 for none; absent where no clue has one;
-            clue_scores `[B, C]`, clue_labels `[B, C]` (-100: not mentioned), when given.
+            clue_scores `[B, C]`, clue_targets `[B, C]` (-100: not mentioned), when given.
 
         Raises:
             StudyError: a study has no view or more than `max_views`, an image that is not a radiograph, a special token
@@ -183,7 +183,7 @@ class TRRGProcessor(SavedProcessor):
         clue_list = self.clues if clues is None else check_clues(clues)
         fields = dict(zip(CONTEXT_FIELDS, (indication, technique, comparison, prior_report, question), strict=True))
         fields |= {"predicted_findings": options.get("predicted_findings"), "report": report}
-        fields |= {"clue_scores": clue_scores, "clue_labels": clue_labels}
+        fields |= {"clue_scores": clue_scores, "clue_targets": clue_targets}
         studies = group_studies(images, text, self.image_token, fields)
         study_ids = options.get("study_ids")
         if study_ids is not None and len(study_ids) != len(studies):
@@ -197,7 +197,7 @@ class TRRGProcessor(SavedProcessor):
             return StudyBatch({}, kept, skipped)
         data: dict[str, Any] = text_tensors(rows, self.tokenizer.pad_token_id, options.get("padding_side"))
         data |= image_tensors(rows) | self.clue_tensors(clue_list)
-        for name, dtype in (("clue_scores", torch.float32), ("clue_labels", torch.long)):
+        for name, dtype in (("clue_scores", torch.float32), ("clue_targets", torch.long)):
             if fields[name] is not None:
                 data[name] = torch.tensor([row[name] for row in rows], dtype=dtype)
         if options.get("return_text_replacement_offsets"):
@@ -260,7 +260,7 @@ class TRRGProcessor(SavedProcessor):
         row: dict[str, Any] = {"views": views, "prompt": prompt, "target": target, "offsets": offsets}
         if study["clue_scores"] is not None:
             row["clue_scores"] = scores_by_clue(study["clue_scores"], clue_names)
-        row["clue_labels"] = labels_by_clue(study["clue_labels"] or {}, clue_names)
+        row["clue_targets"] = labels_by_clue(study["clue_targets"] or {}, clue_names)
         return row
 
     def _views(self, sources: Sequence) -> torch.Tensor:

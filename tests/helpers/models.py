@@ -109,6 +109,6 @@ def stage1_inputs(system, batch=4):
         "sentence_attention_mask": torch.ones(batch, 7, dtype=torch.long),
         "sentence_study": torch.arange(batch),
         "sentence_keys": torch.arange(batch),
-        "clue_labels": torch.tensor([[1, 0, -1, -100], [0, 1, 1, 0], [0, 0, 0, 1], [1, 1, 0, 0]])[:batch],
+        "clue_targets": torch.tensor([[1, 0, -1, -100], [0, 1, 1, 0], [0, 0, 0, 1], [1, 1, 0, 0]])[:batch],
     }
     return {**inputs, **clues()} if system == "trrg" else inputs

@@ -19,8 +19,8 @@ def test_same_and_entailed_sentences_of_other_studies_are_no_negatives():
     matches = sentence_matches(
         sentence_study=torch.tensor([0, 1, 2, 2]),
         sentence_keys=torch.tensor([10, 10, 11, 12]),
-        sentence_labels=torch.tensor([[-100, -100], [-100, -100], [1, -100], [0, 1]]),
-        clue_labels=torch.tensor([[1, 0], [0, 1], [1, -100]]),
+        sentence_targets=torch.tensor([[-100, -100], [-100, -100], [1, -100], [0, 1]]),
+        clue_targets=torch.tensor([[1, 0], [0, 1], [1, -100]]),
         num_studies=3,
     )
     # study 0 says what study 1 says; it has clue 0, so sentence 2 is true of it; study 1 entails sentence 3
@@ -31,8 +31,8 @@ def test_a_sentence_that_a_study_is_uncertain_of_is_no_negative():
     matches = sentence_matches(
         sentence_study=torch.tensor([0, 1]),
         sentence_keys=torch.arange(2),
-        sentence_labels=torch.tensor([[1, 1], [0, -100]]),
-        clue_labels=torch.tensor([[1, 1], [-1, 1], [-1, 0]]),
+        sentence_targets=torch.tensor([[1, 1], [0, -100]]),
+        clue_targets=torch.tensor([[1, 1], [-1, 1], [-1, 0]]),
         num_studies=3,
     )
     assert matches.tolist() == [[1, 0], [-1, 1], [0, -1]]
@@ -42,8 +42,8 @@ def test_a_sentence_of_another_dataset_is_a_negative_only_where_it_is_contradict
     matches = sentence_matches(
         sentence_study=torch.tensor([0, 0, 0, 1]),
         sentence_keys=torch.arange(4),
-        sentence_labels=torch.tensor([[1, 1], [0, -100], [-100, -100], [1, -100]]),
-        clue_labels=torch.tensor([[1, 1], [1, -100], [1, 0]]),
+        sentence_targets=torch.tensor([[1, 1], [0, -100], [-100, -100], [1, -100]]),
+        clue_targets=torch.tensor([[1, 1], [1, -100], [1, 0]]),
         num_studies=3,
         study_source=torch.tensor([0, 1, 1]),
     )

@@ -288,8 +288,8 @@ def test_consistency_loss_is_part_of_the_loss_and_moves_with_the_labels(tiny_con
     output = model(**inputs, labels=labels)
     assert output.consistency_loss > 0
     torch.testing.assert_close(output.loss - output.consistency_loss, plain(**inputs, labels=labels).loss)
-    present = model(**inputs, labels=labels, clue_labels=torch.ones(2, 4, dtype=torch.long))
-    unknown = model(**inputs, labels=labels, clue_labels=torch.full((2, 4), -100))
+    present = model(**inputs, labels=labels, clue_targets=torch.ones(2, 4, dtype=torch.long))
+    unknown = model(**inputs, labels=labels, clue_targets=torch.full((2, 4), -100))
     assert present.consistency_loss > output.consistency_loss
     torch.testing.assert_close(unknown.consistency_loss, output.consistency_loss)
 

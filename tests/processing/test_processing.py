@@ -107,9 +107,9 @@ def test_a_study_known_by_its_clues_only(processor: TRRGProcessor):
 
 
 def test_labels_and_scores_follow_the_order_of_the_clues(processor: TRRGProcessor):
-    batch = processor(images=[[ONE], [TWO]], clue_labels=[{"Edema": -1, "Fracture": None, "No Finding": 0}, None])
-    assert batch["clue_labels"][0].tolist() == [0, -100, -100, -100, -100, -1] + [-100] * 8
-    assert batch["clue_labels"].dtype == torch.long and (batch["clue_labels"][1] == -100).all()
+    batch = processor(images=[[ONE], [TWO]], clue_targets=[{"Edema": -1, "Fracture": None, "No Finding": 0}, None])
+    assert batch["clue_targets"][0].tolist() == [0, -100, -100, -100, -100, -1] + [-100] * 8
+    assert batch["clue_targets"].dtype == torch.long and (batch["clue_targets"][1] == -100).all()
     own = processor(images=ONE, clues=["Mass", "Edema"], clue_scores={"Edema": 0.5, "Mass": 1})
     assert own["clue_scores"].tolist() == [[1, 0.5]] and own["clue_input_ids"].shape[:2] == (2, 2)
 
@@ -196,8 +196,8 @@ def test_a_clue_longer_than_the_clue_encoder_reads_is_refused(processor: TRRGPro
         ({"images": ONE, "clue_scores": {"Edema": 1.0}}, "missing .*'No Finding'"),
         ({"images": ONE, "clues": ["Edema"], "clue_scores": {"Edema": 1.5}}, "'Edema' is 1.5, expected 0 to 1"),
         ({"images": ONE, "clues": ["Edema"], "clue_scores": {"Edema": float("nan")}}, "'Edema' is nan, expected 0"),
-        ({"images": ONE, "clue_labels": {"Oedema": 1}}, "'Oedema' is 1, expected one of the clues"),
-        ({"images": ONE, "clue_labels": {"Edema": 2}}, "'Edema' is 2"),
+        ({"images": ONE, "clue_targets": {"Oedema": 1}}, "'Oedema' is 1, expected one of the clues"),
+        ({"images": ONE, "clue_targets": {"Edema": 2}}, "'Edema' is 2"),
         ({"images": ONE, "predicted_findings": ["Edema"]}, "only the prompt style 'radialog'"),
         ({"images": [[ONE]], "study_ids": ["a", "b"]}, "study_ids: expected 1, got 2"),
         ({"images": ONE, "return_tensors": "np"}, "return_tensors: expected 'pt'"),
@@ -219,7 +219,7 @@ def test_a_bad_study_is_named_and_the_others_are_not_lost(processor: TRRGProcess
         "images": studies,
         "indication": ["cough", None, None, "fever"],
         "study_ids": ["A", "B", "C", "D"],
-        "clue_labels": [{"Edema": 1}, None, None, {"Edema": 0}],
+        "clue_targets": [{"Edema": 1}, None, None, {"Edema": 0}],
     }
     with pytest.raises(StudyError, match=r"^study 1 \(B\): .*text\.png: neither a PNG") as caught:
         processor(**arguments)
@@ -229,7 +229,7 @@ def test_a_bad_study_is_named_and_the_others_are_not_lost(processor: TRRGProcess
     assert batch.kept == [0, 3]
     assert [(bad.index, bad.study_id) for bad in batch.skipped] == [(1, "B"), (2, "C")]
     assert batch.skipped[1].reason == "view 1: 4,096 pixels are NaN or infinite"
-    good = processor(images=[[ONE], [THREE]], indication=["cough", "fever"], clue_labels=[{"Edema": 1}, {"Edema": 0}])
+    good = processor(images=[[ONE], [THREE]], indication=["cough", "fever"], clue_targets=[{"Edema": 1}, {"Edema": 0}])
     assert set(good) == set(batch) and all(torch.equal(good[name], batch[name]) for name in good)
 
 

@@ -77,7 +77,7 @@ def global_batch(name: str, config: TRRGConfig) -> dict[str, torch.Tensor]:
     """Four studies."""
     torch.manual_seed(5)
     if name == "stage 1":
-        return {**stage1_inputs("trrg"), "sentence_labels": torch.full((4, 4), -100)}
+        return {**stage1_inputs("trrg"), "sentence_targets": torch.full((4, 4), -100)}
     batch = studies(config, views=(1, 1, 1, 1), text=(9, 7, 8, 9))
     labels = batch["input_ids"].clone()
     labels[:, :-4] = -100
@@ -133,7 +133,7 @@ def train(name: str, out: Path) -> list[float]:
     model.eval()
     seen = []
     if system == "trrg":  # three studies: the second process has one of its own and one that fills up
-        images = {k: v for k, v in batch.items() if k.startswith(("clue_", "pix")) and k != "clue_labels"}
+        images = {k: v for k, v in batch.items() if k.startswith(("clue_", "pix")) and k != "clue_targets"}
         for rows, real in shares(accelerator, range(3), batch_size=2):
             scores = model.read_study(**{**images, "pixel_values": images["pixel_values"][rows]}).clue_scores
             seen += scores[:real].tolist()

@@ -42,8 +42,8 @@ class PretrainCollator:
             "sentence_attention_mask": encoded["attention_mask"],
             "sentence_study": torch.tensor([row for row, _ in sentences]),
             "sentence_keys": torch.tensor([sentence.key for _, sentence in sentences]),
-            "sentence_labels": torch.tensor([tensor_labels(certain(s.labels)) for _, s in sentences]),
-            "clue_labels": torch.tensor([tensor_labels(example.labels) for example in examples]),
+            "sentence_targets": torch.tensor([tensor_labels(certain(s.labels)) for _, s in sentences]),
+            "clue_targets": torch.tensor([tensor_labels(example.labels) for example in examples]),
             "study_source": torch.tensor([example.source for example in examples]),
             **self.processor.clue_tensors(),
         }
@@ -77,7 +77,7 @@ class FinetuneCollator:
             "technique": [record.get("technique") for record in records],
             "comparison": [record.get("comparison") for record in records],
             "prior_report": [record.get("prior_report") for record in records],
-            "clue_labels": [dict(zip(names, example.labels, strict=True)) for example in examples],
+            "clue_targets": [dict(zip(names, example.labels, strict=True)) for example in examples],
             "study_ids": [example.study_id for example in examples],
         }
         inputs["report"] = [

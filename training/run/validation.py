@@ -67,7 +67,7 @@ def perceive(
             losses.append(out.loss.item())
             if out.clue_scores is not None:
                 scores.append(out.clue_scores[:real].float().cpu().numpy())
-                labels.append(batch["clue_labels"][:real].cpu().numpy())
+                labels.append(batch["clue_targets"][:real].cpu().numpy())
         hits += _pointing(accelerator, model, source, collate, batch_size, number, examples)
     return Perceived(
         loss=float(np.mean(gather_object(losses))),
