@@ -3,14 +3,14 @@
 import unittest
 
 import torch
-from tests.generation.test_utils import GenerationTesterMixin
-from tests.test_configuration_common import ConfigTester
-from tests.test_modeling_common import ModelTesterMixin, floats_tensor, ids_tensor
 from transformers.models.auto import modeling_auto
 
 from configuration_trrg import TRRGConfig
 from modeling_trrg import TRRGForConditionalGeneration, TRRGModel
+from tests.generation.test_utils import GenerationTesterMixin
 from tests.helpers.models import TINY, TINY_BERT, TINY_TEXT
+from tests.test_configuration_common import ConfigTester
+from tests.test_modeling_common import ModelTesterMixin, floats_tensor, ids_tensor
 
 # The tests look up there which class is a base without a loss, and which one takes labels.
 modeling_auto.MODEL_MAPPING_NAMES["trrg"] = "TRRGModel"

@@ -3,10 +3,10 @@
 import unittest
 
 from PIL import Image
-from tests.test_processing_common import ProcessorTesterMixin
 
 from processing_trrg import TRRGProcessor
 from tests.helpers.tiny_processors import radiograph, tiny_processor
+from tests.test_processing_common import ProcessorTesterMixin
 
 
 class TestProcessor(ProcessorTesterMixin, unittest.TestCase):

@@ -61,7 +61,7 @@ def test_the_checkpoints_own_clues_know_their_parents(model, tmp_path):
 
 @pytest.mark.parametrize("parents", [[0, 1], [-1, -1, -1, 4]])
 def test_parents_that_are_no_clues_are_refused(model, tiny_config, parents):
-    with pytest.raises(ValueError, match="clue_parents is .*; expected, for each of 4 clues"):
+    with pytest.raises(ValueError, match=r"clue_parents is .*; expected, for each of 4 clues"):
         model.read_study(**studies(model.config), clue_parents=torch.tensor(parents))
     with pytest.raises(ValueError, match="clue_parents"):
         tiny_config("trrg", clue_token_ids=[[[5], [6], [7], [8]]] * 2, clue_parents=parents)
