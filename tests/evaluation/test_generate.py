@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -195,6 +196,27 @@ def test_a_bad_study_loses_none_of_the_others(checkpoint, data, bad_data, tmp_pa
         assert reason in skipped[f"phantom-5-{index}"]
     blind = {line["study_id"]: line["skipped"] for line in read(tmp_path / "good" / "skipped.jsonl")}
     assert list(blind) == ["phantom-5-5", "phantom-5-6"] and "no image" in blind["phantom-5-5"]
+
+
+@pytest.mark.parametrize("missing", ["--checkpoint", "--data"])
+def test_a_missing_path_is_told_before_anything_heavy_is_imported(data, tmp_path, missing):
+    paths = {"--checkpoint": data, "--data": data} | {missing: tmp_path / "no" / "where"}
+    command = [sys.executable, "-X", "importtime", ROOT / "evaluation" / "generate.py", "--split", "test", "--out", "x"]
+    command += [word for pair in paths.items() for word in pair]
+    done = subprocess.run(command, env=environment(), cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 1 and done.stderr.endswith(f"{missing}: {tmp_path}/no/where does not exist\n")
+    assert "torch" not in done.stderr and not (tmp_path / "x").exists()
+
+
+def test_half_a_character_in_a_record_skips_its_study(checkpoint, data, tmp_path):
+    folder = shutil.copytree(data, tmp_path / "data")
+    first, *others = read(folder / "studies.jsonl")
+    lines = [first | {"indication": "cough \ud83d", "findings": "clear \ud83d"}, *others]
+    (folder / "studies.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    with pytest.raises(ValueError, match=rf"\({first['study_id']}\): indication: character 6 is a lone surrogate"):
+        run(tmp_path / "raise", *of_data(checkpoint, folder, "--oracle-clues"))
+    written = run(tmp_path / "skip", *of_data(checkpoint, folder, "--oracle-clues", "--on-error", "skip"))
+    assert first["study_id"] not in {line["study_id"] for line in written} and written
 
 
 def test_oracle_clues_need_labels(checkpoint, data, tmp_path):

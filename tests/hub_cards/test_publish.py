@@ -62,6 +62,11 @@ def test_publishing_again_replaces_the_folder_and_leaves_nothing_behind(publishe
     assert {path.relative_to(published) for path in published.rglob("*")} == before
 
 
+def put(file: Path, settings: dict) -> None:
+    known = json.loads(file.read_text(encoding="utf-8"))
+    file.write_text(json.dumps(known | settings), encoding="utf-8")
+
+
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
@@ -70,6 +75,19 @@ def test_publishing_again_replaces_the_folder_and_leaves_nothing_behind(publishe
         (lambda folder: (folder / "optimizer.pt").write_bytes(b"x"), r"optimizer\.pt: a checkpoint holds only"),
         (lambda folder: (folder / "config.json").write_text("{}"), r"config\.json: auto_map lacks AutoConfig"),
         (lambda folder: (folder / "generation_config.json").write_text("{}"), r"config\.json lacks max_new_tokens"),
+        (lambda folder: (folder / "config.json").write_text("{"), r"config\.json: damaged; expected a JSON object"),
+        (
+            lambda folder: put(folder / "config.json", {"auto_map": {"AutoConfig": "x/y--configuration_trrg.A"}}),
+            r"config\.json: it names the code 'x/y--configuration_trrg\.A'",
+        ),
+        (
+            lambda folder: put(folder / "config.json", {"custom_pipelines": {"t": {"impl": "evil.Pipeline"}}}),
+            r"config\.json: it names the code 'evil\.Pipeline'",
+        ),
+        (
+            lambda folder: put(folder / "tokenizer_config.json", {"auto_map": {"AutoTokenizer": ["evil.T", None]}}),
+            r"tokenizer_config\.json: it names the code \['evil\.T', None\]",
+        ),
     ],
 )
 def test_an_incomplete_checkpoint_is_refused(checkpoint: Path, tmp_path: Path, spoil, message: str) -> None:
@@ -89,7 +107,7 @@ def test_what_training_writes_is_published_as_it_is_with_a_card_to_fill_in(
     card = (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
     assert tmp_path / "out" / "README.md" in files
     assert "never for clinical use" in card and "dinov2, 32 px" in card and "{" not in card
-    with pytest.raises(SystemExit, match=r"^Not published: .*nothing is no complete checkpoint: missing"):
+    with pytest.raises(SystemExit, match=r"nothing does not exist or is no folder$"):
         publish.main([str(tmp_path / "nothing"), "--out", str(tmp_path / "none")])
 
 

@@ -5,14 +5,17 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from transformers import AutoImageProcessor, AutoProcessor
 
-from processing_trrg import TRRGImageProcessor, TRRGProcessor
+from processing_trrg import TRRGImageProcessor, TRRGProcessor, fingerprint_trrg
+from tests.helpers.paths import ROOT
 from tests.helpers.tiny_processors import clue_tokenizer, radiograph, text_tokenizer, tiny_processor
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -118,6 +121,111 @@ def test_a_tokenizer_of_the_same_size_with_other_tokens_is_refused(saved: Path):
     file.write_text(json.dumps(text))
     with pytest.raises(ValueError, match=r"tokenizer: this is not the one .* holds 57 tokens \(hash "):
         TRRGProcessor.from_pretrained(saved)
+
+
+def spoil(file: Path, change: Callable[[dict[str, Any]], Any]) -> None:
+    settings = json.loads(file.read_text())
+    change(settings)
+    file.write_text(json.dumps(settings))
+
+
+def rename(tokenizer: dict[str, Any]) -> None:
+    """What is read as one word becomes another."""
+    tokenizer["normalizer"] = {
+        "type": "Sequence",
+        "normalizers": [
+            {"type": "Lowercase"}, {"type": "Replace", "pattern": {"String": "effusion"}, "content": "mass"},
+        ],
+    }  # fmt: skip
+
+
+def swallow(tokenizer: dict[str, Any]) -> None:
+    """What is written loses a word."""
+    tokenizer["decoder"] = {
+        "type": "Sequence",
+        "decoders": [{"type": "Fuse"}, {"type": "Replace", "pattern": {"String": "no "}, "content": ""}],
+    }
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        rename,
+        swallow,
+        lambda text: text["model"].update(dropout=0.5),
+        lambda text: text.update(pre_tokenizer={"type": "Whitespace"}),
+        lambda text: text["added_tokens"][2].update(single_word=True),
+    ],
+)
+def test_a_tokenizer_that_reads_or_writes_otherwise_is_refused(tmp_path: Path, change):
+    processor = tiny_processor()
+    processor.tokenizer.add_tokens(["ed"])
+    processor.save_pretrained(tmp_path)
+    TRRGProcessor.from_pretrained(tmp_path)
+    spoil(tmp_path / "tokenizer.json", change)
+    with pytest.raises(ValueError, match=r"^tokenizer: this is not the one .* not the merges, the normalizer"):
+        AutoProcessor.from_pretrained(tmp_path)
+
+
+def test_merges_in_another_order_are_refused(tmp_path: Path):
+    folder = tmp_path / "trrg-small"
+    shutil.copytree(ROOT / "hub_cards" / "trrg-small", folder, ignore=shutil.ignore_patterns("*.safetensors"))
+    spoil(folder / "tokenizer.json", lambda text: text["model"]["merges"].reverse())
+    with pytest.raises(ValueError, match=r"^tokenizer: this is not the one .* not the merges"):
+        TRRGProcessor.from_pretrained(folder)
+
+
+def test_another_end_of_text_is_refused(saved: Path):
+    spoil(saved / "tokenizer_config.json", lambda settings: settings.update(eos_token="<pad>"))
+    with pytest.raises(ValueError, match="roles of the special tokens"):
+        TRRGProcessor.from_pretrained(saved)
+
+
+def test_calls_and_saving_again_leave_the_fingerprint(saved: Path, tmp_path: Path):
+    processor = TRRGProcessor.from_pretrained(saved)
+    before = processor.to_dict()["vocabularies"]
+    processor.tokenizer(["a", "long one"], padding=True, truncation=True, max_length=4)
+    assert processor.to_dict()["vocabularies"] == before
+    processor.save_pretrained(tmp_path / "again")
+    assert TRRGProcessor.from_pretrained(tmp_path / "again").to_dict()["vocabularies"] == before
+
+
+@pytest.mark.parametrize("kept", [{}, {"tokenizer", "clue_tokenizer"}])
+def test_a_missing_fingerprint_is_said(saved: Path, caplog, kept):
+    """Of a processor saved without any, or when it was one of the vocabulary alone."""
+    fingerprint_trrg.logger.warning_once.cache_clear()
+    TRRGProcessor.from_pretrained(saved)
+    assert not caplog.records
+    vocabularies = json.loads((saved / "processor_config.json").read_text())["vocabularies"]
+    for part in vocabularies.values():
+        del part["whole_sha256"]
+    left = {name: vocabularies[name] for name in kept}
+    spoil(saved / "processor_config.json", lambda settings: settings.update(vocabularies=left))
+    TRRGProcessor.from_pretrained(saved)
+    assert [message.split(":")[0] for message in caplog.messages] == ["tokenizer", "clue_tokenizer"]
+
+
+# ------------------------------------------------------------------------------------------------- programs of others
+
+
+def test_a_template_of_others_runs_only_when_the_caller_gives_it(saved: Path):
+    endless = "{% for a in range(99999) %}" * 3 + "{% endfor %}" * 3
+    (saved / "chat_template.jinja").write_text(endless)
+    for loader in (TRRGProcessor, AutoProcessor):
+        with pytest.raises(
+            ValueError, match=r"^chat_template: the checkpoint's is not that of the prompt style 'radialog'"
+        ):
+            loader.from_pretrained(saved)
+    own = TRRGProcessor.from_pretrained(saved, chat_template="{{ messages[0].content }}")
+    assert own.apply_chat_template([{"role": "user", "content": "hello"}]) == "hello"
+
+
+@pytest.mark.parametrize("name", ["processor_config.json", "tokenizer_config.json", "clue_tokenizer/config.json"])
+@pytest.mark.parametrize("reference", ["someone/else--tokens_trrg.Tokens", ["evil.Tokens", None], "evil.Tokens"])
+def test_code_of_others_is_refused_before_anything_is_loaded(saved: Path, name: str, reference):
+    spoil(saved / name, lambda settings: settings.setdefault("auto_map", {}).update(AutoTokenizer=reference))
+    with pytest.raises(ValueError, match=rf"{name}: it names the code .*; expected a class of the folder's"):
+        AutoProcessor.from_pretrained(saved)
 
 
 def test_tokens_added_before_saving_are_part_of_the_fingerprint(tmp_path: Path):
