@@ -9,7 +9,7 @@ jpg=${1:?folder of MIMIC-CXR-JPG} reports=${2:?folder of the unpacked mimic-cxr-
 python -m training.builders.mimic --jpg "$jpg" --reports "$reports" --findings-only --frontal-only --out data/mimic-cxr-findings --workers 8
 
 # stage 1, one GPU: the alignment module and the findings classifier, which the prompt is written from
-accelerate launch training/pretrain.py --config training/configs/radialog-stage1-mimic.yaml
+python training/pretrain.py --config training/configs/radialog-stage1-mimic.yaml
 
 # stage 2: LoRA on an 8-bit language model
 accelerate launch --config_file training/accelerate/ddp_8gpu.yaml training/finetune.py --config training/configs/radialog-stage2-mimic.yaml
