@@ -1,6 +1,6 @@
 """Stage 2: instruct tuning of the language model on what the first stage sees, with the consistency loss.
 
-    accelerate launch training/finetune.py --config training/configs/trrg-small-stage2.yaml [key.path=value ...]
+    python training/finetune.py --config training/configs/trrg-small-stage2.yaml [key.path=value ...]
 
 MAIRA-1 (one stage) and RaDialog (alignment, then LoRA) are configurations of this script.
 """

@@ -1,6 +1,6 @@
 """Stage 1: sentence-level image-text contrast, so that the vision tower perceives each disease.
 
-    accelerate launch training/pretrain.py --config training/configs/trrg-small-stage1.yaml [key.path=value ...]
+    python training/pretrain.py --config training/configs/trrg-small-stage1.yaml [key.path=value ...]
 
 Also aligns RaDialog's query transformer (ITC, ITM and LM): `model.preset: radialog`.
 """

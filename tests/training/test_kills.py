@@ -9,7 +9,9 @@ import os
 import resource
 import shutil
 import signal
+import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -25,13 +27,16 @@ from evaluation.predictions import prediction_parts
 from processing_trrg import TRRGImageProcessor, TRRGProcessor
 from tests.helpers.checkpoints import read
 from tests.helpers.training_helpers import (
+    ROOT,
     SCRIPTS,
     SIDE,
     assert_same_losses,
+    environment,
     run_script,
     saved_state,
     stage_1,
     weights,
+    write_config,
 )
 from training.data.images import ImageBank
 from training.data.study import Studies
@@ -248,3 +253,26 @@ def test_a_killed_scoring_leaves_no_numbers_of_half_a_run(tmp_path, turn):
 def write_predictions(file: Path, text: str) -> None:
     lines = ({"study_id": str(i), "prediction": text, "reference": "Small effusion."} for i in range(4))
     file.write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+
+# --- real kills ---
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_a_command_killed_again_and_again_while_it_writes_ends_as_one_that_was_not(data, straight, tmp_path, script):
+    config = SCRIPTS[script](data, tmp_path / "run")
+    config["run"]["save_every"] = 1
+    command = [sys.executable, str(ROOT / "training" / script), "--config"]
+    command.append(str(write_config(config, tmp_path / "run.yaml")))
+    partials = [f"checkpoints/.partial-step-{step:08d}" for step in range(1, 7)] + [".partial-model"]
+    for partial in partials:
+        child = subprocess.Popen(command, env=environment(), cwd=ROOT, stdout=subprocess.DEVNULL)
+        while child.poll() is None and not (tmp_path / "run" / partial).exists():
+            time.sleep(0.0005)
+        child.kill()
+        child.wait()
+    assert run_script(script, config) == 0
+    assert_same_losses(straight[script], tmp_path / "run")
+    for name, tensor in weights(straight[script]).items():
+        torch.testing.assert_close(tensor, weights(tmp_path / "run")[name], rtol=0, atol=1e-6)

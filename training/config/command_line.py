@@ -38,8 +38,10 @@ def run_command(main: Callable[[], int | None]) -> int:
             # process 0 mostly has the same error: the launcher ends us before we say it again
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
             time.sleep(2)
-        named = isinstance(error, OSError) and error.filename is not None
-        raise SystemExit(f"error: {error.filename}: {error.strerror}" if named else f"error: {error}") from error
+        words = str(error)
+        if isinstance(error, OSError) and error.filename is not None:
+            words = f"{error.filename}: {error.strerror}"
+        raise SystemExit(f"error: {words}") from error
 
 
 @contextmanager

@@ -28,7 +28,7 @@ from training.data.sentences import (
     sentences_of_report,
     weighted,
 )
-from training.data.study import REPORT_PARTS, Studies, Study, target_text
+from training.data.study import REPORT_PARTS, Studies, Study, record_fault, target_text
 
 ClueLabels = tuple[Label, ...]
 
@@ -62,7 +62,7 @@ class SourceData:
         self.source, self.clues = source, list(clues)
         names = [clue["name"] for clue in clues]
         self.names = names
-        self.studies = Studies(source.path, source.split, source.max_studies)
+        self.studies = _readable(Studies(source.path, source.split, source.max_studies))
         self.labels: list[ClueLabels] = [tuple(self.studies.labels(i, names)) for i in range(len(self.studies))]
         if source.kind in ("pair", "clue_report"):
             self.labels = [
@@ -85,7 +85,7 @@ class SourceData:
         self.matches: Matches | None = None
         if source.kind == "matched":
             assert source.reports is not None
-            self.matches = Matches(self.studies, Studies(source.reports, source.split), names)
+            self.matches = Matches(self.studies, _readable(Studies(source.reports, source.split)), names)
         self.rows = balanced_rows(self.labels, source.balance, self.matches.images if self.matches else None)
 
     def __len__(self) -> int:
@@ -122,6 +122,13 @@ class SourceData:
         if empty:
             raise ValueError(f"{self.source.path}: {len(empty)} studies give no sentence, e.g. {empty[0]}")
         self.sentences = weighted(found, balance)
+
+
+def _readable(studies: Studies) -> Studies:
+    for study in studies.records:
+        if (fault := record_fault(study)) is not None:
+            raise ValueError(f"{studies.path}: study {study.study_id!r}: {fault}")
+    return studies
 
 
 def _refuse(source: Source, what: str, studies: Sequence[str]) -> None:

@@ -5,6 +5,7 @@ bytes beside their paths. Builders write it; training, generation and scoring re
 """
 
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -76,6 +77,7 @@ class Study(Mapping[str, Any]):
 
 
 FIELDS = tuple(part.name for part in fields(Study))
+_SURROGATE = re.compile("[\ud800-\udfff]")
 LISTS = ("images", "prior_images", "boxes")
 
 
@@ -83,8 +85,11 @@ def read_study(row: Mapping[str, Any], where: str) -> Study:
     """A JSON object as a study; what it does not have is None, or an empty list.
 
     Raises:
-        ValueError: a field that every study has is missing, or a label is none; the message starts with `where`.
+        ValueError: it is no object, a field that every study has is missing, or a label is none; the message starts
+            with `where`.
     """
+    if not isinstance(row, Mapping) or not isinstance(row.get("labels"), Mapping | None):
+        raise ValueError(f"{where}: no study record: expected an object, and labels as an object or null")
     missing = [name for name in ("images", "patient_id", "split", "study_id") if name not in row]
     if missing:
         raise ValueError(f"{where}: no study record, {', '.join(missing)} missing")
@@ -107,9 +112,11 @@ def write_studies(file: Path, studies: Iterable[Mapping[str, Any]]) -> None:
 
 def record_fault(study: Mapping[str, Any]) -> str | None:
     """Why the processor cannot take a study, or None: a text that is none, images without a path."""
-    for name in CONTEXT_FIELDS:
+    for name in (*CONTEXT_FIELDS, *REPORT_PARTS):
         if not isinstance(study[name], str | None):
             return f"{name} is {study[name]!r:.80}, expected text or null"
+        if study[name] and _SURROGATE.search(study[name]):
+            return f"{name} holds half of a surrogate pair, which is no character"
     images = study["images"]
     if not isinstance(images, list) or not all(isinstance(image, dict) and image.get("path") for image in images):
         return f"images is {images!r:.80}, expected a list of objects with a path"

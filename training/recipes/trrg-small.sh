@@ -10,11 +10,11 @@ python -m training.builders.small_data --out runs/small-data
 
 # stage 1: what is on the image. To train stage 2 alone again, take stage 1 out of the shipped checkpoint instead:
 #   python -m training.extract_stage1 hub_cards/trrg-small --out runs/trrg-small-stage1/model
-accelerate launch training/pretrain.py --config training/configs/trrg-small-stage1.yaml
+python training/pretrain.py --config training/configs/trrg-small-stage1.yaml
 python -m training.measure.clues --config training/configs/trrg-small-stage1.yaml
 
 # stage 2: how it is said
-accelerate launch training/finetune.py --config training/configs/trrg-small-stage2.yaml
+python training/finetune.py --config training/configs/trrg-small-stage2.yaml
 
 # scores: phantoms, unseen NIH patients, IU reports from oracle clues, shuffled clues and none
 python -m evaluation.score_phantoms --checkpoint "$model"

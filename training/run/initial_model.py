@@ -5,9 +5,13 @@ pretrained towers of the Hub, or are new. What each part got is printed; a froze
 """
 
 import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from torch import nn
 from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 
@@ -33,15 +37,32 @@ STAGE_1_HEADS = ("query_projection.", "text_projection.", "matching_head.", "gen
 """Weights of stage 1 that stage 2 has no use for."""
 
 
+@contextmanager
+def loading(key: str, name: str | None) -> Iterator[None]:
+    """While a checkpoint is read, an error names it, in one line.
+
+    Raises:
+        ConfigError: it cannot be loaded.
+    """
+    try:
+        yield
+    except (OSError, ValueError, SafetensorError) as error:
+        if isinstance(error, ConfigError):
+            raise
+        where = "" if Path(str(name)).exists() else " (no such folder)"
+        raise ConfigError(f"{key}: {name}{where} cannot be loaded: {str(error).partition(chr(10))[0]}") from error
+
+
 def build_processor(section: ModelSection, config: TRRGConfig) -> TRRGProcessor:
     """The checkpoint's processor, or a new one from the tokenizers the configuration names."""
     if section.checkpoint is not None:
-        processor = TRRGProcessor.from_pretrained(section.checkpoint)
+        with loading("model.checkpoint", section.checkpoint):
+            processor = TRRGProcessor.from_pretrained(section.checkpoint)
         processor.num_image_tokens = config.num_image_tokens  # the connector may be another than stage 1's
         return processor
     assert section.preset is not None
-    tokenizer = AutoTokenizer.from_pretrained(_required(section, "tokenizer", section.language_model))
-    clue_tokenizer = AutoTokenizer.from_pretrained(_required(section, "clue_tokenizer", section.clue_model))
+    tokenizer = _tokenizer(section, "tokenizer", section.language_model)
+    clue_tokenizer = _tokenizer(section, "clue_tokenizer", section.clue_model)
     if tokenizer.convert_tokens_to_ids("<image>") in (None, tokenizer.unk_token_id):
         tokenizer.add_special_tokens({"additional_special_tokens": ["<image>"]})
     if tokenizer.pad_token is None:
@@ -60,7 +81,13 @@ def build_processor(section: ModelSection, config: TRRGConfig) -> TRRGProcessor:
 def build_config(section: ModelSection) -> TRRGConfig:
     """The architecture: a checkpoint's or a preset's, with the overrides and the named towers put in."""
     if section.checkpoint is not None:
-        config = TRRGConfig.from_pretrained(section.checkpoint)
+        with loading("model.checkpoint", section.checkpoint):
+            config = TRRGConfig.from_pretrained(section.checkpoint)
+        if (config.architectures or ["none"])[0] not in STAGES:
+            raise ConfigError(
+                f"model.checkpoint: {section.checkpoint}: its config.json names the architectures "
+                f"{config.architectures}; expected one of {', '.join(STAGES)}"
+            )
         values = config.to_dict()
     else:
         assert section.preset is not None
@@ -73,13 +100,11 @@ def build_config(section: ModelSection) -> TRRGConfig:
             values[key] = {**values[key], **value} if same else value
         else:
             values[key] = value
-    for key, name in (
-        ("vision_config", section.vision_model),
-        ("clue_config", section.clue_model),
-        ("text_config", section.language_model),
-    ):
-        if name is not None:
-            inner = AutoConfig.from_pretrained(name)
+    for part in ("vision", "clue", "text"):
+        key, field = f"{part}_config", "language_model" if part == "text" else f"{part}_model"
+        if (name := getattr(section, field)) is not None:
+            with loading(f"model.{field}", name):
+                inner = AutoConfig.from_pretrained(name)
             values[key] = getattr(inner, "text_config", inner).to_dict() if key == "text_config" else inner.to_dict()
     if section.vision_model is not None:
         values.update(_shape_of_tower(values, section))
@@ -143,15 +168,17 @@ def build_model(
     replaced = section.language_model is not None and model_class is TRRGForConditionalGeneration
     saved_class: Any = None
     if section.checkpoint is not None:
-        saved_class = STAGES[(config.architectures or ["none"])[0]]
+        saved_class = STAGES[config.architectures[0]]
     if saved_class is model_class and not replaced:
-        model = model_class.from_pretrained(section.checkpoint, config=config)
+        with loading("model.checkpoint", section.checkpoint):
+            model = model_class.from_pretrained(section.checkpoint, config=config)
         origins = {part_of(name): str(section.checkpoint) for name, _ in model.named_parameters()}
     else:
         model, origins = _new_model(model_class, saved_class, section, config, replaced)
-    for part, name in (("vision_tower", section.vision_model), ("clue_encoder", section.clue_model)):
-        if name is not None:
-            _load_tower(getattr(model.model, part), name)
+    for part, field in (("vision_tower", "vision_model"), ("clue_encoder", "clue_model")):
+        if (name := getattr(section, field)) is not None:
+            with loading(f"model.{field}", name):
+                _load_tower(getattr(model.model, part), name)
             origins[part] = name
     frozen = [part for part, origin in origins.items() if origin == "new" and part not in trained]
     if frozen:
@@ -178,7 +205,8 @@ def _new_model(
         _put_language_model(model, section)
     origins = {part_of(name): "new" for name, _ in model.named_parameters()}
     if saved_class is not None:
-        source = saved_class.from_pretrained(section.checkpoint)
+        with loading("model.checkpoint", section.checkpoint):
+            source = saved_class.from_pretrained(section.checkpoint)
         for part in _copy_checkpoint(model, source, str(section.checkpoint)):
             origins[part] = str(section.checkpoint)
     if replaced:
@@ -186,11 +214,12 @@ def _new_model(
     return model, origins
 
 
-def _required(section: ModelSection, field: str, fallback: str | None) -> str:
+def _tokenizer(section: ModelSection, field: str, fallback: str | None) -> Any:
     name = getattr(section, field) or fallback
     if name is None:
         raise ConfigError(f"model.{field}: missing; needed with model.preset {section.preset!r}")
-    return name
+    with loading(f"model.{field}", name):
+        return AutoTokenizer.from_pretrained(name)
 
 
 def _shape_of_tower(values: dict[str, Any], section: ModelSection) -> dict[str, int]:
@@ -235,9 +264,10 @@ def _put_language_model(model: Any, section: ModelSection) -> None:
         ),
         "int8": BitsAndBytesConfig(load_in_8bit=True),
     }[section.quantization]
-    loaded = AutoModelForCausalLM.from_pretrained(
-        str(section.language_model), quantization_config=quantization, dtype="auto"
-    )
+    with loading("model.language_model", section.language_model):
+        loaded = AutoModelForCausalLM.from_pretrained(
+            str(section.language_model), quantization_config=quantization, dtype="auto"
+        )
     model.model.language_model = loaded.get_decoder()
     model.lm_head = loaded.get_output_embeddings()
 

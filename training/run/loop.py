@@ -91,7 +91,8 @@ def train(
     set_mode: Callable[[torch.nn.Module], None],
 ) -> int:
     """Train to `total_steps` and return the exit status: 0, or `STOPPED` where SIGTERM ended the run early."""
-    run = _Run(config, accelerator, *accelerator.prepare(model, optimizer), plan, total_steps, stage, set_mode)
+    model, optimizer = accelerator.prepare(model, optimizer)
+    run = _Run(config, accelerator, model, optimizer, plan, total_steps, stage, set_mode)
     _load(run)
     stop = _Stop(run)
     batches = _read_ahead(run, dataset, collate)
