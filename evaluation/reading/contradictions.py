@@ -48,6 +48,7 @@ from evaluation.reading.contradiction_words import (
     PAST,
     RESTRICTING,
     SECOND_DEVICE,
+    SHADOW,
     SMALL,
     THERE,
     ZONE,
@@ -142,7 +143,7 @@ def _denied(said: dict[str, list[_Said]]) -> _Pairs:
                 limits = product(*(sorted(names) or [""] for names in (sides, one.zones, one.restricting)))
                 for claimed, thing, place in product(said, one.things, list(limits)):
                     claim = claims.get((claimed, thing, *place))
-                    if claim is not None and (one.observation or claim.sentence != one.sentence):
+                    if claim is not None:
                         yield Contradiction(claim.observation, claim.sentence, one.sentence), claimed, denied
 
 
@@ -165,25 +166,23 @@ def _graded(said: dict[str, list[_Said]]) -> _Pairs:
 
 
 def _moved(said: dict[str, list[_Said]]) -> _Pairs:
-    """Claims of one thing that findings and impression place on different sides, or in different zones."""
+    """Claims of one thing that findings and impression place on different sides, or in different zones. What findings
+    call an opacity, an impression calls a consolidation or a pneumonia (`SHADOW`)."""
     for name in ("sides", "zones"):
         places: dict[tuple[str, str], dict[str, list[_Said]]] = {}
         for section, all_said in said.items():
             for one in all_said:
-                if (
-                    one.polarity
-                    and one.observation != SUPPORT_DEVICES
-                    and (name == "sides" or one.observation in ZONED)
-                ):
-                    places.setdefault(one.things[0], {}).setdefault(section, []).append(one)
+                thing = SHADOW[0] if one.things[0] in SHADOW else one.things[0]
+                if one.polarity and thing[0] != SUPPORT_DEVICES and (name == "sides" or thing[0] in ZONED):
+                    places.setdefault(thing, {}).setdefault(section, []).append(one)
         for by_section in places.values():
             claims = [[one for one in part if one.polarity == 1] for part in by_section.values()]
             places_of = [[_places(one, name) for one in part] for part in by_section.values()]
             if len(claims) == 2 and all(claims) and all(map(all, places_of)):
                 first, second = (frozenset().union(*part) for part in places_of)
-                if not first & second:
+                if not first & second and "mid" not in first | second:
                     one, other = claims[0][0], claims[1][0]
-                    yield Contradiction(one.observation, one.sentence, other.sentence), *by_section
+                    yield Contradiction(one.observation, one.sentence, other.sentence), FINDINGS, IMPRESSION
 
 
 def _places(one: _Said, name: str) -> frozenset[str]:
@@ -236,12 +235,12 @@ def _things(mention: Mention, clause: str) -> Iterator[tuple[str, str]]:
             yield from ((area, "") for area in ("devices", "tubes")[: 1 + (device != "heart")])
         return
     outside = " outside" if OUTSIDE.search(clause) else ""
-    yield name, phrase[:THING_LETTERS] + outside if name in BROAD else ""
+    metal = "metal" if name == "Fracture" and OF_METAL.search(clause) else ""
+    yield name, phrase[:THING_LETTERS] + outside if name in BROAD else metal
     if mention.polarity != 1:
         return
     if name == "Consolidation" or (name == "Pneumonia" and LOBAR.search(clause)):
-        yield from (("Lung Opacity", thing) for thing in ("opac", "airs", "infi"))
-        yield "Consolidation", ""
+        yield from SHADOW
     whole = mention.sentence.lower() if name == "Lung Opacity" else clause  # "opacities consistent with scarring"
     yield from ((area, "") for area in _areas_of(name, phrase, whole))
 
