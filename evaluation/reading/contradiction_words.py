@@ -30,6 +30,7 @@ OF_METAL = re.compile(r"\b(?:screws?|leads?|wires?|rods?|plates?|hardware|pacema
 ACUTE_FRACTURE = re.compile(r"\b(?:acute\w*|displaced|recent)\b")
 LOBAR = re.compile(r"\b(?:lob(?:e|es|ar)|base|r[uml]l|l[ul]l)\b")
 
+ELSEWHERE = re.compile(r"\b(?:remaining|remainder|rest|elsewhere|otherwise)\b")
 EXCEPTION = re.compile(
     r"\b(?:otherwise|other|except\w*|apart|aside|besides|remain(?:ing|der)|rest|elsewhere|additional|further|new"
     r"|beyond|xxxx lungs?)\b"

@@ -13,9 +13,9 @@ contradicts a claim when it covers the claim:
 - thing: it denies the observation, one that includes it (no airspace opacity, a consolidation), or an area that the
   claim stands against (`_areas_of`: a nodule and clear lungs). Of observations that stand for several things (`BROAD`)
   both name the same one, and devices are told apart by `DEVICES`.
-- place: it names no side, both, or one of the claim's; and no zone, or one of the claim's zones. Sides are those of
-  `sides.py`, zones those of the mention's clause, else of its sentence. A claim without a side is not covered by a
-  denial with one.
+- place: it names no side, both, or one of the claim's; no other place ("no consolidation elsewhere"); and no zone, or
+  one of the claim's zones. Sides are those of `sides.py`, zones those of the mention's clause, else of its sentence. A
+  claim without a side is not covered by a denial with one.
 - kind: it is not restricted ("no new", "no large", "no acute"), or by one word that the claim has too; an area has no
   exception ("otherwise clear").
 Two claims contradict each other when one thing of one side has two sizes or two changes (`GRADES`), or when the
@@ -36,6 +36,7 @@ from evaluation.reading.contradiction_words import (
     AREAS,
     CLAUSE_END,
     DEVICE_PATTERN,
+    ELSEWHERE,
     EXCEPTION,
     FOCAL,
     GRADE_PATTERNS,
@@ -140,8 +141,8 @@ def _denied(said: dict[str, list[_Said]]) -> _Pairs:
         for one in all_said:
             if one.polarity == 0 and len(one.restricting) < 2:
                 sides = one.sides - BOTH if one.sides == BOTH else one.sides  # denied on both sides is denied anywhere
-                limits = product(*(sorted(names) or [""] for names in (sides, one.zones, one.restricting)))
-                for claimed, thing, place in product(said, one.things, list(limits)):
+                places = list(product(*(sorted(names) or [""] for names in (sides, one.zones, one.restricting))))
+                for claimed, thing, place in product(said, one.things, places):
                     claim = claims.get((claimed, thing, *place))
                     if claim is not None:
                         yield Contradiction(claim.observation, claim.sentence, one.sentence), claimed, denied
@@ -204,6 +205,7 @@ def _read_mentions(lower: str, found: list[Mention]) -> Iterator[_Said]:
         start = ends[number - 1] if number else 0
         clause = lower[start : ends[number]]
         restricting = _words(RESTRICTING, lower[start : mention.start]) | _words(RESTRICTING, mention.cue or "")
+        restricting |= _words(ELSEWHERE, lower)
         if mention.observation == "Edema":
             restricting -= {"pulmonary"}
         if mention.observation in BROAD:
