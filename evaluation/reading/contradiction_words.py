@@ -30,6 +30,7 @@ OF_METAL = re.compile(r"\b(?:screws?|leads?|wires?|rods?|plates?|hardware|pacema
 ACUTE_FRACTURE = re.compile(r"\b(?:acute\w*|displaced|recent)\b")
 LOBAR = re.compile(r"\b(?:lob(?:e|es|ar)|base|r[uml]l|l[ul]l)\b")
 
+ELSEWHERE = re.compile(r"\b(?:remaining|remainder|rest|elsewhere|otherwise)\b")
 EXCEPTION = re.compile(
     r"\b(?:otherwise|other|except\w*|apart|aside|besides|remain(?:ing|der)|rest|elsewhere|additional|further|new"
     r"|beyond|xxxx lungs?)\b"
@@ -44,7 +45,7 @@ AREAS = {
     "lungs": (
         ("lung",),
         r"(?:\w+ ){0,2}\blungs?(?! volumes?)\b(?: \w+|:){0,5}? (?:clear|normal|unremarkable)\b"
-        r"(?! (?:of|from|size|volumes?)\b)(?: bilaterally)?"
+        r"(?! (?:of|from|size|volumes?|airspace)\b)(?: bilaterally)?"
         r"|\b(?:clear|unremarkable|normal) (?:\w+ ){0,2}lungs?\b(?! volumes?)",
     ),
     "acute": (("acute", "active"), rf"{NO_ACUTE} {ILLNESS}|\bnothing acute"),
@@ -92,7 +93,15 @@ DEVICE_PATTERN = re.compile("|".join(rf"(?P<{name}>{words})" for name, words in 
 SECOND_DEVICE = re.compile(r"\b(?:new|second|another|other|one of|remaining|replac\w+|exchang\w+|two|both)\b")
 
 ONE_A_SIDE = frozenset(("Pleural Effusion", "Pneumothorax", "Cardiomegaly", "Edema", "Consolidation"))
-ZONED = frozenset(("Consolidation", "Pneumonia", "Atelectasis"))
+ZONED = frozenset(("Consolidation", "Atelectasis"))
+SHADOW = (
+    ("Consolidation", ""),
+    ("Pneumonia", ""),
+    ("Lung Opacity", "opac"),
+    ("Lung Opacity", "airs"),
+    ("Lung Opacity", "infi"),
+)
+"""Things that may be one shadow, the first stands for all."""
 GRADES = {
     "size": {
         "small": r"tiny|trace|small|minimal\w*|mild\w*|slight\w*|minor",

@@ -13,9 +13,9 @@ contradicts a claim when it covers the claim:
 - thing: it denies the observation, one that includes it (no airspace opacity, a consolidation), or an area that the
   claim stands against (`_areas_of`: a nodule and clear lungs). Of observations that stand for several things (`BROAD`)
   both name the same one, and devices are told apart by `DEVICES`.
-- place: it names no side, both, or one of the claim's; and no zone, or one of the claim's zones. Sides are those of
-  `sides.py`, zones those of the mention's clause, else of its sentence. A claim without a side is not covered by a
-  denial with one.
+- place: it names no side, both, or one of the claim's; no other place ("no consolidation elsewhere"); and no zone, or
+  one of the claim's zones. Sides are those of `sides.py`, zones those of the mention's clause, else of its sentence. A
+  claim without a side is not covered by a denial with one.
 - kind: it is not restricted ("no new", "no large", "no acute"), or by one word that the claim has too; an area has no
   exception ("otherwise clear").
 Two claims contradict each other when one thing of one side has two sizes or two changes (`GRADES`), or when the
@@ -36,6 +36,7 @@ from evaluation.reading.contradiction_words import (
     AREAS,
     CLAUSE_END,
     DEVICE_PATTERN,
+    ELSEWHERE,
     EXCEPTION,
     FOCAL,
     GRADE_PATTERNS,
@@ -48,6 +49,7 @@ from evaluation.reading.contradiction_words import (
     PAST,
     RESTRICTING,
     SECOND_DEVICE,
+    SHADOW,
     SMALL,
     THERE,
     ZONE,
@@ -139,10 +141,10 @@ def _denied(said: dict[str, list[_Said]]) -> _Pairs:
         for one in all_said:
             if one.polarity == 0 and len(one.restricting) < 2:
                 sides = one.sides - BOTH if one.sides == BOTH else one.sides  # denied on both sides is denied anywhere
-                limits = product(*(sorted(names) or [""] for names in (sides, one.zones, one.restricting)))
-                for claimed, thing, place in product(said, one.things, list(limits)):
+                places = list(product(*(sorted(names) or [""] for names in (sides, one.zones, one.restricting))))
+                for claimed, thing, place in product(said, one.things, places):
                     claim = claims.get((claimed, thing, *place))
-                    if claim is not None and (one.observation or claim.sentence != one.sentence):
+                    if claim is not None:
                         yield Contradiction(claim.observation, claim.sentence, one.sentence), claimed, denied
 
 
@@ -165,25 +167,23 @@ def _graded(said: dict[str, list[_Said]]) -> _Pairs:
 
 
 def _moved(said: dict[str, list[_Said]]) -> _Pairs:
-    """Claims of one thing that findings and impression place on different sides, or in different zones."""
+    """Claims of one thing that findings and impression place on different sides, or in different zones. What findings
+    call an opacity, an impression calls a consolidation or a pneumonia (`SHADOW`)."""
     for name in ("sides", "zones"):
         places: dict[tuple[str, str], dict[str, list[_Said]]] = {}
         for section, all_said in said.items():
             for one in all_said:
-                if (
-                    one.polarity
-                    and one.observation != SUPPORT_DEVICES
-                    and (name == "sides" or one.observation in ZONED)
-                ):
-                    places.setdefault(one.things[0], {}).setdefault(section, []).append(one)
+                thing = SHADOW[0] if one.things[0] in SHADOW else one.things[0]
+                if one.polarity and thing[0] != SUPPORT_DEVICES and (name == "sides" or thing[0] in ZONED):
+                    places.setdefault(thing, {}).setdefault(section, []).append(one)
         for by_section in places.values():
             claims = [[one for one in part if one.polarity == 1] for part in by_section.values()]
             places_of = [[_places(one, name) for one in part] for part in by_section.values()]
             if len(claims) == 2 and all(claims) and all(map(all, places_of)):
                 first, second = (frozenset().union(*part) for part in places_of)
-                if not first & second:
+                if not first & second and "mid" not in first | second:
                     one, other = claims[0][0], claims[1][0]
-                    yield Contradiction(one.observation, one.sentence, other.sentence), *by_section
+                    yield Contradiction(one.observation, one.sentence, other.sentence), FINDINGS, IMPRESSION
 
 
 def _places(one: _Said, name: str) -> frozenset[str]:
@@ -205,6 +205,7 @@ def _read_mentions(lower: str, found: list[Mention]) -> Iterator[_Said]:
         start = ends[number - 1] if number else 0
         clause = lower[start : ends[number]]
         restricting = _words(RESTRICTING, lower[start : mention.start]) | _words(RESTRICTING, mention.cue or "")
+        restricting |= _words(ELSEWHERE, lower)
         if mention.observation == "Edema":
             restricting -= {"pulmonary"}
         if mention.observation in BROAD:
@@ -236,12 +237,12 @@ def _things(mention: Mention, clause: str) -> Iterator[tuple[str, str]]:
             yield from ((area, "") for area in ("devices", "tubes")[: 1 + (device != "heart")])
         return
     outside = " outside" if OUTSIDE.search(clause) else ""
-    yield name, phrase[:THING_LETTERS] + outside if name in BROAD else ""
+    metal = "metal" if name == "Fracture" and OF_METAL.search(clause) else ""
+    yield name, phrase[:THING_LETTERS] + outside if name in BROAD else metal
     if mention.polarity != 1:
         return
     if name == "Consolidation" or (name == "Pneumonia" and LOBAR.search(clause)):
-        yield from (("Lung Opacity", thing) for thing in ("opac", "airs", "infi"))
-        yield "Consolidation", ""
+        yield from SHADOW
     whole = mention.sentence.lower() if name == "Lung Opacity" else clause  # "opacities consistent with scarring"
     yield from ((area, "") for area in _areas_of(name, phrase, whole))
 

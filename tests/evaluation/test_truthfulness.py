@@ -97,6 +97,10 @@ CONTRADICTORY = [
     ("No large effusion. Large left effusion.", "Pleural Effusion"),
     ("Pulmonary edema. Findings: No pulmonary edema.", "Edema"),
     ("No new large effusion. No large effusion. Large effusion.", "Pleural Effusion"),
+    ("Both lungs are clear. There is a dense infiltrate at the left base.", "Lung Opacity"),
+    ("Nothing acute. Large left pneumothorax.", "Pneumothorax"),
+    ("Minimal oedema of the lungs. Severe oedema of the lungs.", "Edema"),
+    ("No devices. Right jugular catheter in place.", "Support Devices"),
 ]
 CONSISTENT = [
     "No right pleural effusion. Small left pleural effusion.",
@@ -110,6 +114,8 @@ CONSISTENT = [
     "Possible small effusion. No pleural effusion.",
     "No pleural effusion. No pneumothorax. No pleural effusion.",
     "The endotracheal tube has been removed. A chest tube is in place.",
+    "Right basal consolidation. No consolidation elsewhere.",
+    "Fractured sternal wire. No fracture of the ribs.",
     "Clear lungs.",
     "",
     None,
@@ -144,6 +150,10 @@ def test_findings_against_impression():
     for impression in ("No acute disease.", "Normal chest except for a small left effusion.", "Normal heart size."):
         assert between(f"Findings: Small left pleural effusion. Impression: {impression}") == []
     assert between("Findings: Pacemaker in place. Impression: Normal chest.") == []
+    moved = "Findings: Opacity at the right base. Impression: Left lower lobe pneumonia."
+    assert [one.observation for one in between(moved)] == ["Lung Opacity"]
+    assert between(moved.replace("Left", "Right")) == []
+    assert within("The lungs are clear with a dense opacity at the right base.") != []
     assert study_truth(denied, None, None).both_sections and not study_truth("Effusion.", None, None).both_sections
 
 

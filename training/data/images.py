@@ -81,7 +81,9 @@ class ImageBank:
 
     def _fingerprint(self) -> str:
         processor = self.image_processor
-        digest = hashlib.blake2b(f"{processor.grey_range}/{processor.size}/{self.views}".encode(), digest_size=12)
+        # "whole": caches of earlier names may have holes, which two runs at once could leave
+        kind = f"whole/{processor.grey_range}/{processor.size}/{self.views}"
+        digest = hashlib.blake2b(kind.encode(), digest_size=12)
         for index in range(len(self.studies)):
             for view in range(self.num_views(index)):
                 digest.update(self.studies.image_key(index, view).encode())
