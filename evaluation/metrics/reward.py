@@ -16,7 +16,7 @@ The data set has the columns `reference` (the radiologist's report) and, for the
 | `length_reward` | words of the shorter of completion and reference / words of the longer |
 
 The length is there because label rewards alone shorten reports: what is left out costs nothing once the labels agree.
-All of it comes from the rule labeler: no model, about 2,000 completions a second. TRL is not needed to import this.
+All of it comes from the rule labeler: no model, about 1,800 completions a second. TRL is not needed to import this.
 Never for clinical use.
 """
 
