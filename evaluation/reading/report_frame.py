@@ -23,7 +23,11 @@ _ADDED = re.compile(
 _SIGNED = re.compile(
     r"\b(?:electronically|digitally)[ -](?:signed|approved|authenticated|verified|reviewed)"
     r"|\b(?:signed|approved|authenticated|verified|reviewed) (?:electronically|digitally)"
-    r"|(?:^|(?<=[.!?] ))\W{0,3}(?:"
+    r"|(?:^|(?<=[.!?] ))\W{0,6}(?:"
+    r"(?:this |the )?(?:final |preliminary )?(?:report|document|study|examination) (?:(?:was|is|has been) )?"
+    r"(?:electronically |digitally )?(?:signed|dictated|transcribed|approved|verified|finali[sz]ed|generated)\b"
+    r"|(?:resident|attending|fellow|author|transcriptionist|reviewer|reported|typist) ?:"
+    r"|radiologist\b *(?::|\W*$)|"
     r"(?-i:[A-Z])(?:igned|ictated|ranscribed|eported|pproved|erified|uthenticated|inali[sz]ed|nterpreted|yped|alidated|"
     r"o-?signed|ead)(?: and \w+)? by\b"
     r"|i have (?:personally )?(?:reviewed|examined)|i,? (?:as )?the (?:teaching|attending)"
@@ -36,6 +40,7 @@ _PERSON = re.compile(
     r"\W*(?:(?:Dr|Prof)\b\.? ?[A-Z_](?:[\w.'-]| (?=[A-Z_(]))*"
     rf"|(?:[A-Z_][\w.'-]* ){{1,4}}?[A-Z_]?[\w'-]*{_DEGREE})(?:,.*)?\W*"
 )
+_NAME = re.compile(r"(?:[A-Z][\w.'-]*,? ?){2,4}")
 _MAX_SIGNATURE = 120
 _STAMP = re.compile(
     r"[\W\d_]|\b(?:[ap]?m|[ap]|h(?:ou)?rs?|images?|views?|at|on|dated?|time|jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov"
@@ -83,3 +88,8 @@ def signature_start(text: str) -> int | None:
     """Where in a line it stops to be the report: "Electronically signed by", a person's name; None: nowhere."""
     signed = _SIGNED.search(text) or (_PERSON.fullmatch(text) if len(text) <= _MAX_SIGNATURE else None)
     return signed.start() if signed else None
+
+
+def is_name_above(line: str, signature: str) -> bool:
+    """Whether a line is the name of who signs as radiologist in the line below it."""
+    return "radiologist" in signature.lower() and len(line) < _MAX_SIGNATURE and bool(_NAME.fullmatch(line))

@@ -23,6 +23,7 @@ from typing import TypedDict
 from evaluation.reading.report_frame import (
     BANNER,
     addendum_start,
+    is_name_above,
     is_rule,
     is_stamp,
     is_title,
@@ -92,7 +93,7 @@ _AT_LINE_START = {
     "other": (
         ".{0,22}\\bwet ?read.{0,20}|amendment|correction|(?:provisional )?findings impression \\(pfi\\)|pfi|disclaimer"
         "|(?:discussed|communicated) (?:with|to)|critical (?:results?|findings?)|advi[cs]e|follow-?up|end of report"
-        "|radiologists?|(?:report )?status"
+        "|(?:report )?status"
     ),
     "examination": (
         "(?:exam(?:ination)?|study|procedure|report)? ?(?:type|name|date|time|description)(?: of .{3,20})?|modality"
@@ -110,7 +111,7 @@ _NAMES = {
 _COMMON = re.compile(
     "study|reasons?|views?|exam(?:ination)?|chest|reports?|results?|description|observations?|summary|opinion|type|date"
     "|interpretation|assessment|procedure|history|clinical|patient|name|id|age|sex|gender|time|ward|hospital|status"
-    "|correction|symptoms|priors?|follow-?up|compared? (?:to|with)|compare|advi[cs]e|radiologists?|narrative|referr.*"
+    "|correction|symptoms|priors?|follow-?up|compared? (?:to|with)|compare|advi[cs]e|narrative|referr.*"
     "|order.*",
     re.IGNORECASE,
 )
@@ -283,9 +284,11 @@ def _add(parts: list[_Part], text: str) -> None:
     text = " ".join(text.split())
     if not text or (parts[-1].section == "body" and not parts[-1].lines and is_title(text)):
         return
-    end = signature_start(text)
+    end, lines = signature_start(text), parts[-1].lines
+    if end == 0 and lines and is_name_above(lines[-1], text):
+        lines.pop()
     if end != 0:
-        parts[-1].lines.append(text[:end])
+        lines.append(text[:end])
     if end is not None:
         parts.append(_Part("other"))
 

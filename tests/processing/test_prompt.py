@@ -156,6 +156,10 @@ def test_a_follow_up_keeps_the_chat_and_changes_nothing_in_it():
         ("Impression: Normal. Findings: Clear.", "Clear.", "Normal."),
         ("No other findings: the lungs are clear.", "No other findings: the lungs are clear.", None),
         ("Findings: A. Findings: B. Impression: C.", "A. B.", "C."),
+        ("Impression:\u00a0Normal.", "", "Normal."),
+        ("Findings:\r\nClear.\r\nImpression\u2003:\r\nNormal.\r\n", "Clear.", "Normal."),
+        ("findings:\u2028Clear.\u0085impression:\tNormal.", "Clear.", "Normal."),
+        ("Clear\r\nfindings\u00a0: none", "Clear none", None),
         ("", "", None),
     ],
 )

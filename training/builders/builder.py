@@ -113,22 +113,21 @@ def check_set(found: StudySet) -> None:
     Raises:
         TreeError: names the first one, and where it stands.
     """
-    splits: dict[str, str | None] = {}
-    studies: dict[str, str | None] = {}
+    splits: dict[str, str] = {}
+    studies: dict[str, str] = {}
     images: dict[str, str] = {}
     for study in found.studies:
         split = str(study.split)
         if study.study_id in studies:
-            both = dict.fromkeys((str(studies[study.study_id]), split))
+            both = dict.fromkeys((studies[study.study_id], split))
             raise TreeError(f"{found.root}: study {study.study_id!r} stands there twice, in {' and '.join(both)}")
         studies[study.study_id] = split
-        if splits.setdefault(study.patient_id, split) != split:
-            other = splits[study.patient_id]
-            raise TreeError(f"{found.root}: patient {study.patient_id!r} lies in the splits {other} and {split}")
+        if (first := splits.setdefault(study.patient_id, split)) != split:
+            raise TreeError(f"{found.root}: patient {study.patient_id!r} lies in the splits {first} and {split}")
         for image in study.images:
             if image["path"] in images:
-                both = f"of {images[image['path']]!r} and of {study.study_id!r}"
-                raise TreeError(f"{found.root}: {image['path']!r} stands there twice, as an image {both}")
+                whose = f"of {images[image['path']]!r} and of {study.study_id!r}"
+                raise TreeError(f"{found.root}: {image['path']!r} stands there twice, as an image {whose}")
             images[image["path"]] = study.study_id
             if Path(image["path"]).is_absolute() or ".." in Path(image["path"]).parts:
                 raise TreeError(f"{found.root}: {image['path']!r} leads out of the set")

@@ -99,8 +99,9 @@ def read_clinic_table(table: Path, root: Path, arguments: argparse.Namespace) ->
             )
         if not {given.get(name, name) for name in ("report", "findings", "impression")} & row.keys():
             raise TreeError(f"{table}: no column 'report', 'findings' or 'impression' among {list(row)}; see --columns")
-        study = values["study"] or Path(values["file"]).with_suffix("").as_posix()
-        studies.setdefault((values["patient"], study), []).append(values)
+        file = Path(values["file"])
+        name = values["study"] or (file.with_suffix("") if file.suffix.lower() in IMAGE_FILES else file).as_posix()
+        studies.setdefault((values["patient"], name), []).append(values)
     times: dict[str, tuple[float, ...]] = {}
     given_splits: set[str] = set()
     for (patient, name), rows in tqdm(studies.items(), desc="read studies", unit="study"):

@@ -52,14 +52,18 @@ def _rows_of(cls: type, prefix: str) -> Iterator[tuple[str, str, str, str, str]]
     hints, said = typing.get_type_hints(cls), _said(cls)
     for key in dataclasses.fields(cls):
         hint, name = hints[key.name], f"{prefix}{key.name}"
-        inner = next((part for part in (hint, *typing.get_args(hint)) if dataclasses.is_dataclass(part)), None)
+        sections = [part for part in (hint, *typing.get_args(hint)) if isinstance(part, type) and _is_section(part)]
         listed = typing.get_origin(hint) is list
-        if inner is not None and not listed and type(None) not in typing.get_args(hint):
-            yield from _rows_of(inner, f"{name}.")
+        if sections == [hint]:
+            yield from _rows_of(hint, f"{name}.")
             continue
         yield f"`{name}`", _type_name(hint), UNITS.get(key.name, ""), _default(key), said[key.name]
-        if isinstance(inner, type) and name != "data.validation":
-            yield from _rows_of(inner, f"{name}.0." if listed else f"{name}.")
+        for section in sections if name != "data.validation" else ():
+            yield from _rows_of(section, f"{name}.0." if listed else f"{name}.")
+
+
+def _is_section(hint: type) -> bool:
+    return dataclasses.is_dataclass(hint)
 
 
 def _default(key: dataclasses.Field[Any]) -> str:
