@@ -129,9 +129,15 @@ def _check(text: str | None) -> str:
 
 
 @overload
-def label_report(text: str | None, conventions: str = "trrg", explain: Literal[False] = False) -> Labels: ...
+def label_report(text: str | None, conventions: str = "trrg", explain: Literal[False] = False) -> Labels:
+    """The labels alone."""
+
+
 @overload
-def label_report(text: str | None, conventions: str = "trrg", *, explain: Literal[True]) -> dict[str, Reason]: ...
+def label_report(text: str | None, conventions: str = "trrg", *, explain: Literal[True]) -> dict[str, Reason]:
+    """The labels with their reasons."""
+
+
 def label_report(text: str | None, conventions: str = "trrg", explain: bool = False) -> Labels | dict[str, Reason]:
     """Label one report; all 14 names are present, None where nothing is said (everywhere for None and "").
 

@@ -48,6 +48,7 @@ CUES: dict[str, tuple[str, ...]] = {
         r"never(?: any)?" + _EVIDENCE + _QUALIFIER,
         r"(?:nor|neither)" + _QUALIFIER,
         r"(?:free|clear|devoid|cleared) (?:of|from)" + _EVIDENCE + _QUALIFIER,
+        r"(?:simulat(?:es|ed|ing)|mimics|mimicked|mimicking|masquerading as)",
         r"(?:absence|lack) of" + _EVIDENCE + _QUALIFIER,
         r"(?:absent(?! (?:lung|vascular|pulmonary|bronchovascular) markings)|resolved|cleared)",
         r"(?:resolution|clearing|clearance|disappearance|removal|absence|exclusion) of",
@@ -85,7 +86,8 @@ CUES: dict[str, tuple[str, ...]] = {
         r"(?:is|are|was|were) not (?:an? )?(?:feature|features|problem|issue|finding)",
         r"(?:(?:is|are|was|were) )?not (?:\w+ly )?(?:confirmed|corroborated|substantiated|reproduced"
         r"|borne out)(?= ?(?:$|[.,;]|on\b|by\b|today\b))",
-        r"(?:has|have) (?:\w+ly )?(?:re-?expanded|been (?:\w+ly )?(?:taken out|pulled|withdrawn|removed|excluded"
+        r"(?:has|have) (?:\w+ly )?(?:re-?expanded|been (?:\w+ly )?(?:taken out|pulled out|withdrawn(?! (?:by"
+        r"|slightly|to|\d))|removed|excluded"
         r"|ruled out))",
         r"(?:is|are|was|were) (?:\w+ly )?(?:excluded|ruled out)",
         r"(?:is|are|was|were) (?:\w+ )?(?:lacking|missing|wanting|out of the question|nowhere to be seen"
@@ -112,7 +114,8 @@ CUES: dict[str, tuple[str, ...]] = {
         r"(?:hard|difficult|impossible|unable|too early) to (?:\w+ly )?(?:say|know|tell|determine|be (?:sure"
         r"|certain)|decide|state|establish)"
         r"(?: (?:whether|if))?",
-        r"(?:unclear|uncertain|unsure|unknown|not (?:clear|sure|certain)|cannot (?:say|tell|be sure)|can't (?:say"
+        r"(?:unclear|uncertain|unsure|unknown|not (?:\w+ly )?(?:clear|sure|certain|convinced|confident)"
+        r"|cannot (?:say|tell|be sure)|can't (?:say"
         r"|tell))(?: (?:whether|if|that))?",
         r"(?:cannot|can not|can't|could not|difficult to|hard to) (?:be )?(?:distinguish\w*|differentiat\w+"
         r"|separat\w+|discern\w*)",
@@ -125,7 +128,7 @@ CUES: dict[str, tuple[str, ...]] = {
         r"(?:to be|needs to be|must be|should be|need to) (?:excluded|ruled out|considered|exclude|rule out)(?= \w)",
         r"(?:cannot|can not|can't|not|could not|couldn't|unable to|difficult to|hard to|impossible to|would not"
         r"|wouldn't)"
-        r" (?:be )?(?:\w+ly )?(?:exclude|rule out|excluding)",
+        r" (?:be )?(?:\w+ly )?(?:exclude|rule (?:in or )?out|excluding)",
         r"(?:does|do|did) not (?:\w+ly )?(?:exclude|rule out)",
         r"(?:less likely|less probabl[ey]|less xxxx|unlikely|(?:favored|preferred) (?:over|to)|more (?:likely"
         r"|probable|probably|so) than)",
@@ -154,7 +157,8 @@ CUES: dict[str, tuple[str, ...]] = {
         r"|impossible) to (?:\w+ly )?(?:exclude|rule out)"
         r"(?= ?(?:$|[.,;]|on|in|at|from|given|as)\b|$)",
         r"(?:must|should|needs? to|has to|have to|still to|to) be (?:\w+ly )?(?:excluded|ruled out)",
-        r"(?:should|could|may|might|can) be (?:considered|present|suspected|entertained)",
+        r"(?:should|could|may|might|can) be (?:considered|present|suspected|entertained|hidden|obscured|missed"
+        r"|overlooked|masked)",
         r"(?:could|may|might|would|can) (?:also |well |possibly )*(?:explain|account for|cause|produce|have (?:this"
         r"|a similar)|look (?:like this|similar|the same|alike)"
         r"|give|mimic|be responsible)",
@@ -178,7 +182,7 @@ CUES: dict[str, tuple[str, ...]] = {
         r"(?:evaluate|evaluation|assess|assessment) for",
         r"if(?: there is)?",
         r"(?:to )?(?:ensure|confirm|document|insure)",
-        r"(?:treated|treatment (?:of|for))",
+        r"(?:treated|treatment (?:of|for)|follow[- ]?up (?:of|for))",
         r"(?:drainage|aspiration|tapping) of",
     ),
     # Looks like a negation or a doubt, and is none: the finding after it is there.
@@ -209,7 +213,8 @@ CUES: dict[str, tuple[str, ...]] = {
         r"(?:but|however|although|though|yet|except|excepting|while|whereas|otherwise|nevertheless|nonetheless"
         r"|despite)",
         r"(?:apart|aside) from",
-        r"(?:following|after|status post|since)",
+        r"(?:following|after|status post|since|post(?= (?:drain|tube|line|chest|removal|biopsy|procedure|insertion"
+        r"|\w*tubation|thoracentesis)))",
         r"other than",
         r"with",
         r"there (?:is|are|was|were|has been|have been)",
@@ -314,7 +319,7 @@ frontal superior inferior pa ap view views two one single two-view portable supi
 projection obtained performed compared comparison prior previous recommend recommended suggest advised follow-up
 followup further evaluation evaluate characterization characterized characterize study exam examination x-ray
 cxr radiograph radiographs film films image images imaging ct contrast spine thoracic lumbar lumbosacral
-cervical neck lobe zone zones field fields base bases tip region position positioned area size sized shape
+ neck lobe zone zones field fields base bases tip region position positioned area size sized shape
 contour contours configuration appearance appear appears appearing volume volumes structures elements body
 bodies silhouette outline border borders margin margins angle angles space spaces wall markings system projected
 stable unchanged maintained normally expanded inflated aerated aeration ventilated symmetric symmetrical

@@ -199,7 +199,9 @@ ARTEFACTS = (
     r"(?:technical factors?|nipple shadows?)",
     r"(?:left |right )?nipples?",
     r"(?:arte|arti)fact\w*(?: shadow\w*)?",
-    r"(?:skin[- ]?folds?|folds? of (?:the )?skin|(?:epicardial |pericardial )?fat pads?|epicardial fat|breast tissue)",
+    r"(?:skin[- ]?folds?|folds? of (?:the )?skin|skin creases?|aortic (?:knuckle|knob)|vascular grooves?"
+    r"|azygos (?:vein|arch)|(?:ecg|ekg) (?:dots?|stickers?|electrodes?|buttons?)|(?:epicardial "
+    r"|pericardial )?fat pads?|epicardial fat|breast tissue)",
     r"(?:summation(?: (?:shadow\w*|arti?e?fact\w*))?|soft tissue (?:overlay|shadows?|attenuation)|telemetry"
     r"|overlay artifact)",
     r"(?:superimpos\w+|super-?position|overlap\w*|overl(?:ying|apping)) (?:of )?(?:\w+ ){0,2}(?:ribs?|vessels?"

@@ -45,7 +45,7 @@ KINDS = (
 )
 
 
-SHARED_LETTERS = 4
+SHARED_LETTERS = 3
 """Letters at the start of a phrase that the tree shares; alternatives further on are left to `re`."""
 
 
@@ -86,19 +86,26 @@ def _tree(rows: list[tuple[str, Term]], terms: list[Term], depth: int = 0) -> st
     branches: list[str] = []
     run: dict[str, list[tuple[str, Term]]] = {}
 
+    def is_shared(rest: str) -> bool:
+        return depth < SHARED_LETTERS and re.match(r"[a-z /-](?![?*+{])", rest) is not None
+
     def close_run() -> None:
         branches.extend(letter + _tree(rests, terms, depth + 1) for letter, rests in run.items())
         run.clear()
 
-    for rest, term in opened:
-        if depth < SHARED_LETTERS and re.match(r"[a-z /-](?![?*+{])", rest):
+    ends: list[str] = []  # of one term, one after the other
+    for (rest, term), after in zip(opened, [*opened[1:], ("", None)], strict=True):
+        if is_shared(rest):
             run.setdefault(rest[0], []).append((rest[1:], term))
         elif depth < 2:
             raise ValueError(f"a phrase must start with two plain letters, got {rest!r} after {depth}")
         else:
             close_run()
-            terms.append(term)
-            branches.append(rest + r"\b()")
+            ends.append(rest)
+            if after[1] is not term or is_shared(after[0]):
+                terms.append(term)
+                branches.append((ends[0] if len(ends) == 1 else f"(?:{'|'.join(ends)})") + r"\b()")
+                ends = []
     close_run()
     return branches[0] if len(branches) == 1 else "(?:" + "|".join(branches) + ")"
 

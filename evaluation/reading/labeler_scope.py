@@ -14,7 +14,17 @@ from collections.abc import Callable
 from evaluation.reading.labeler_cues import HARMLESS, LIST_WORDS, PLACES
 from evaluation.reading.labeler_phrases import OTHER
 from evaluation.reading.labeler_scan import KINDS, SCANNER, TERMS
-from evaluation.reading.labeler_terms import EXPLAINS, SEEN_APART, Cue, Finding, Found, ReadSentence, SentenceMention
+from evaluation.reading.labeler_terms import (
+    EXPLAINS,
+    OF_THE,
+    SEEN_APART,
+    Cue,
+    Finding,
+    Found,
+    ReadSentence,
+    SentenceMention,
+    joint_of,
+)
 from evaluation.reading.labeler_words import as_written, plain_words
 from evaluation.reading.observations import ABSENT, PRESENT, SUPPORT_DEVICES, UNCERTAIN, descendants
 
@@ -29,9 +39,6 @@ _SILENT_KINDS = frozenset(
     ("anatomy", "organ", "less_preferred", "neutral", "verb", "conjunction", "alternative", "boundary", "fresh_start")
 )
 _ELSEWHERE = frozenset((*descendants("Lung Opacity"), "Lung Opacity", "Pleural Effusion"))
-_OF_THE = re.compile(
-    r" (?:in|of|within|involving|to|from|arising (?:from|in)) (?:(?!and |or |with |but )\w+ ){0,5}$|(?<=collapsed) $"
-)
 _GOES_ON = re.compile(r"[^,;]{0,50}(?:, [^,;]{1,40}){0,3},? (?:or|nor) ")
 _PLACED = re.compile(r" (?:\w+ )?(?:(?:in|at|within|along|over|on) (?:the )?(?:left|right|both)|measur|with )")
 _ASKING = ("if", "whether", "that")
@@ -102,7 +109,7 @@ class _Reader:
         polarity = _POLARITY_IN_SCOPE[self.scope]
         if self.published and self.cue is not None and self.cue.text.startswith(("no new", "history")):
             polarity = UNCERTAIN if self.cue.text.startswith("no") else ABSENT
-        new = Finding(term, polarity, self.cue, _joint(gap) if self.group else "")
+        new = Finding(term, polarity, self.cue, joint_of(gap) if self.group else "")
         self.findings.append(new)
         self.group.append(new)
         # "Atelectasis or scarring" names one shadow twice; "effusion or pneumothorax" asserts neither of the two.
@@ -132,16 +139,14 @@ class _Reader:
         fresh = not LIST_WORDS.issuperset(words) or any(letter.isdigit() for letter in gap)
         return (fresh or _PLACED.match(self.sentence, end) is not None) and not _GOES_ON.match(self.sentence, end)
 
-    def reach(self, doubt: bool = False) -> list[Finding]:
+    def reach(self, singular: bool = False) -> list[Finding]:
         """The last findings of the group that a cue behind them reaches: the last one and the list it closes."""
         reached, listed = self.group[-1:], False
         for finding, before in zip(self.group[:0:-1], self.group[-2::-1], strict=True):
             joint = finding.joint
             if joint == "," and not (listed and before.joint in ("", ",")):
                 break
-            if not joint or (joint == ", and" and before.joint != ","):
-                break
-            if doubt and joint == "and" and self.governed:
+            if not joint or (joint == ", and" and before.joint != ",") or (singular and joint == "and"):
                 break
             listed = True
             reached.append(before)
@@ -157,14 +162,15 @@ class _Reader:
         self.open_scope("negation", term.cue())
         self.group, self.group_closed, self.after_or = [], False, False
 
-    def near_negation(self, term: Found) -> None:
-        self.negation(term)
+    near_negation = negation
 
     def uncertainty(self, term: Found) -> None:
         if self.scope == "not_asserted" and not self.scope_used:
             return
         if self.published and term.text.startswith("v"):
             self.doubt(self.reach(), term.cue("chexpert"))
+        if "disting" in term.text:  # "X is hard to distinguish from Y"
+            self.doubt(self.reach(), term.cue())
         outweighed = self.after_or or not self.scope_used or term.text.startswith(_WEAK_DOUBTS)
         if self.scope == "negation" and self.cue is not None and self.cue.rule == "near_negation":
             outweighed = term.start - self.cue.end <= 1
@@ -205,7 +211,8 @@ class _Reader:
         self.last_end = term.end
 
     def post_negation(self, term: Found) -> None:
-        for finding in self.reach():
+        listed = self.sentence[term.start - 2] == ":"  # "consolidation, effusion: none"
+        for finding in self.group if listed else self.reach():
             finding.polarity, finding.cue = ABSENT, term.cue()
         self.boundary(term)
 
@@ -216,7 +223,8 @@ class _Reader:
         if last and last[0].polarity == ABSENT:  # "no effusion, pneumonia is possible": only the nearest one
             last[0].polarity, last[0].cue = UNCERTAIN, term.cue()
         else:
-            self.doubt(self.reach(doubt=True), term.cue())
+            singular = self.governed or term.text.startswith(("is ", "was "))  # "X and an effusion is suspected"
+            self.doubt(self.reach(singular), term.cue())
         if self.organs and not last:
             self.give_state(self.organs, UNCERTAIN, term)
         self.boundary(term)
@@ -287,7 +295,7 @@ class _Reader:
     def organ(self, term: Found) -> None:
         self.elsewhere_in = term
         last = self.findings[-1:]
-        if last and not self.published and _OF_THE.fullmatch(self.sentence, last[0].named.end, term.start):
+        if last and not self.published and OF_THE.fullmatch(self.sentence, last[0].named.end, term.start):
             last[0].observations = self.elsewhere(last[0].named).observations
         self.anatomy(term)
 
@@ -337,22 +345,15 @@ class _Reader:
     def unknown_word(self, terms: list[Found]) -> None:
         """A sentence that names anatomy, says nothing the tables hold and has another word: not normal."""
         organ = next((term for term in terms if term.kind in ("anatomy", "organ")), None)
-        if organ is None:
+        told = any(term.kind not in _SILENT_KINDS and not term.text.startswith("absen") for term in terms)
+        if organ is None or told:
             return
-        terms = [term for term in terms if term.kind != "negation"]
+        terms = [term for term in terms if term.kind not in ("negation", "fresh_start")]
         for word in _WORDS.finditer(self.sentence):
             if word.group() not in HARMLESS and not any(t.start <= word.start() < t.end for t in terms):
                 cue = Cue(word.group(), word.start(), word.end(), "unknown")
                 self.findings.append(Finding(organ._replace(observations=(OTHER,)), PRESENT, cue))
                 return
-
-
-def _joint(gap: str) -> str:
-    comma = "," in gap
-    for word in ("or", "and"):
-        if f" {word} " in gap or (word == "or" and "/" in gap):
-            return f", {word}" if comma else word
-    return "," if comma else ""
 
 
 _METHODS: dict[str, Callable[[_Reader, Found], None]] = {kind: getattr(_Reader, kind) for kind in KINDS}
@@ -367,7 +368,6 @@ def read_sentence(written: str, published: bool = False) -> ReadSentence:
     """
     sentence = plain_words(written)
     reader = _Reader(sentence, published)
-    known, silent = False, True
     kind_before = ""
     terms = []
     for match in SCANNER.finditer(sentence):
@@ -377,13 +377,13 @@ def read_sentence(written: str, published: bool = False) -> ReadSentence:
         term = Found(kind, match.group(), observations, start, end, joint)
         terms.append(term)
         _METHODS[kind](reader, term)
-        known = known or kind in _TELLING_KINDS
-        silent = silent and (kind in _SILENT_KINDS or term.text.startswith("absen"))
         kind_before = kind
     if sentence.endswith("?"):
-        reader.doubt(reader.findings, Cue("?", len(sentence) - 1, len(sentence), "?"))
-    known = known or sentence.startswith("no acute")
-    if silent and known and not published:
+        colon = sentence.rfind(": ")
+        asked = [finding for finding in reader.findings if finding.named.start > colon]
+        reader.doubt(asked, Cue("?", len(sentence) - 1, len(sentence), "?"))
+    known = sentence.startswith("no acute") or any(term.kind in _TELLING_KINDS for term in terms)
+    if known and not reader.findings and not published:
         reader.unknown_word(terms)
     mentions = []
     for finding in reader.findings:

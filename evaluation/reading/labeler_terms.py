@@ -3,6 +3,10 @@
 import re
 from typing import NamedTuple
 
+OF_THE = re.compile(
+    r" (?:in|of|within|involving|to|from|arising (?:from|in)) (?:(?!and |or |with |but )\w+ ){0,5}$|(?<=collapsed) $"
+)
+"""What stands between a finding and the organ that it is of."""
 EXPLAINS = re.compile(
     r"\b(?:is|was|are|were|be|represent\w*|correspond\w*|due to|caused by|from|reflect\w*|(?:consistent|compatible"
     r"|keeping) with"
@@ -85,3 +89,12 @@ class Finding:
         self.polarity = polarity  # None: named, but not asserted of today
         self.cue = cue
         self.joint = joint  # what joins it to the finding before it: ",", "and", ", and", "or", ", or" or ""
+
+
+def joint_of(gap: str) -> str:
+    """What joins two findings, from the text between them: ",", "and", ", and", "or", ", or" or ""."""
+    comma = "," in gap
+    for word in ("or", "and"):
+        if f" {word} " in gap or (word == "or" and "/" in gap):
+            return f", {word}" if comma else word
+    return "," if comma else ""

@@ -33,7 +33,7 @@ ABBREVIATIONS = {
 """A word of a report, as it stands between spaces and without "," and ":" -> its meaning."""
 
 _MENDED = """
-tube drain clear effusion effusions pneumothorax pneumothoraces hydropneumothorax hemothorax pneumonia pneumonias
+heart tube drain clear effusion effusions pneumothorax pneumothoraces hydropneumothorax hemothorax pneumonia pneumonias
 bronchopneumonia consolidation consolidations consolidative atelectasis atelectatic opacity opacities
 opacification infiltrate infiltrates infiltration edema cardiomegaly cardiac cardiothoracic cardiomediastinal
 mediastinum mediastinal silhouette nodule nodules nodular neoplasm metastasis metastases malignancy fracture
@@ -49,7 +49,7 @@ MENDED = tuple(_MENDED.split())
 """The words that typing errors are mended towards."""
 
 _SIMILAR = """
-tubes tubed tuber drained drains cleared clears rain lear
+tubes tubed tuber drained drains cleared clears rain lear hear heat heath hearth hearts
 infarction infarct infraction refection inflection injection injections injected affection fraction fractional
 traction retraction extraction absence absents notable nominal nodal module modules modular model models
 reflects reflected reflex represented representing representation recurrent percutaneous cardial cardio
@@ -95,7 +95,8 @@ _KNOWN = frozenset(MENDED) | _LEFT_ALONE
 
 def _distance(one: str, other: str, most: int) -> int:
     """Steps between two words, two swapped neighbours counted as one step; more than `most` is only known as more."""
-    before, row = [], list(range(len(other) + 1))
+    before: list[int] = []
+    row = list(range(len(other) + 1))
     for i, letter in enumerate(one, 1):
         older, before, row = before, row, [i]
         for j, other_letter in enumerate(other, 1):
