@@ -29,8 +29,13 @@ try:
     import pydicom
     from pydicom.config import disable_value_validation
     from pydicom.encaps import generate_frames
+    from pydicom.errors import BytesLengthException
     from pydicom.pixels import get_decoder
     from pydicom.uid import UID, ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian, UID_dictionary
+
+    # What pydicom and its decoders raise on damaged files; caught around their calls only.
+    PYDICOM_ERRORS = (ValueError, TypeError, KeyError, AttributeError, IndexError, RuntimeError, OSError, EOFError,
+                      OverflowError, struct.error, BytesLengthException)  # fmt: skip
 except ImportError:
     pydicom = None  # type: ignore[assignment]
 
@@ -73,9 +78,6 @@ SQUARE = 0.01  # how far height over width of a pixel may be from 1 without resa
 WITHOUT_PREAMBLE = re.compile(rb"(?:[\x02\x08]\0..|\0\x08..)(?:[A-Z]{2}|..\0\0)", re.DOTALL)
 NEARLY_A_NUMBER = re.compile(r"(?=.{1,33}$)[\d.,+\\-]*[A-Za-z]?[\d.,+\\-]*")  # with one letter no name
 INSTALL = "reading DICOM needs: pip install pydicom pylibjpeg pylibjpeg-libjpeg pylibjpeg-openjpeg"
-# What pydicom and its decoders raise on damaged files; caught around their calls only.
-PYDICOM_ERRORS = (ValueError, TypeError, KeyError, AttributeError, IndexError, RuntimeError, OSError, EOFError,
-                  OverflowError, struct.error)  # fmt: skip
 
 
 class _BoundedReader(io.BytesIO):
@@ -125,9 +127,15 @@ def decode_dicom(data: bytes) -> tuple[np.ndarray, np.ndarray | None]:
 # ------------------------------------------------------------------------------------------------------------ elements
 
 
+def _raw(dataset, keyword: str):
+    """An element as it stands in the file, None where it is absent."""
+    with decoding(f" DICOM, {keyword}", PYDICOM_ERRORS):
+        return dataset.get_item(keyword)
+
+
 def _numbers(dataset, keyword: str) -> list[float]:
     """The numbers of an element, finite; none if it is absent, empty or begins with an empty value."""
-    raw = dataset.get_item(keyword)
+    raw = _raw(dataset, keyword)
     text = raw.value if raw is not None and isinstance(raw.value, bytes) else b""
     if len(text) > MAX_ELEMENT:
         raise RadiographError(f"{keyword} has {len(text):,} bytes, at most {MAX_ELEMENT:,} are read")
@@ -148,9 +156,10 @@ def _numbers(dataset, keyword: str) -> list[float]:
 
 def _whole(dataset, keyword: str, expected: str, default: int | None = None) -> int:
     """The whole number of an element; `default` where it is absent or empty, and an error where that is None."""
-    numbers = _numbers(dataset, keyword) or [default]
-    if numbers[0] is None:
+    numbers = _numbers(dataset, keyword)
+    if not numbers and default is None:
         raise RadiographError(f"{keyword} is missing, expected {expected}")
+    numbers = numbers or [float(default or 0)]
     if numbers[0] != int(numbers[0]):
         raise RadiographError(f"{keyword} is {numbers[0]:g}, expected {expected}")
     return int(numbers[0])
@@ -166,7 +175,7 @@ def _code(dataset, keyword: str, known: Sequence[str]) -> str | None:
 
 def _sequence_item(dataset, keyword: str):
     """The first item of a sequence, None where it is absent or empty."""
-    raw = dataset.get_item(keyword)
+    raw = _raw(dataset, keyword)
     if raw is not None and isinstance(raw.value, bytes) and len(raw.value) > MAX_ELEMENT:
         raise RadiographError(f"{keyword} has {len(raw.value):,} bytes, at most {MAX_ELEMENT:,} are read")
     with decoding(f" DICOM, {keyword}", PYDICOM_ERRORS):
@@ -181,7 +190,7 @@ def _check_header(dataset) -> None:
     """Refuses what is no radiograph or cannot be decoded as its header says, before it is decoded; writes into the
     header what the standard or the compressed pixels say instead of it."""
     modality = _code(dataset, "Modality", MODALITIES)
-    pixels = dataset.get_item("PixelData")
+    pixels = _raw(dataset, "PixelData")
     if (pixels is None or not pixels.value) and modality in ("", *RADIOGRAPH_MODALITIES):
         raise RadiographError("the DICOM holds no pixels: it is no image, or is cut short before their end")
     if modality not in RADIOGRAPH_MODALITIES:
@@ -219,7 +228,8 @@ def _check_header(dataset) -> None:
 
 def _check_pixels(dataset, pixels) -> None:
     enclosed = pixels.length == UNDEFINED_LENGTH
-    syntax = dataset.file_meta.get("TransferSyntaxUID")
+    with decoding(" DICOM, TransferSyntaxUID", PYDICOM_ERRORS):
+        syntax = UID(dataset.file_meta.get("TransferSyntaxUID") or "")
     if not syntax:
         if enclosed:
             raise RadiographError("TransferSyntaxUID is missing, and the pixels are compressed: in which way?")
@@ -229,7 +239,7 @@ def _check_pixels(dataset, pixels) -> None:
     try:
         decoder = get_decoder(syntax)
     except NotImplementedError:
-        name = UID(syntax).name if UID(syntax) in UID_dictionary else "no UID that DICOM defines"
+        name = syntax.name if syntax in UID_dictionary else "no UID that DICOM defines"
         raise RadiographError(f"TransferSyntaxUID is {name}, expected that of a still picture") from None
     if not decoder.is_available:
         raise ImportError(f"{syntax.name}: {INSTALL}")
@@ -253,7 +263,7 @@ def _check_codestream(dataset, stream: bytes) -> None:
         if start >= 0:
             right, bottom, left, top = struct.unpack_from(">4I", stream, start + 8)
             components, depth = struct.unpack_from(">HB", stream, start + 40)
-            size, signed, depth, least = (bottom - top, right - left), depth >> 7, (depth & 127) + 1, 0
+            size, signed, depth, least = (bottom - top, right - left), depth >> 7, (depth & 127) + 1, 0.0
         else:
             frame, start = next((marker, start) for marker, start, _ in jpeg_segments(stream) if marker in LEAST_BITS)
             depth, height, width, components = struct.unpack_from(">BHHB", stream, start + 4)
@@ -291,9 +301,9 @@ def _not_padding(dataset, stored: np.ndarray) -> np.ndarray | None:
 
 def _modality_values(dataset, stored: np.ndarray) -> tuple[np.ndarray, float, float]:
     """Values after the modality LUT or rescaling (PS3.3 C.11.1), and the smallest and largest there can be."""
-    low, high = 0, 2**dataset.BitsStored - 1
+    low, high = 0.0, 2.0**dataset.BitsStored - 1
     if dataset.PixelRepresentation:
-        low, high = -(2 ** (dataset.BitsStored - 1)), 2 ** (dataset.BitsStored - 1) - 1
+        low, high = -(2.0 ** (dataset.BitsStored - 1)), 2.0 ** (dataset.BitsStored - 1) - 1
     if item := _sequence_item(dataset, "ModalityLUTSequence"):
         table, first = _table(item, low, high, dataset.original_encoding[1])
         return _look_up(stored, table, first), 0, 2**16 - 1
@@ -311,7 +321,7 @@ def _modality_values(dataset, stored: np.ndarray) -> tuple[np.ndarray, float, fl
 def _show(dataset, values: np.ndarray, low: float, high: float) -> np.ndarray:
     """Values after the first VOI LUT or else the first window (PS3.3 C.11.2), a window's from `low` to `high`."""
     item = _sequence_item(dataset, "VOILUTSequence")
-    if item and _numbers(item, "LUTDescriptor") and item.get("LUTData"):
+    if item and _numbers(item, "LUTDescriptor") and (data := _raw(item, "LUTData")) and data.value:
         table, first = _table(item, low, high, dataset.original_encoding[1])
         return _look_up(values, table, first)
     if not (centers := _numbers(dataset, "WindowCenter")) or not (widths := _numbers(dataset, "WindowWidth")):
@@ -361,7 +371,7 @@ def _table(item, low: float, high: float, little: bool) -> tuple[np.ndarray, int
 
 def _look_up(values: np.ndarray, table: np.ndarray, first: int) -> np.ndarray:
     index = values.astype(np.float64 if values.dtype.kind == "f" else np.int32)
-    index -= first
+    np.subtract(index, first, out=index)
     return table[index.clip(0, len(table) - 1, out=index).astype(np.intp)]
 
 

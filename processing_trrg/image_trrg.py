@@ -217,7 +217,7 @@ def _one_channel(band: Callable[[int], np.ndarray], height: int) -> np.ndarray:
     for top in tops:
         red, green, blue = np.moveaxis(band(top), 2, 0).astype(np.float64)
         spread = np.maximum(np.maximum(red, green), blue) - np.minimum(np.minimum(red, green), blue)
-        coloured += np.count_nonzero(spread > 0.1 * (high - low))
+        coloured += int(np.count_nonzero(spread > 0.1 * (high - low)))
         grey[top : top + BAND] = (red + green + blue) / 3
     if coloured > 0.01 * grey.size:
         raise RadiographError(f"{coloured / grey.size:.0%} of the pixels are coloured: a radiograph is grey")

@@ -54,11 +54,11 @@ def with_value(dataset: FileDataset, name: str, vr: str, value: bytes) -> bytes:
     """The file with one element of any kind and value, right or wrong."""
     element = struct.pack("<HH", tag_for_keyword(name) >> 16, tag_for_keyword(name) & 0xFFFF) + vr.encode()
     element += struct.pack("<HI", 0, len(value)) if vr in ("OB", "OW", "UN", "SQ") else struct.pack("<H", len(value))
-    if name in dataset:
+    if name in dataset and name != "PixelData":
         delattr(dataset, name)
     data = dicom_bytes(dataset)
-    end = data.index(b"\xe0\x7f\x10\0O")  # pydicom wants no order of the elements before the pixels
-    return data[:end] + element + value + data[end:]
+    pixels = data.index(b"\xe0\x7f\x10\0O")  # pydicom wants no order of the elements before them
+    return data[:pixels] + element + value + (b"" if name == "PixelData" else data[pixels:])
 
 
 def with_stream(dataset: FileDataset, stream: bytes, syntax: str) -> FileDataset:

@@ -272,6 +272,14 @@ def test_a_stream_larger_than_its_header_is_refused_before_it_is_decoded(kind: s
     assert "60000 x 60000 of 1 components, the header says 48 x 64" in refusal(bomb)
 
 
+@pytest.mark.parametrize("name", ["Rows", "PixelPaddingValue", "PixelData"])
+@pytest.mark.parametrize(("kind", "value"), [("US", b"123"), ("Oz", b""), ("UL", b"1")])
+def test_an_element_of_a_wrong_kind_or_length_is_refused(name: str, kind: str, value: bytes):
+    data = with_value(dicom_dataset(EIGHT), name, kind, value)
+    with pytest.raises(RadiographError):
+        grey_of(data)
+
+
 def test_random_damage_is_read_or_refused_and_never_names_the_patient(caplog: pytest.LogCaptureFixture):
     compressed = dicom_dataset(TWELVE, bits=12)
     compressed.compress(JPEG2000Lossless, generate_instance_uid=False)
