@@ -61,7 +61,7 @@ from evaluation.predictions.study_sources import (
 )
 from evaluation.reading.prior_comparisons import has_prior
 from processing_trrg import RadiologyReportPipeline, StudyError, prepare_studies
-from training.config.command_line import run_command
+from training.config.command_line import loading, run_command
 from training.data.study import Studies
 from training.data.workers import read_batches
 
@@ -232,7 +232,10 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
 def load(options: argparse.Namespace, accelerator: Accelerator) -> tuple[Any, Any]:
     """Processor and model of the checkpoint, the model on this process's device."""
     logging.disable_progress_bar()
-    with accelerator.main_process_first():  # a checkpoint's own code is unpacked once
+    with (
+        loading("--checkpoint", options.checkpoint),
+        accelerator.main_process_first(),
+    ):  # a checkpoint's own code is unpacked once
         trusted = {"trust_remote_code": options.trust_remote_code}
         processor = AutoProcessor.from_pretrained(options.checkpoint, **trusted)
         dtype = torch.bfloat16 if options.bf16 else torch.float32

@@ -14,6 +14,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from safetensors import SafetensorError
+
+from training.config.yaml_config import ConfigError
+
 STOPPED = 143
 """Exit status of a run that SIGTERM ended before its last step, so that `a && b` does not go on."""
 OURS = {"__main__", "configuration_trrg", "modeling_trrg", "processing_trrg", "training", "evaluation", "hub_cards",
@@ -58,3 +62,19 @@ def writing(file: Path) -> Iterator[None]:
             raise
         how = f"{error.strerror}; what is finished is kept, and the same command goes on from it"
         raise OSError(error.errno, how, str(file)) from error
+
+
+@contextmanager
+def loading(key: str, name: str | None) -> Iterator[None]:
+    """While a checkpoint is read, an error names it, in one line.
+
+    Raises:
+        ConfigError: it cannot be loaded.
+    """
+    try:
+        yield
+    except (OSError, ValueError, SafetensorError) as error:
+        if isinstance(error, ConfigError):
+            raise
+        where = "" if Path(str(name)).exists() else " (no such folder)"
+        raise ConfigError(f"{key}: {name}{where} cannot be loaded: {str(error).partition(chr(10))[0]}") from error

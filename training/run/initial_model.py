@@ -5,13 +5,9 @@ pretrained towers of the Hub, or are new. What each part got is printed; a froze
 """
 
 import copy
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from torch import nn
 from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 
@@ -21,6 +17,7 @@ from modeling_trrg import TRRGForConditionalGeneration, TRRGForContrastivePretra
 from modeling_trrg.modeling_trrg import max_context
 from processing_trrg import GreyRange, TRRGImageProcessor, TRRGProcessor
 from processing_trrg.prompt_trrg import PromptStyle
+from training.config.command_line import loading
 from training.config.run_config import ConfigError, ModelSection
 from training.run.trained_parts import part_of
 
@@ -35,22 +32,6 @@ GREY_RANGES: dict[str, GreyRange] = {"maira1": "min_max", "radialog": "min_max"}
 STAGES = {stage.__name__: stage for stage in (TRRGForContrastivePretraining, TRRGForConditionalGeneration)}
 STAGE_1_HEADS = ("query_projection.", "text_projection.", "matching_head.", "generation_head.")
 """Weights of stage 1 that stage 2 has no use for."""
-
-
-@contextmanager
-def loading(key: str, name: str | None) -> Iterator[None]:
-    """While a checkpoint is read, an error names it, in one line.
-
-    Raises:
-        ConfigError: it cannot be loaded.
-    """
-    try:
-        yield
-    except (OSError, ValueError, SafetensorError) as error:
-        if isinstance(error, ConfigError):
-            raise
-        where = "" if Path(str(name)).exists() else " (no such folder)"
-        raise ConfigError(f"{key}: {name}{where} cannot be loaded: {str(error).partition(chr(10))[0]}") from error
 
 
 def build_processor(section: ModelSection, config: TRRGConfig) -> TRRGProcessor:
