@@ -160,7 +160,10 @@ class TRRGConfig(PreTrainedConfig):
 
     def __post_init__(self, **kwargs: Any) -> None:
         check_sizes("config", kwargs)
-        for auto_class, reference in (kwargs.get("auto_map") or {}).items():
+        auto_map = kwargs.get("auto_map") or {}
+        if not isinstance(auto_map, dict):
+            raise ValueError(f"auto_map is {auto_map!r:.80}; expected an object of auto class: class.")
+        for auto_class, reference in auto_map.items():
             if not re.fullmatch(r"\w+_trrg\.TRRG\w+", str(reference)):
                 raise ValueError(
                     f"auto_map.{auto_class} is {reference!r}; expected a class of this project's own code."
@@ -170,7 +173,7 @@ class TRRGConfig(PreTrainedConfig):
             if isinstance(value, dict):
                 check_sizes(name, value)
                 model_type = value.get("model_type")
-                if model_type not in CONFIG_MAPPING:
+                if not isinstance(model_type, str) or model_type not in CONFIG_MAPPING:
                     raise ValueError(
                         f"{name}.model_type is {model_type!r}; expected an architecture of Transformers, or "
                         "'timm_wrapper' for one of timm."

@@ -96,6 +96,11 @@ def read_study(row: Mapping[str, Any], where: str) -> Study:
     values = {name: row[name] for name in FIELDS if row.get(name) is not None}
     for name in ("study_id", "patient_id", "split"):
         values[name] = row[name]
+        if not isinstance(row[name], str if name == "study_id" else str | None):
+            raise ValueError(f"{where}: {name} is {row[name]!r:.80}, expected text")
+    for name in LISTS:
+        if not isinstance(values.get(name, []), list):
+            raise ValueError(f"{where}: {name} is {row[name]!r:.80}, expected a list")
     if (labels := values.get("labels")) is not None:
         place = f"{where}: study {row['study_id']!r}: label"
         values["labels"] = {name: check_label(label, f"{place} {name!r}") for name, label in labels.items()}
