@@ -1,4 +1,4 @@
-"""Trees of the shape that owners ship, with invented patients, invented reports and noise for images."""
+"""Trees of the shape that owners ship, with invented patients, invented reports and synthetic images."""
 
 import csv
 import gzip
@@ -6,10 +6,10 @@ import json
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from PIL import Image
 
 from tests.helpers.tiny_dicom import dicom_bytes, dicom_dataset
+from tests.helpers.tiny_processors import radiograph
 
 FINDINGS = "The heart is enlarged. No pleural effusion or pneumothorax."
 IMPRESSION = "Cardiomegaly."
@@ -19,13 +19,9 @@ CHEXPERT_TABLE = (
 )  # fmt: skip
 
 
-def noise(seed: int, height: int = 48, width: int = 40) -> np.ndarray:
-    return np.random.default_rng(seed).integers(0, 256, (height, width), dtype=np.uint8)
-
-
 def picture(path: Path, seed: int, height: int = 48, width: int = 40) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(noise(seed, height, width)).save(path)
+    Image.fromarray(radiograph(height, width, seed=seed)).save(path)
 
 
 def table(path: Path, rows: list[dict[str, Any]]) -> None:
@@ -196,7 +192,7 @@ def clinic_tree(root: Path) -> Path:
     ):
         folder = root / f"patient-{number}" / "2024-01-01"
         folder.mkdir(parents=True)
-        (folder / "view.dcm").write_bytes(dicom_bytes(dicom_dataset(noise(number), **options)))
+        (folder / "view.dcm").write_bytes(dicom_bytes(dicom_dataset(radiograph(48, 40, seed=number), **options)))
         (folder / "report.txt").write_text(f"History: cough\nFindings: {FINDINGS}\nConclusion: {IMPRESSION}\n")
     picture(root / "patient-9" / "a" / "0.png", 9)
     (root / "patient-9" / "a" / "report.txt").write_text("Seen with Dr. ___.\n", encoding="utf-8")
