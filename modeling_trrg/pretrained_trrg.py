@@ -1,6 +1,7 @@
 """What all TRRG models share: what they support, how weights start, and strict loading."""
 
 import copy
+import re
 from pathlib import Path
 from typing import Any
 
@@ -43,14 +44,26 @@ class TRRGPreTrainedModel(PreTrainedModel):
         if isinstance(getattr(module, "logit_scale", None), nn.Parameter):
             init.constant_(module.logit_scale, 2.6592)  # log(1 / 0.07), as in CLIP
 
+    def unused_weights(self) -> list[str]:
+        """Patterns of the names of weights that no loss of this model reaches."""
+        return []
+
+    def freeze_unused(self) -> None:
+        """Freeze them: plain distributed training waits for a gradient of every weight that asks for one."""
+        for name, parameter in self.named_parameters():
+            if any(re.search(pattern, name) for pattern in self.unused_weights()):
+                parameter.requires_grad_(False)
+
     def save_pretrained(self, save_directory: Any, *args: Any, **kwargs: Any) -> None:
         """As in Transformers; the source is saved too, but never through links into the package itself.
 
         Raises:
             ValueError: `save_directory` links to source files, as hub_cards/trrg-small does.
         """
-        if any(path.is_symlink() for path in Path(save_directory).glob("*_trrg.py")):
-            raise ValueError(f"{save_directory} links to source files, which saving would write over; save elsewhere.")
+        self.config.check_folder(Path(save_directory))
+        # What FSDP2 or a caller derived from one of these classes is saved as that class: its own file would not load.
+        registered = next(cls for cls in type(self).__mro__ if "_auto_class" in vars(cls))
+        self.__module__ = registered.__module__
         super().save_pretrained(save_directory, *args, **kwargs)
 
     @classmethod
@@ -66,6 +79,11 @@ class TRRGPreTrainedModel(PreTrainedModel):
         if kwargs.get("use_safetensors") is False:
             raise ValueError("use_safetensors=False: TRRG reads safetensors only, since a pickle can run code.")
         kwargs["use_safetensors"] = True
+        if kwargs.get("tp_plan") is not None and cls.main_input_name == "pixel_values":
+            raise ValueError(
+                f"tp_plan={kwargs['tp_plan']!r}: {cls.__name__} has no tensor-parallel plan, since its towers "
+                "have none; train it data parallel or with FSDP2."
+            )
         quantization = kwargs.get("quantization_config")
         if isinstance(quantization, dict) and quantization.get("quant_method", "bitsandbytes") == "bitsandbytes":
             quantization = BitsAndBytesConfig.from_dict(quantization)
@@ -89,4 +107,5 @@ class TRRGPreTrainedModel(PreTrainedModel):
                 f"{pretrained_model_name_or_path} does not hold the weights of {cls.__name__}: {'; '.join(problems)}. "
                 "Weights are never filled in at random."
             )
+        model.freeze_unused()  # loading makes weights anew
         return (model, info) if return_info else model
