@@ -65,6 +65,7 @@ def test_stage_1_leaves_a_complete_folder(tiny_config, tmp_path):
     assert set(stage1.config.auto_map) == set(WHOLE)
 
 
+@pytest.mark.slow
 def test_a_trainers_checkpoint_loads_in_a_clean_process(tmp_path):
     """Loaded by the installed package, saved by Trainer from FSDP2's class, loaded where the package is missing."""
     save_checkpoint(tmp_path / "model", "trrg")
