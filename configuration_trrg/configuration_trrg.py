@@ -2,8 +2,10 @@
 
 import copy
 import re
+import shutil
 from collections.abc import Iterator
 from dataclasses import fields
+from pathlib import Path
 from typing import Any, Literal, get_args
 
 from huggingface_hub.dataclasses import strict
@@ -120,6 +122,11 @@ class TRRGConfig(PreTrainedConfig):
     """
 
     model_type = "trrg"
+    # What Trainer leaves out of its predictions: caches, under both of their names, and parts of the loss.
+    keys_to_ignore_at_inference = [
+        "past_key_values", "cache", "consistency_loss", "sentence_loss", "clue_loss", "matching_loss",
+        "generation_loss",
+    ]  # fmt: skip
     sub_configs = {
         "vision_config": AutoConfig,
         "text_config": AutoConfig,
@@ -209,11 +216,37 @@ class TRRGConfig(PreTrainedConfig):
         """Whether stage 2 adds the consistency loss: there are clues, and one of its two weights is above 0."""
         return self.clue_source != "none" and (self.consistency_kl_weight > 0 or self.consistency_bce_weight > 0)
 
-    def save_pretrained(self, *args: Any, **kwargs: Any) -> None:
-        """As in Transformers; a config that was made illegal after its construction is not saved."""
+    def save_pretrained(self, save_directory: Any, *args: Any, **kwargs: Any) -> None:
+        """As in Transformers; a config that was made illegal after its construction is not saved. All of an installed
+        package's source is saved beside it, so that the folder loads where the package is missing.
+
+        Raises:
+            ValueError: an illegal field, or `save_directory` links to source files, as hub_cards/trrg-small does.
+        """
         if self.text_config is not None:
             self.check()
-        super().save_pretrained(*args, **kwargs)
+        folder = Path(save_directory)
+        self.check_folder(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        if __name__ == "configuration_trrg.configuration_trrg":  # else flat, beside what `auto_map` names
+            for package in ("modeling_trrg", "processing_trrg", "configuration_trrg"):  # the last one holds no alias
+                for source in (Path(__file__).parents[1] / package).glob("*_trrg.py"):
+                    shutil.copyfile(source, folder / source.name)
+        # Transformers names the class that it saves, which under FSDP2 is a wrapper that no file holds
+        classes = {**AUTO_MAP, "AutoModelForPreTraining": "contrastive_trrg.TRRGForContrastivePretraining"}
+        for name, reference in (getattr(self, "auto_map", None) or {}).items():
+            if name in classes and not (folder / f"{reference.split('.')[0]}.py").exists():
+                self.auto_map[name] = classes[name]
+        super().save_pretrained(save_directory, *args, **kwargs)
+
+    @staticmethod
+    def check_folder(folder: Path) -> None:
+        """
+        Raises:
+            ValueError: `folder` links to source files, which saving would write over.
+        """
+        if any(path.is_symlink() for path in folder.glob("*_trrg.py")):
+            raise ValueError(f"{folder} links to source files, which saving would write over; save elsewhere.")
 
     def check(self) -> None:
         """

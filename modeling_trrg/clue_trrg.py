@@ -4,7 +4,7 @@ Shapes: B studies, n views of all studies, P patches, C clues, L clue tokens, k 
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import torch
 from torch import nn
@@ -47,6 +47,13 @@ class ClueBank:
     negative_vectors: torch.Tensor | None
     valid: torch.Tensor
     parents: torch.Tensor | None = None
+
+    def to(self, device: torch.device) -> "ClueBank":
+        """The bank on `device`: itself where it is there already."""
+        if self.tokens.device == device:
+            return self
+        tensors = {field.name: getattr(self, field.name) for field in fields(self)}
+        return ClueBank(**{name: None if value is None else value.to(device) for name, value in tensors.items()})
 
     def directions(self) -> torch.Tensor:
         """`[C, D]`, what a vector is compared with: "there is X", minus "there is no X" in pairwise scoring."""

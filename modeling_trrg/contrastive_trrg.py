@@ -11,7 +11,7 @@ import torch.distributed as dist
 from torch import nn
 from torch.distributed.nn.functional import all_gather
 from torch.nn import functional as F
-from transformers.utils import ModelOutput
+from transformers.utils import ModelOutput, can_return_tuple
 
 from .configuration_trrg import TRRGConfig
 from .encoder_trrg import SeenImages, TRRGEncoder
@@ -29,6 +29,7 @@ class TRRGContrastiveOutput(ModelOutput):
         clue_loss: binary cross entropy of each clue against its negated twin (or of the findings classifier).
         matching_loss, generation_loss: ITM and LM of the query transformer.
         image_embeds: `[B, D]`, of the query transformer. sentence_embeds: `[S, D]`. clue_scores: `[B, C]`.
+        hidden_states, attentions: of the vision tower, where they were asked for.
     """
 
     loss: torch.Tensor | None = None
@@ -39,6 +40,8 @@ class TRRGContrastiveOutput(ModelOutput):
     image_embeds: torch.Tensor | None = None
     sentence_embeds: torch.Tensor | None = None
     clue_scores: torch.Tensor | None = None
+    hidden_states: tuple[torch.Tensor, ...] | None = None
+    attentions: tuple[torch.Tensor, ...] | None = None
 
 
 def world_size() -> int:
@@ -122,6 +125,8 @@ def contrast(logits: torch.Tensor, matches: torch.Tensor) -> torch.Tensor:
 class TRRGForContrastivePretraining(TRRGPreTrainedModel):
     """Stage 1. Its weights under `model.` are those stage 2 starts from."""
 
+    main_input_name = "pixel_values"
+
     def __init__(self, config: TRRGConfig) -> None:
         super().__init__(config)
         self.model = TRRGEncoder(config)
@@ -154,6 +159,7 @@ class TRRGForContrastivePretraining(TRRGPreTrainedModel):
         """See `TRRGEncoder.read_study`."""
         return self.model.read_study(**inputs)
 
+    @can_return_tuple
     def forward(
         self,
         pixel_values: torch.Tensor,
@@ -168,6 +174,9 @@ class TRRGForContrastivePretraining(TRRGPreTrainedModel):
         clue_parents: torch.Tensor | None = None,
         clue_targets: torch.Tensor | None = None,
         study_source: torch.Tensor | None = None,
+        return_loss: bool = True,
+        output_hidden_states: bool | None = None,
+        output_attentions: bool | None = None,
     ) -> TRRGContrastiveOutput:
         """
         Args:
@@ -178,9 +187,14 @@ class TRRGForContrastivePretraining(TRRGPreTrainedModel):
             sentence_keys: `[S]`, equal for equal sentences.
             sentence_targets: `[S, C]`, clue_targets: `[B, C]`, study_source: `[B]`; see `sentence_matches`.
             clue_input_ids ...: the clues behind `clue_targets`, for the negated twins; the same on every rank.
+            return_loss: by its default Trainer knows that there is a loss without labels; False leaves it out.
         """
-        seen = self.model.encode_images(pixel_values, image_mask)
-        out = TRRGContrastiveOutput()
+        seen = self.model.encode_images(
+            pixel_values, image_mask, output_hidden_states=output_hidden_states, output_attentions=output_attentions
+        )
+        out = TRRGContrastiveOutput(
+            hidden_states=seen.outputs.get("hidden_states"), attentions=seen.outputs.get("attentions")
+        )
         if sentence_input_ids is not None:
             num_studies = len(seen.image_mask)
             offset = dist.get_rank() * num_studies if world_size() > 1 else 0
@@ -210,9 +224,9 @@ class TRRGForContrastivePretraining(TRRGPreTrainedModel):
         if out.clue_loss is not None:
             parts.append(self.config.clue_loss_weight * out.clue_loss)
         parts = [part for part in parts if part is not None]
-        if parts:
+        if parts and return_loss:
             out.loss = torch.stack(parts).sum()
-        return out
+        return TRRGContrastiveOutput(**out)  # anew, for the order of a tuple
 
     def _clue_loss(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         labelled = (labels == 0) | (labels == 1)

@@ -5,47 +5,34 @@ from typing import Any
 
 import torch
 from torch import nn
-from transformers import AutoModel, PreTrainedModel
+from transformers.modeling_outputs import BaseModelOutput
 
 from .clue_trrg import ClueBank, ProjectionHead, log_mean_exp, mean_by_study, scores_from_logits, select_clues
 from .configuration_trrg import TRRGConfig
 from .connector_trrg import QueryTransformer
 from .outputs_trrg import TRRGStudyFeatures
-from .pretrained_trrg import TRRGPreTrainedModel
+from .pretrained_trrg import TRRGPreTrainedModel, build_tower
 
 # What the processor returns beside images and clues; `read_study(**inputs)` has no use for it.
 TEXT_INPUTS = {"input_ids", "attention_mask", "labels", "clue_targets"}
 MAX_KEPT_BANKS = 8
 
+try:
+    from accelerate.utils import align_module_device
+except ImportError:  # then nothing is offloaded either
+    align_module_device = None
+
 
 @dataclass
 class SeenImages:
-    """Views in the order study by study: patches `[n, P, Dv]`, pooled `[n, Dv]`, the study of each view `[n]`."""
+    """Views in the order study by study: patches `[n, P, Dv]`, pooled `[n, Dv]`, the study of each view `[n]`, and
+    what the tower returned."""
 
     patches: torch.Tensor
     pooled: torch.Tensor
     study_index: torch.Tensor
     image_mask: torch.Tensor
-
-
-def build_tower(config: Any) -> PreTrainedModel:
-    """A vision tower or clue encoder from its config, without parts that nothing uses.
-
-    A pooler would get no gradient, which distributed training refuses. Flash attention stays with the language model:
-    few encoders have it.
-    """
-    if (config._attn_implementation or "").startswith("flash"):
-        config._attn_implementation = None
-    tower = AutoModel.from_config(config)
-    # Convolutions start by their fan-out. Wrapped timm models start at a fixed deviation of 0.02 instead, at which the
-    # first steps of a training from scratch change every depthwise filter beyond recognition.
-    for module in tower.modules():
-        if isinstance(module, nn.Conv2d):
-            fan_out = module.kernel_size[0] * module.kernel_size[1] * module.out_channels // module.groups
-            nn.init.normal_(module.weight, std=(2.0 / fan_out) ** 0.5)
-    if getattr(tower, "pooler", None) is not None and any(True for _ in tower.pooler.parameters()):
-        tower.pooler = None
-    return tower
+    outputs: BaseModelOutput
 
 
 class TRRGEncoder(TRRGPreTrainedModel):
@@ -53,6 +40,8 @@ class TRRGEncoder(TRRGPreTrainedModel):
 
     Shapes: B studies, V views, n views of all studies, P patches, C clues, L clue tokens, D shared width.
     """
+
+    main_input_name = "pixel_values"
 
     def __init__(self, config: TRRGConfig) -> None:
         super().__init__(config)
@@ -64,11 +53,8 @@ class TRRGEncoder(TRRGPreTrainedModel):
             self.clue_encoder = build_tower(config.clue_config)
             self.clue_projection = ProjectionHead(config.clue_config.hidden_size, config.projection_dim)
             self.image_projection = ProjectionHead(config.vision_hidden_size, config.projection_dim)
-            self.logit_scale = nn.Parameter(torch.tensor([2.6592]))  # not a scalar: FSDP2 shards no scalars
-        elif config.connector == "query_transformer":
-            self.logit_scale = nn.Parameter(torch.tensor([2.6592]))
-        else:
-            self.logit_scale = None
+        compares = config.uses_clue_encoder or config.connector == "query_transformer"
+        self.logit_scale = nn.Parameter(torch.tensor([2.6592])) if compares else None  # FSDP2 shards no scalars
         if config.clue_source == "classifier":
             self.classifier = nn.Linear(config.vision_hidden_size, config.num_classifier_labels)
         if config.connector == "query_transformer":
@@ -90,7 +76,12 @@ class TRRGEncoder(TRRGPreTrainedModel):
 
     # --- images ---
 
-    def encode_images(self, pixel_values: torch.Tensor, image_mask: torch.Tensor | None = None) -> SeenImages:
+    def encode_images(
+        self,
+        pixel_values: torch.Tensor,
+        image_mask: torch.Tensor | None = None,
+        **tower_options: bool | None,
+    ) -> SeenImages:
         """
         Args:
             pixel_values: `[B, V, 3, H, W]`, or `[B, 3, H, W]` for one view each.
@@ -125,7 +116,10 @@ class TRRGEncoder(TRRGPreTrainedModel):
             raise ValueError(f"a study has {most} views; the model was trained with at most {self.config.max_views}.")
         # channels last: convolutions run up to twice as fast, on CPUs as on GPUs; transformers do not mind
         pixels = pixel_values[image_mask].to(self.vision_tower.dtype, memory_format=torch.channels_last)
-        hidden = self.vision_tower(pixels).last_hidden_state
+        outputs = self.vision_tower(
+            pixels, return_dict=True, **{k: v for k, v in tower_options.items() if v is not None}
+        )
+        hidden = outputs.last_hidden_state
         if hidden.dim() == 4:
             hidden = hidden.flatten(2).transpose(1, 2)
         prefix, expected = self.config.num_prefix_tokens, self.config.num_patches
@@ -136,7 +130,7 @@ class TRRGEncoder(TRRGPreTrainedModel):
             )
         patches = hidden[:, prefix:]
         pooled = hidden[:, 0] if self.config.vision_pooling == "cls" else patches.mean(1)
-        return SeenImages(patches, pooled, image_mask.nonzero()[:, 0], image_mask)
+        return SeenImages(patches, pooled, image_mask.nonzero()[:, 0], image_mask, outputs)
 
     def embed_images(self, seen: SeenImages) -> torch.Tensor:
         """Unit image vectors `[B, D]`: the mean over a study's views, normalised."""
@@ -164,6 +158,7 @@ class TRRGEncoder(TRRGPreTrainedModel):
         clue_input_ids: torch.Tensor | None = None,
         clue_attention_mask: torch.Tensor | None = None,
         clue_parents: torch.Tensor | None = None,
+        device: torch.device | None = None,
     ) -> ClueBank:
         """The clue bank. In eval mode and without gradient the last few lists stay encoded until the weights change;
         weights written through `.data` go unseen, and `train()` forgets them.
@@ -173,6 +168,7 @@ class TRRGEncoder(TRRGPreTrainedModel):
                 pairwise scoring compares it with. A row of the mask without any True is padding. Without them the
                 checkpoint's own clues (`config.clue_token_ids`) are taken.
             clue_parents: `[C]`, see `ClueBank`.
+            device: where the checkpoint's own clues are made; by default that of the weights.
 
         Raises:
             ValueError: no clues anywhere, another shape, no negative ones where they are needed.
@@ -182,7 +178,7 @@ class TRRGEncoder(TRRGPreTrainedModel):
                 raise ValueError(
                     "no clues: pass clue_input_ids (the processor makes them) or set clue_token_ids in the config."
                 )
-            clue_input_ids, clue_attention_mask, clue_parents = self._own_clues()
+            clue_input_ids, clue_attention_mask, clue_parents = self._own_clues(device or self.device)
         mask = torch.ones_like(clue_input_ids) if clue_attention_mask is None else clue_attention_mask
         if clue_input_ids.dim() != 3 or mask.shape != clue_input_ids.shape:
             raise ValueError(
@@ -226,6 +222,7 @@ class TRRGEncoder(TRRGPreTrainedModel):
             self.training
             or torch.is_grad_enabled()
             or torch.is_inference_mode_enabled()  # what is made there can never take part in a gradient
+            or any(parameter.is_meta for parameter in parameters)  # offloaded: a change of the weights would go unseen
             or torch.is_autocast_enabled(parameters[0].device.type)
             or any(parameter.is_inference() for parameter in parameters)
             # adapters bring parameters of their own, and can be switched off without a change of any
@@ -249,13 +246,13 @@ class TRRGEncoder(TRRGPreTrainedModel):
             parents=parents,
         )
 
-    def _own_clues(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
+    def _own_clues(self, device: torch.device) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
         token_ids, parents = self.config.clue_token_ids, self.config.clue_parents
         length = max(len(row) for statement in token_ids for row in statement)
         pad = self.config.pad_clue_token_id
         ids = [[row + [pad] * (length - len(row)) for row in statement] for statement in token_ids]
         mask = [[[1] * len(row) + [0] * (length - len(row)) for row in statement] for statement in token_ids]
-        tensors = [None if rows is None else torch.tensor(rows, device=self.device) for rows in (ids, mask, parents)]
+        tensors = [None if rows is None else torch.tensor(rows, device=device) for rows in (ids, mask, parents)]
         return tensors[0], tensors[1], tensors[2]
 
     # --- clue scores ---
@@ -263,7 +260,10 @@ class TRRGEncoder(TRRGPreTrainedModel):
     @property
     def scale(self) -> torch.Tensor:
         """The temperature of similarities, `[1]`, at most 100."""
-        return self.logit_scale.clamp(max=4.6052).exp()
+        if not self.logit_scale.is_meta:
+            return self.logit_scale.clamp(max=4.6052).exp()
+        with align_module_device(self):  # Accelerate's offloading brings weights for `forward` alone
+            return self.logit_scale.clamp(max=4.6052).exp()
 
     def similarity(self, vectors: torch.Tensor, bank: ClueBank) -> torch.Tensor:
         """Unit vectors `[..., D]` to clue logits `[..., C]`, on the device of the vectors."""
@@ -309,12 +309,14 @@ class TRRGEncoder(TRRGPreTrainedModel):
         clue_attention_mask: torch.Tensor | None = None,
         clue_parents: torch.Tensor | None = None,
         clue_scores: torch.Tensor | None = None,
+        **tower_options: bool | None,
     ) -> TRRGStudyFeatures:
         """Patches, clue scores and selected clues of a batch of studies. Shapes as in `encode_images`, `encode_clues`.
 
         Args:
             clue_scores: `[B, C]` in [0, 1], clues given by the caller (corrected, or read from a reference report)
                 instead of those seen in the image, taken as they are. `pixel_values` may be None then.
+            tower_options: `output_hidden_states`, `output_attentions`.
 
         Raises:
             ValueError: neither pixels nor scores, or scores of a wrong shape or range.
@@ -324,10 +326,13 @@ class TRRGEncoder(TRRGPreTrainedModel):
             raise ValueError(
                 "pixel_values and clue_scores are None; a study is known by its images, its clues or both."
             )
+        device = (clue_scores if pixel_values is None else pixel_values).device
         bank = None
         if config.uses_clue_encoder:
-            bank = self.encode_clues(clue_input_ids, clue_attention_mask, clue_parents)
-        seen = None if pixel_values is None else self.encode_images(pixel_values, image_mask)
+            bank = self.encode_clues(clue_input_ids, clue_attention_mask, clue_parents, device)
+        seen = None if pixel_values is None else self.encode_images(pixel_values, image_mask, **tower_options)
+        if bank is not None:
+            bank = bank.to(device if seen is None else seen.patches.device)
         logits = selected = None
         if clue_scores is not None:
             clue_scores = self._checked_scores(clue_scores, bank, seen)
@@ -345,6 +350,8 @@ class TRRGEncoder(TRRGPreTrainedModel):
             clue_logits=logits,
             selected_clues=selected,
             clue_bank=bank,
+            hidden_states=None if seen is None else seen.outputs.get("hidden_states"),
+            attentions=None if seen is None else seen.outputs.get("attentions"),
         )
 
     def _checked_scores(

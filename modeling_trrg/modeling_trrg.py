@@ -3,7 +3,7 @@
     vision tower -> patches, pooled            encoder_trrg.py
     clue bank -> scores -> injected clues      encoder_trrg.py, clue_trrg.py
     connector -> image features                connector_trrg.py
-    language model -> logits, loss             here
+    language model -> logits, loss             here; generate() in generation_trrg.py
 
 Stage 1 (sentence-level contrast) is in contrastive_trrg.py.
 Shapes: B studies, V views, n views of all studies, N image placeholders a view, C clues, L clue tokens, T text tokens,
@@ -15,7 +15,6 @@ from typing import Any
 import torch
 from torch import nn
 from transformers import AutoModel
-from transformers.generation import GenerationMixin, MaxLengthCriteria, StoppingCriteriaList
 from transformers.utils import can_return_tuple
 
 from .clue_trrg import consistency_loss, inject_clues
@@ -23,27 +22,15 @@ from .configuration_trrg import TRRGConfig
 from .connector_trrg import ClueInteraction, MLPConnector
 from .contrastive_trrg import TRRGForContrastivePretraining
 from .encoder_trrg import TRRGEncoder
+from .generation_trrg import TRRGGenerationMixin, max_context
 from .outputs_trrg import TRRGCausalLMOutputWithPast, TRRGModelOutputWithPast, TRRGStudyFeatures
 from .pretrained_trrg import TRRGPreTrainedModel
-
-# What is seen of a study; its `TRRGStudyFeatures` stand for all of it.
-STUDY_INPUTS = (
-    "pixel_values", "image_mask", "clue_input_ids", "clue_attention_mask", "clue_parents", "clue_scores",
-)  # fmt: skip
-
-
-class ContextEnd(MaxLengthCriteria):
-    """Ends a report where the language model's context ends; a type of its own, so that it stands beside another."""
-
-
-def max_context(config: TRRGConfig) -> int | None:
-    """Most tokens of a text that the language model was made for; None for those without a limit."""
-    return getattr(config.text_config, "max_position_embeddings", None)
 
 
 class TRRGModel(TRRGEncoder):
     """Vision tower, clues, connector and language model, without a language modelling head."""
 
+    main_input_name = "input_ids"
     _keys_to_ignore_on_load_unexpected = [r"^lm_head\.", r"^report_projection\."]
 
     def __init__(self, config: TRRGConfig) -> None:
@@ -72,6 +59,7 @@ class TRRGModel(TRRGEncoder):
         """Replace the language model's token embeddings."""
         self.language_model.set_input_embeddings(value)
 
+    @can_return_tuple
     def get_image_features(
         self,
         pixel_values: torch.Tensor | None = None,
@@ -80,6 +68,8 @@ class TRRGModel(TRRGEncoder):
         clue_attention_mask: torch.Tensor | None = None,
         clue_parents: torch.Tensor | None = None,
         clue_scores: torch.Tensor | None = None,
+        output_hidden_states: bool | None = None,
+        output_attentions: bool | None = None,
     ) -> TRRGStudyFeatures:
         """The one door: what the language model reads of the images and the clues.
 
@@ -88,6 +78,7 @@ class TRRGModel(TRRGEncoder):
             image_mask: `[B, V]` bool, False for views that only pad.
             clue_input_ids, clue_attention_mask: `[S, C, L]`, clue_parents: `[C]`; see `encode_clues`.
             clue_scores: `[B, C]`, see `look`.
+            output_hidden_states, output_attentions: also return those of the vision tower.
 
         Raises:
             ValueError: see `look`; or a connector that needs the images that are missing.
@@ -97,22 +88,42 @@ class TRRGModel(TRRGEncoder):
                 "pixel_values is None; expected images, or clue_scores with connector='clue_interaction' (here "
                 f"connector={self.config.connector!r}, clue_scores given)."
             )
-        study = self.look(pixel_values, image_mask, clue_input_ids, clue_attention_mask, clue_parents, clue_scores)
+        study = self.look(
+            pixel_values, image_mask, clue_input_ids, clue_attention_mask, clue_parents, clue_scores,
+            output_hidden_states=output_hidden_states, output_attentions=output_attentions,
+        )  # fmt: skip
         connector = self.multi_modal_projector
         if self.config.connector == "clue_interaction":
-            study.pooler_output = self._interact(study)
+            features = self._interact(study)
         elif self.config.connector == "mlp":
-            study.pooler_output = connector(study.last_hidden_state)
+            features = connector(study.last_hidden_state)
         else:
             queries = self.query_transformer(study.last_hidden_state)
-            study.pooler_output = connector(queries.to(connector.weight.dtype))
-        return study
+            features = connector(queries.to(connector.weight.dtype))
+        return TRRGStudyFeatures(**study, pooler_output=features)  # anew, for its place in the tuple
 
     def _features(self, inputs: dict[str, Any]) -> TRRGStudyFeatures:
-        return self.get_image_features(**inputs)
+        return self.get_image_features(**inputs, return_dict=True)
+
+    def _find_placeholders(self, inputs_embeds: torch.Tensor) -> torch.Tensor:
+        """Where `[B, T, Dt]` holds the embedding of the image token: `[B, T]`."""
+        token, size = self.config.image_token_id, self.config.text_config.vocab_size
+        if token >= size:
+            raise ValueError(
+                f"inputs_embeds with images: image_token_id is {token}, which has no row among the {size} token "
+                "embeddings; expected input_ids, or a model after resize_token_embeddings."
+            )
+        row = self.get_input_embeddings()(torch.tensor([token], device=inputs_embeds.device))
+        return (inputs_embeds == row.to(inputs_embeds.device)).all(-1)
 
     def _check_placeholders(self, placeholder: torch.Tensor, study: TRRGStudyFeatures) -> None:
         """Study by study: equal totals alone could hand one patient's image to another patient's report."""
+        width = self.config.text_config.hidden_size
+        if study.pooler_output.shape[-1] != width:
+            raise ValueError(
+                f"study has features of width {study.pooler_output.shape[-1]}; this language model reads {width}: "
+                "expected what its own get_image_features returns."
+            )
         tokens = placeholder.sum(1).tolist()
         features = [views * study.pooler_output.shape[1] for views in study.image_mask.sum(1).tolist()]
         if tokens != features:
@@ -153,6 +164,8 @@ class TRRGModel(TRRGEncoder):
             pixel_values, image_mask, clue_input_ids, clue_attention_mask, clue_parents, clue_scores: see
                 `get_image_features`.
             study: what `get_image_features` or `read_study` made of them, in their place.
+            inputs_embeds: `[B, T, Dt]` in place of `input_ids`; with images, placeholders are the rows that equal the
+                image token's embedding.
             kwargs: of the language model, the cache among them; Transformers renamed `past_key_values` to `cache`
                 in 5.24, so it passes under the name it comes with.
 
@@ -164,25 +177,26 @@ class TRRGModel(TRRGEncoder):
         given = pixel_values is not None or clue_scores is not None
         if given and study is not None:
             raise ValueError("pixel_values or clue_scores together with study, which stands for them: expected one.")
-        if inputs_embeds is not None and (given or study is not None):
-            raise ValueError("inputs_embeds with pixel_values, clue_scores or study: expected input_ids with them.")
         if inputs_embeds is None:
             placeholder = input_ids == self.config.image_token_id
             # the placeholder's id may lie outside of the embedding table; its row is replaced anyway
             inputs_embeds = self.get_input_embeddings()(input_ids.masked_fill(placeholder, 0))
-            if given:
-                study = self.get_image_features(
-                    pixel_values, image_mask, clue_input_ids, clue_attention_mask, clue_parents, clue_scores
-                )  # fmt: skip
-            if study is not None:
-                features = study.pooler_output.to(inputs_embeds.device, inputs_embeds.dtype)
-                self._check_placeholders(placeholder, study)
-                inputs_embeds = inputs_embeds.masked_scatter(placeholder[..., None], features)
-            elif input_ids.shape[1] > 1 and bool(placeholder.any()):  # a prompt; single tokens are decoding steps
-                raise ValueError(
-                    f"the text has {int(placeholder.sum())} image placeholders, but there is neither pixel_values "
-                    "nor clue_scores nor study."
-                )
+        elif given or study is not None:
+            placeholder = self._find_placeholders(inputs_embeds)
+        if given:
+            study = self.get_image_features(
+                pixel_values, image_mask, clue_input_ids, clue_attention_mask, clue_parents, clue_scores,
+                return_dict=True,
+            )  # fmt: skip
+        if study is not None:
+            features = study.pooler_output.to(inputs_embeds.device, inputs_embeds.dtype)
+            self._check_placeholders(placeholder, study)
+            inputs_embeds = inputs_embeds.masked_scatter(placeholder[..., None], features)
+        elif input_ids is not None and input_ids.shape[1] > 1 and bool(placeholder.any()):  # no decoding step: a prompt
+            raise ValueError(
+                f"the text has {int(placeholder.sum())} image placeholders, but there is neither pixel_values "
+                "nor clue_scores nor study."
+            )
         context = max_context(self.config)
         if context is not None and inputs_embeds.shape[1] > context:
             length = inputs_embeds.shape[1]
@@ -203,10 +217,11 @@ class TRRGModel(TRRGEncoder):
         return TRRGModelOutputWithPast(**outputs, study=study)
 
 
-class TRRGForConditionalGeneration(TRRGPreTrainedModel, GenerationMixin):
+class TRRGForConditionalGeneration(TRRGPreTrainedModel, TRRGGenerationMixin):
     """Writes the report: `TRRGModel` with a language modelling head, its loss and the consistency loss."""
 
     _tied_weights_keys = {"lm_head.weight": "model.language_model.embed_tokens.weight"}
+    _tp_plan = {"lm_head": "colwise_gather_output"}
 
     def __init__(self, config: TRRGConfig) -> None:
         super().__init__(config)
@@ -222,6 +237,18 @@ class TRRGForConditionalGeneration(TRRGPreTrainedModel, GenerationMixin):
         if config.uses_consistency_loss and config.uses_clue_encoder:
             self.report_projection = nn.Linear(text.hidden_size, config.projection_dim)
         self.post_init()
+        self.freeze_unused()
+
+    def unused_weights(self) -> list[str]:
+        """Patterns of the weights that serve stage 1 alone, or scores that no loss of stage 2 depends on."""
+        config, compared = self.config, self.report_projection is not None
+        injected = config.connector == "clue_interaction"
+        scored = config.clue_source == "zero_shot" and (injected or compared)
+        unused = [r"query_transformer\.(word|position)_embeddings", r"query_transformer\..*\d\.(intermediate|output)\."]
+        unused += [] if scored else ["image_projection"]
+        unused += [] if scored or compared else ["clue_projection", "logit_scale"]
+        unused += [] if scored or injected else ["clue_encoder"]
+        return unused if injected else [*unused, "classifier"]
 
     def get_input_embeddings(self) -> nn.Module:
         """The language model's token embeddings, `[vocabulary, Dt]`."""
@@ -266,12 +293,15 @@ class TRRGForConditionalGeneration(TRRGPreTrainedModel, GenerationMixin):
         """
         Args:
             labels: `[B, T]`, token ids of the report, -100 elsewhere.
+            kwargs: `shift_labels` `[B, T]`, labels that stand at the token before, as pieces of a sequence need them,
+                win over `labels`, as in Transformers. It is no argument of its own, since Trainer would ask for it.
             clue_targets: `[B, C]`, 1 present, 0 absent, anything else unknown; for the consistency loss.
             logits_to_keep: compute the logits of only the last tokens (0: of all).
             num_items_in_batch: target tokens of the whole optimizer step over all ranks, so that accumulated steps
                 weigh every token alike. Default: those of this batch. A study's consistency loss weighs as its tokens.
             The others: see `TRRGModel`.
         """
+        shift_labels = kwargs.pop("shift_labels", None)
         outputs = self.model(
             input_ids=input_ids,
             attention_mask=attention_mask,
@@ -284,6 +314,7 @@ class TRRGForConditionalGeneration(TRRGPreTrainedModel, GenerationMixin):
             clue_parents=clue_parents,
             clue_scores=clue_scores,
             study=study,
+            return_dict=True,
             **kwargs,
         )
         hidden, study = outputs.last_hidden_state, outputs.study
@@ -293,17 +324,18 @@ class TRRGForConditionalGeneration(TRRGPreTrainedModel, GenerationMixin):
             logits[..., self.config.image_token_id] = torch.finfo(logits.dtype).min
 
         loss = consistency = None
-        if labels is not None:
-            labels = labels.masked_fill(labels == self.config.image_token_id, -100)
+        if labels is not None or shift_labels is not None:
+            shift_labels = self._shifted_labels(labels, shift_labels, list(logits.shape[:2]))
             loss = self.loss_function(
                 logits=logits,
                 labels=labels,
                 vocab_size=self.config.text_config.vocab_size,
                 num_items_in_batch=num_items_in_batch,
+                shift_labels=shift_labels,
             )
             if self.report_projection is not None and study is not None:
-                targets = (labels[:, 1:] != -100).sum(1)
-                consistency = self._consistency(study, outputs.last_hidden_state, labels, clue_targets) * targets
+                targets = (shift_labels != -100).sum(1)
+                consistency = self._consistency(study, hidden, shift_labels, clue_targets) * targets
                 items = targets.sum().clamp(min=1) if num_items_in_batch is None else num_items_in_batch
                 consistency = consistency.sum() / items
                 loss = loss + consistency
@@ -313,14 +345,31 @@ class TRRGForConditionalGeneration(TRRGPreTrainedModel, GenerationMixin):
             passed_on["image_hidden_states"] = study.pooler_output
         return TRRGCausalLMOutputWithPast(loss=loss, logits=logits, consistency_loss=consistency, **passed_on)
 
+    def _shifted_labels(
+        self, labels: torch.Tensor | None, shift_labels: torch.Tensor | None, expected: list[int]
+    ) -> torch.Tensor:
+        """`[B, T]`: at each token the label of the next one, -100 for none and for placeholders."""
+        for name, value in (("labels", labels), ("shift_labels", shift_labels)):
+            if value is not None and list(value.shape) != expected:
+                raise ValueError(
+                    f"{name} has the shape {list(value.shape)}; expected one for each of the logits, {expected}."
+                )
+        if shift_labels is None:
+            shift_labels = nn.functional.pad(labels, (-1, 1), value=-100)
+        return shift_labels.masked_fill(shift_labels == self.config.image_token_id, -100)
+
     def _consistency(
-        self, study: TRRGStudyFeatures, hidden: torch.Tensor, labels: torch.Tensor, clue_targets: torch.Tensor | None
+        self,
+        study: TRRGStudyFeatures,
+        hidden: torch.Tensor,
+        shift_labels: torch.Tensor,
+        clue_targets: torch.Tensor | None,
     ) -> torch.Tensor:
         """The report's clue posterior, read from the mean hidden state of its tokens, against the image's: `[B]`."""
         expected = list(study.clue_logits.shape)
         if clue_targets is not None and list(clue_targets.shape) != expected:
             raise ValueError(f"clue_targets has the shape {list(clue_targets.shape)}; expected [B, C] = {expected}.")
-        report = (labels != -100).to(hidden.dtype)[..., None]
+        report = (nn.functional.pad(shift_labels, (1, -1), value=-100) != -100).to(hidden.dtype)[..., None]
         mean = (hidden * report).sum(1) / report.sum(1).clamp(min=1)
         report_vectors = nn.functional.normalize(self.report_projection(mean), dim=-1)
         return consistency_loss(
@@ -332,53 +381,6 @@ class TRRGForConditionalGeneration(TRRGPreTrainedModel, GenerationMixin):
             self.config.consistency_kl_weight,
             self.config.consistency_bce_weight,
         )
-
-    @torch.no_grad()
-    def generate(
-        self, inputs: torch.Tensor | None = None, *args: Any, study: TRRGStudyFeatures | None = None, **kwargs: Any
-    ) -> Any:
-        """As in Transformers. The study is looked at once, whatever the number of beams and with or without a cache. A
-        report ends at the latest where the language model's context does.
-
-        Args:
-            study: from `read_study`; then the images and clues among `kwargs` are not looked at again.
-        """
-        given = {name: kwargs.pop(name) for name in STUDY_INPUTS if name in kwargs}
-        if study is None and any(given.get(name) is not None for name in ("pixel_values", "clue_scores")):
-            study = self.get_image_features(**given)
-        if study is not None:
-            kwargs["study"] = study
-        if (context := max_context(self.config)) is not None:
-            kwargs["stopping_criteria"] = StoppingCriteriaList(
-                [*(kwargs.get("stopping_criteria") or ()), ContextEnd(context)]
-            )
-        return super().generate(inputs, *args, **kwargs)
-
-    def prepare_inputs_for_generation(
-        self, input_ids: torch.Tensor, use_cache: bool = True, is_first_iteration: bool = False, **kwargs: Any
-    ) -> dict[str, Any]:
-        """As in Transformers. The study enters with the prompt only; afterwards it is in the cache."""
-        inputs = super().prepare_inputs_for_generation(
-            input_ids, use_cache=use_cache, is_first_iteration=is_first_iteration, **kwargs
-        )  # fmt: skip
-        if use_cache and not is_first_iteration:  # the study is in the cache
-            inputs.pop("study", None)
-        return inputs
-
-    def _expand_inputs_for_generation(
-        self, expand_size: int = 1, is_encoder_decoder: bool = False, input_ids: torch.Tensor | None = None,
-        study: TRRGStudyFeatures | None = None, **kwargs: Any,
-    ) -> tuple[torch.Tensor, dict[str, Any]]:  # fmt: skip
-        input_ids, kwargs = super()._expand_inputs_for_generation(
-            expand_size=expand_size, is_encoder_decoder=is_encoder_decoder, input_ids=input_ids, **kwargs
-        )  # fmt: skip
-        if study is not None and expand_size > 1:
-            needed = ("pooler_output", "image_mask", "clue_scores", "clue_logits", "selected_clues", "clue_bank")
-            study = TRRGStudyFeatures(**{name: value for name, value in study.items() if name in needed})
-            study = study.select(torch.arange(len(study.image_mask)).repeat_interleave(expand_size))
-        if study is not None:
-            kwargs["study"] = study
-        return input_ids, kwargs
 
 
 # So that `save_pretrained` writes the source beside the weights, whoever calls it: the folder loads anywhere.

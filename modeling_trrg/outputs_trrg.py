@@ -20,9 +20,9 @@ class TRRGStudyFeatures(ModelOutput):
     `generate` and `forward` take it as `study` in place of images, so that nothing is looked at twice.
 
     Attributes:
+        last_hidden_state: patches `[n, P, Dv]`, None where a study is known only by its clues.
         pooler_output: image features `[n, N, Dt]`, one row a placeholder (the name serving engines look for); None
             after stage 1, which has no language model.
-        last_hidden_state: patches `[n, P, Dv]`, None where a study is known only by its clues.
         image_mask: `[B, V]` bool, which views a study has; the n views are its true entries, study by study.
         clue_scores: `[B, C]` in [0, 1]: a softmax over the clues, or for each clue the probability of "there is X".
         clue_logits: `[B, C]`, the scores before softmax or sigmoid. Both None where `clue_source` is `"none"`.
@@ -30,16 +30,19 @@ class TRRGStudyFeatures(ModelOutput):
         evidence_maps: `[B, V, C, h, w]`, similarity of each patch to each clue, in logits; zero in masked views. Only
             from `read_study`.
         clue_bank: the encoded clues.
+        hidden_states, attentions: of the vision tower, one of each layer, where they were asked for.
     """
 
-    pooler_output: torch.Tensor | None = None
     last_hidden_state: torch.Tensor | None = None
+    pooler_output: torch.Tensor | None = None
     image_mask: torch.Tensor | None = None
     clue_scores: torch.Tensor | None = None
     clue_logits: torch.Tensor | None = None
     selected_clues: torch.Tensor | None = None
     evidence_maps: torch.Tensor | None = None
     clue_bank: ClueBank | None = None
+    hidden_states: tuple[torch.Tensor, ...] | None = None
+    attentions: tuple[torch.Tensor, ...] | None = None
 
     def select(self, rows: torch.Tensor) -> "TRRGStudyFeatures":
         """The studies `rows` `[R]` of the batch, in that order; a study may come more than once, as beams ask for."""
@@ -49,7 +52,7 @@ class TRRGStudyFeatures(ModelOutput):
         views = torch.tensor([view for span in spans for view in span], dtype=torch.long, device=rows.device)
         by_view = ("pooler_output", "last_hidden_state")
         chosen = {name: self[name][(views if name in by_view else rows).to(self[name].device)]
-                  for name in self.keys() if name != "clue_bank"}  # fmt: skip
+                  for name in self.keys() if name not in ("clue_bank", "hidden_states", "attentions")}  # fmt: skip
         return TRRGStudyFeatures(**chosen, clue_bank=self.clue_bank)
 
 

@@ -5,12 +5,13 @@ import json
 import logging
 import math
 import os
+import re
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
-from transformers import BitsAndBytesConfig, PreTrainedModel
+from transformers import AutoModel, BitsAndBytesConfig, PreTrainedModel
 from transformers import initialization as init
 
 from .configuration_trrg import TRRGConfig
@@ -81,6 +82,26 @@ def check_values(model: nn.Module) -> None:
             raise ValueError(f"{name} holds {low:g}; expected variances, 0 or more.")
 
 
+def build_tower(config: Any) -> PreTrainedModel:
+    """A vision tower or clue encoder from its config, without parts that nothing uses.
+
+    A pooler would get no gradient, which distributed training refuses. Flash attention stays with the language model:
+    few encoders have it.
+    """
+    if (config._attn_implementation or "").startswith("flash"):
+        config._attn_implementation = None
+    tower = AutoModel.from_config(config)
+    # Convolutions start by their fan-out. Wrapped timm models start at a fixed deviation of 0.02 instead, at which the
+    # first steps of a training from scratch change every depthwise filter beyond recognition.
+    for module in tower.modules():
+        if isinstance(module, nn.Conv2d):
+            fan_out = module.kernel_size[0] * module.kernel_size[1] * module.out_channels // module.groups
+            nn.init.normal_(module.weight, std=(2.0 / fan_out) ** 0.5)
+    if getattr(tower, "pooler", None) is not None and any(True for _ in tower.pooler.parameters()):
+        tower.pooler = None
+    return tower
+
+
 class TRRGPreTrainedModel(PreTrainedModel):
     """What all TRRG models share: the configuration class, how new weights are drawn, and what may be sharded."""
 
@@ -105,14 +126,26 @@ class TRRGPreTrainedModel(PreTrainedModel):
         if isinstance(getattr(module, "logit_scale", None), nn.Parameter):
             init.constant_(module.logit_scale, 2.6592)  # log(1 / 0.07), as in CLIP
 
+    def unused_weights(self) -> list[str]:
+        """Patterns of the names of weights that no loss of this model reaches."""
+        return []
+
+    def freeze_unused(self) -> None:
+        """Freeze them: plain distributed training waits for a gradient of every weight that asks for one."""
+        for name, parameter in self.named_parameters():
+            if any(re.search(pattern, name) for pattern in self.unused_weights()):
+                parameter.requires_grad_(False)
+
     def save_pretrained(self, save_directory: Any, *args: Any, **kwargs: Any) -> None:
         """As in Transformers; the source is saved too, but never through links into the package itself.
 
         Raises:
             ValueError: `save_directory` links to source files, as hub_cards/trrg-small does.
         """
-        if any(path.is_symlink() for path in Path(save_directory).glob("*_trrg.py")):
-            raise ValueError(f"{save_directory} links to source files, which saving would write over; save elsewhere.")
+        self.config.check_folder(Path(save_directory))
+        # What FSDP2 or a caller derived from one of these classes is saved as that class: its own file would not load.
+        registered = next(cls for cls in type(self).__mro__ if "_auto_class" in vars(cls))
+        self.__module__ = registered.__module__
         super().save_pretrained(save_directory, *args, **kwargs)
 
     @classmethod
@@ -129,6 +162,11 @@ class TRRGPreTrainedModel(PreTrainedModel):
         if kwargs.get("use_safetensors") is False:
             raise ValueError("use_safetensors=False: TRRG reads safetensors only, since a pickle can run code.")
         kwargs["use_safetensors"] = True
+        if kwargs.get("tp_plan") is not None and cls.main_input_name == "pixel_values":
+            raise ValueError(
+                f"tp_plan={kwargs['tp_plan']!r}: {cls.__name__} has no tensor-parallel plan, since its towers "
+                "have none; train it data parallel or with FSDP2."
+            )
         quantization = kwargs.get("quantization_config")
         if isinstance(quantization, dict) and quantization.get("quant_method", "bitsandbytes") == "bitsandbytes":
             quantization = BitsAndBytesConfig.from_dict(quantization)
@@ -164,4 +202,5 @@ class TRRGPreTrainedModel(PreTrainedModel):
             check_values(model)
         except ValueError as error:
             raise ValueError(f"{name}: {error}") from None
+        model.freeze_unused()  # loading makes weights anew
         return (model, info) if return_info else model

@@ -12,6 +12,7 @@ from peft.tuners.lora import LoraLayer
 from torch import nn
 from transformers import AutoModelForCausalLM
 
+from modeling_trrg import TRRGForConditionalGeneration
 from training.config.run_config import PARTS, LoraSection
 
 _MODULES = {
@@ -81,7 +82,8 @@ def without_lora(
 
 
 def freeze(model: nn.Module, trained: Sequence[str]) -> None:
-    """Give a gradient to the parts in `trained` and to LoRA weights, and to nothing else.
+    """Give a gradient to the parts in `trained` and to LoRA weights, and to nothing else; nor to weights that only
+    stage 1 uses.
 
     Trained weights become 32 bits wide: a pretrained language model comes in 16, in which AdamW's small steps are lost.
 
@@ -96,6 +98,8 @@ def freeze(model: nn.Module, trained: Sequence[str]) -> None:
         parameter.requires_grad_(".lora_" in name or part_of(name) in trained)
         if parameter.requires_grad and parameter.dtype in (torch.float16, torch.bfloat16):
             parameter.data = parameter.data.float()
+    if isinstance(model, TRRGForConditionalGeneration):
+        model.freeze_unused()
 
 
 def checkpoint_layers(model: Any) -> None:

@@ -15,7 +15,7 @@ from accelerate.utils import gather_object, send_to_device
 
 from evaluation.metrics.classification import auroc, judged_columns
 from evaluation.reading.observations import MISSING
-from modeling_trrg.modeling_trrg import STUDY_INPUTS
+from modeling_trrg.generation_trrg import STUDY_INPUTS
 from training.config.run_config import DataSection
 from training.data.collate import count_targets
 from training.data.examples import Example, Examples, SourceData

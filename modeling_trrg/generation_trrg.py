@@ -1,0 +1,105 @@
+"""`generate` of a study: it is looked at once, and enters with the prompt."""
+
+import inspect
+from typing import Any
+
+import torch
+from transformers.generation import GenerationMixin, MaxLengthCriteria, StoppingCriteriaList
+
+from .configuration_trrg import TRRGConfig
+from .outputs_trrg import TRRGStudyFeatures
+
+# What is seen of a study; its `TRRGStudyFeatures` stand for all of it.
+STUDY_INPUTS = (
+    "pixel_values", "image_mask", "clue_input_ids", "clue_attention_mask", "clue_parents", "clue_scores",
+)  # fmt: skip
+
+_NAMES = inspect.signature(GenerationMixin.prepare_inputs_for_generation).parameters
+CACHE_NAME = "cache" if "cache" in _NAMES else "past_key_values"  # renamed in Transformers 5.24
+
+
+class ContextEnd(MaxLengthCriteria):
+    """Ends a report where the language model's context ends; a type of its own, so that it stands beside another."""
+
+
+def max_context(config: TRRGConfig) -> int | None:
+    """Most tokens of a text that the language model was made for; None for those without a limit."""
+    return getattr(config.text_config, "max_position_embeddings", None)
+
+
+class TRRGGenerationMixin(GenerationMixin):
+    """As in Transformers, with a study that has been looked at, or its images and clues, beside the text."""
+
+    @torch.no_grad()
+    def generate(
+        self, inputs: torch.Tensor | None = None, *args: Any, study: TRRGStudyFeatures | None = None, **kwargs: Any
+    ) -> Any:
+        """As in Transformers. The study is looked at once, whatever the number of beams and with or without a cache. A
+        report ends at the latest where the language model's context does.
+
+        Args:
+            study: from `read_study`; then the images and clues among `kwargs` are not looked at again.
+        """
+        given = {name: kwargs.pop(name) for name in STUDY_INPUTS if name in kwargs}
+        if study is None and any(given.get(name) is not None for name in ("pixel_values", "clue_scores")):
+            study = self.get_image_features(**given, return_dict=True)
+            if kwargs.get("assistant_model") is not None:  # it looks for itself, see `_get_candidate_generator`
+                kwargs |= given
+        if study is not None:
+            kwargs["study"] = study
+        if (context := max_context(self.config)) is not None:
+            criteria = [*(kwargs.get("stopping_criteria") or ()), ContextEnd(context)]
+            kwargs["stopping_criteria"] = StoppingCriteriaList(criteria)
+        return super().generate(inputs, *args, **kwargs)
+
+    def _validate_model_kwargs(self, model_kwargs: dict[str, Any]) -> None:
+        super()._validate_model_kwargs({name: value for name, value in model_kwargs.items() if name != CACHE_NAME})
+
+    def prepare_inputs_for_generation(
+        self, input_ids: torch.Tensor, inputs_embeds: torch.Tensor | None = None, use_cache: bool = True,
+        is_first_iteration: bool = False, **kwargs: Any,
+    ) -> dict[str, Any]:  # fmt: skip
+        """As in Transformers. The study enters with the prompt only; afterwards it is in the cache."""
+        inputs = super().prepare_inputs_for_generation(
+            input_ids, inputs_embeds=inputs_embeds, use_cache=use_cache, is_first_iteration=is_first_iteration,
+            **kwargs,
+        )  # fmt: skip
+        if "study" in inputs:  # in place of what it was made from
+            inputs = {name: value for name, value in inputs.items() if name not in STUDY_INPUTS}
+            cache = kwargs.get(CACHE_NAME)
+            # an assistant's prompt is no first iteration to Transformers; its cache is still empty
+            if use_cache and not is_first_iteration and cache is not None and cache.get_seq_length() > 0:
+                del inputs["study"]
+        return inputs
+
+    def _get_candidate_generator(
+        self, *, model_kwargs: dict[str, Any], assistant_model: Any = None, **kwargs: Any
+    ) -> Any:
+        """As in Transformers. An assistant of this kind looks at the images itself, since its features have a width of
+        their own, or reads the study that was given; a language model gets the text alone."""
+        if assistant_model is not None:
+            given = {name: value for name, value in model_kwargs.items() if name in STUDY_INPUTS}
+            model_kwargs = {k: v for k, v in model_kwargs.items() if k not in STUDY_INPUTS}
+            study = model_kwargs.pop("study", None)
+            if study is not None and assistant_model.config.model_type == self.config.model_type:
+                device = assistant_model.device
+                given = {k: v.to(device) if isinstance(v, torch.Tensor) else v for k, v in given.items()}
+                model_kwargs["study"] = (
+                    assistant_model.get_image_features(**given, return_dict=True) if given else study
+                )
+        return super()._get_candidate_generator(model_kwargs=model_kwargs, assistant_model=assistant_model, **kwargs)
+
+    def _expand_inputs_for_generation(
+        self, expand_size: int = 1, is_encoder_decoder: bool = False, input_ids: torch.Tensor | None = None,
+        study: TRRGStudyFeatures | None = None, **kwargs: Any,
+    ) -> tuple[torch.Tensor, dict[str, Any]]:  # fmt: skip
+        input_ids, kwargs = super()._expand_inputs_for_generation(
+            expand_size=expand_size, is_encoder_decoder=is_encoder_decoder, input_ids=input_ids, **kwargs
+        )  # fmt: skip
+        if study is not None and expand_size > 1:
+            needed = ("pooler_output", "image_mask", "clue_scores", "clue_logits", "selected_clues", "clue_bank")
+            study = TRRGStudyFeatures(**{name: value for name, value in study.items() if name in needed})
+            study = study.select(torch.arange(len(study.image_mask)).repeat_interleave(expand_size))
+        if study is not None:
+            kwargs["study"] = study
+        return input_ids, kwargs
