@@ -77,10 +77,7 @@ class TRRGEncoder(TRRGPreTrainedModel):
     # --- images ---
 
     def encode_images(
-        self,
-        pixel_values: torch.Tensor,
-        image_mask: torch.Tensor | None = None,
-        **tower_options: bool | None,
+        self, pixel_values: torch.Tensor, image_mask: torch.Tensor | None = None, **tower_options: bool | None
     ) -> SeenImages:
         """
         Args:
@@ -116,9 +113,8 @@ class TRRGEncoder(TRRGPreTrainedModel):
             raise ValueError(f"a study has {most} views; the model was trained with at most {self.config.max_views}.")
         # channels last: convolutions run up to twice as fast, on CPUs as on GPUs; transformers do not mind
         pixels = pixel_values[image_mask].to(self.vision_tower.dtype, memory_format=torch.channels_last)
-        outputs = self.vision_tower(
-            pixels, return_dict=True, **{k: v for k, v in tower_options.items() if v is not None}
-        )
+        asked = {name: value for name, value in tower_options.items() if value is not None}
+        outputs = self.vision_tower(pixels, return_dict=True, **asked)
         hidden = outputs.last_hidden_state
         if hidden.dim() == 4:
             hidden = hidden.flatten(2).transpose(1, 2)

@@ -110,12 +110,14 @@ def _loss(model: Any, sizes: Sizes) -> torch.Tensor:
 
 def _see(encoder: Any, sizes: Sizes) -> SeenImages:
     size, n = encoder.config.image_size, sizes.studies * sizes.views
-    hidden = encoder.vision_tower(torch.empty(n, 3, size, size)).last_hidden_state
+    outputs = encoder.vision_tower(torch.empty(n, 3, size, size))
+    hidden = outputs.last_hidden_state
     if hidden.dim() == 4:
         hidden = hidden.flatten(2).transpose(1, 2)
     patches = hidden[:, encoder.config.num_prefix_tokens :]
     index = torch.zeros(n, dtype=torch.long)
-    return SeenImages(patches, patches.mean(1), index, torch.ones(sizes.studies, sizes.views, dtype=torch.bool))
+    image_mask = torch.ones(sizes.studies, sizes.views, dtype=torch.bool)
+    return SeenImages(patches, patches.mean(1), index, image_mask, outputs)
 
 
 def _bank(encoder: Any, sizes: Sizes) -> ClueBank:
