@@ -116,3 +116,11 @@ def _with(valid: dict[str, Any], changes: list[tuple[tuple, bool, Any]]) -> Any:
         if isinstance(place, dict):
             place.pop(path[-1], None) if remove else place.update({path[-1]: value})
     return result
+
+
+def files(folder: Path) -> st.SearchStrategy[bytes]:
+    """One file of `folder` with a few edits: its name, a line end, its bytes."""
+    found = (file for file in folder.rglob("*") if file.suffix != ".py" and file.is_file())
+    names = sorted(str(file.relative_to(folder)) for file in found)
+    edited = {name: st.builds(_edited, st.just((folder / name).read_bytes()), EDITS) for name in names}
+    return st.sampled_from(names).flatmap(lambda name: edited[name].map(lambda data: name.encode() + b"\n" + data))

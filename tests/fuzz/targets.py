@@ -1,12 +1,15 @@
 """What must hold for any input: it is read, or refused with an error of ours; nothing else, and within bounds."""
 
+import functools
 import json
+import shutil
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import torch
 import yaml
 from huggingface_hub.errors import StrictDataclassError
 from hypothesis import strategies as st
@@ -18,11 +21,21 @@ from evaluation.reading.labeler import explain_report, label_report
 from evaluation.reading.prior_comparisons import comparison_sentences
 from evaluation.reading.sections import split_sections
 from evaluation.reading.sides import find_sides
-from processing_trrg import RadiographError, StudyError, TRRGImageProcessor, read_radiograph, split_report
+from modeling_trrg import TRRGForConditionalGeneration
+from processing_trrg import (
+    RadiographError,
+    StudyError,
+    TRRGImageProcessor,
+    TRRGProcessor,
+    read_radiograph,
+    split_report,
+)  # fmt: skip
 from tests.fuzz import inputs
+from tests.helpers.checkpoints import save_checkpoint
 from tests.helpers.models import TINY
 from tests.helpers.paths import ROOT
 from tests.helpers.tiny_processors import radiograph, tiny_processor
+from training.config.command_line import loading
 from training.config.run_config import ConfigError, FinetuneConfig, load_config
 from training.data.study import Studies, record_fault
 
@@ -112,10 +125,34 @@ def model_configuration(data: bytes) -> bool:
     return True
 
 
+@functools.cache
+def whole_checkpoint() -> Path:
+    return save_checkpoint(Path(tempfile.mkdtemp(prefix="trrg-fuzz-")), "trrg")
+
+
+def checkpoint(data: bytes) -> bool:
+    """A checkpoint with one damaged file is refused in one line, or its weights are all numbers."""
+    name, _, content = data.partition(b"\n")
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder, "checkpoint")
+        shutil.copytree(whole_checkpoint(), copy)
+        (copy / name.decode()).write_bytes(content)
+        try:
+            with loading("--checkpoint", str(copy)):
+                TRRGProcessor.from_pretrained(copy)
+                model = TRRGForConditionalGeneration.from_pretrained(copy)
+        except ConfigError as error:
+            assert str(copy) in str(error) and "\n" not in str(error)
+            return False
+    assert all(bool(torch.isfinite(weight).all()) for weight in model.parameters())
+    return True
+
+
 TARGETS = {
     "pictures": Target(inputs.pictures, picture),
     "texts": Target(inputs.texts, text),
     "records": Target(lambda: inputs.changed(STUDY), record),
     "run_configurations": Target(lambda: inputs.changed(RUN), run_configuration),
     "model_configurations": Target(lambda: inputs.changed(TINY["trrg"]), model_configuration),
+    "checkpoints": Target(lambda: inputs.files(whole_checkpoint()), checkpoint),
 }

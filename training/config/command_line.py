@@ -14,8 +14,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from safetensors import SafetensorError
-
 from training.config.yaml_config import ConfigError
 
 STOPPED = 143
@@ -35,8 +33,7 @@ def run_command(main: Callable[[], int | None]) -> int:
     try:
         return main() or 0
     except (ValueError, OSError) as error:
-        *_, (frame, _) = traceback.walk_tb(error.__traceback__)
-        if isinstance(error, ValueError) and frame.f_globals["__name__"].split(".")[0] not in OURS:
+        if isinstance(error, ValueError) and not _is_ours(error):
             raise
         if os.environ.get("RANK", "0") != "0":
             # process 0 mostly has the same error: the launcher ends us before we say it again
@@ -46,6 +43,11 @@ def run_command(main: Callable[[], int | None]) -> int:
         if isinstance(error, OSError) and error.filename is not None:
             words = f"{error.filename}: {error.strerror}"
         raise SystemExit(f"error: {words}") from error
+
+
+def _is_ours(error: Exception) -> bool:
+    *_, (frame, _) = traceback.walk_tb(error.__traceback__)
+    return frame.f_globals["__name__"].split(".")[0] in OURS
 
 
 @contextmanager
@@ -73,8 +75,9 @@ def loading(key: str, name: str | None) -> Iterator[None]:
     """
     try:
         yield
-    except (OSError, ValueError, SafetensorError) as error:
-        if isinstance(error, ConfigError):
+    except Exception as error:  # libraries raise errors of any type for a damaged file, tokenizers a bare Exception
+        if isinstance(error, ConfigError) or (_is_ours(error) and not isinstance(error, (OSError, ValueError))):
             raise
         where = "" if Path(str(name)).exists() else " (no such folder)"
-        raise ConfigError(f"{key}: {name}{where} cannot be loaded: {str(error).partition(chr(10))[0]}") from error
+        words = str(error).partition("\n")[0] or type(error).__name__
+        raise ConfigError(f"{key}: {name}{where} cannot be loaded: {words}") from error
