@@ -290,7 +290,7 @@ def clue_tensors(
     tensors = dict(kept[key])
     if any("parent" in clue for clue in clues):
         index = {clue["name"]: row for row, clue in enumerate(clues)}
-        tensors["clue_parents"] = torch.tensor([index.get(clue.get("parent"), -1) for clue in clues])
+        tensors["clue_parents"] = torch.tensor([index[clue["parent"]] if "parent" in clue else -1 for clue in clues])
     return tensors
 
 
