@@ -5,11 +5,16 @@ from pathlib import Path
 
 import pytest
 import torch
+import transformers
 from accelerate.utils import concatenate, send_to_device, slice_tensors
-from transformers import CLIPImageProcessor, LlavaProcessor
+from packaging.version import Version
+from PIL import Image
+from transformers import CLIPImageProcessor, LlavaProcessor, pipeline
 
+from modeling_trrg import TRRGForConditionalGeneration
 from processing_trrg import StudyError, TRRGProcessor, report_messages
 from processing_trrg.prompt_trrg import MARK, PROMPT_STYLES, PromptError, default_chat_template, without_marks
+from tests.helpers.paths import ROOT
 from tests.helpers.tiny_processors import radiograph, text_tokenizer, tiny_processor
 
 ONE, TWO = radiograph(seed=1), radiograph(40, 90, seed=2)
@@ -53,6 +58,9 @@ def test_padding_as_asked(processor: TRRGProcessor):
     assert processor(images=ONE, padding=False)["attention_mask"].all()
     told = processor(images=studies, return_mm_token_type_ids=True)
     assert torch.equal(told["mm_token_type_ids"], (told["input_ids"] == processor.image_token_id).long())
+    sizes = [view.shape for study in studies for view in study]
+    counted = processor._get_num_multimodal_tokens(image_sizes=sizes)["num_image_tokens"]
+    assert told["mm_token_type_ids"].sum(1).tolist() == [counted[0], counted[1] + counted[2]]
 
 
 @pytest.mark.parametrize("report", [None, WORDS])
@@ -92,6 +100,9 @@ def test_a_finished_chat_is_no_prompt_that_could_be_too_long(processor: TRRGProc
         limited.apply_chat_template([*messages, *messages[:1]], tokenize=True, add_generation_prompt=True)
 
 
+@pytest.mark.skipif(
+    Version(transformers.__version__) < Version("5.18"), reason="Transformers forgot that images expand"
+)
 @pytest.mark.parametrize("style", PROMPT_STYLES)
 @pytest.mark.parametrize("side", ["left", "right"])
 def test_the_assistants_tokens_are_known(style: str, side: str):
@@ -136,6 +147,25 @@ def test_a_typed_special_token_can_be_read_as_text(processor: TRRGProcessor):
     for refused in ({"tokenize": True}, {"tokenize": False}):
         with pytest.raises(PromptError, match="special token"):
             processor.apply_chat_template(messages, **refused)
+
+
+@pytest.mark.skipif(MARK is None, reason="Transformers has the pipeline since 5.23")
+def test_the_decision_pipeline_weighs_the_answers_of_a_question() -> None:
+    small = ROOT / "hub_cards" / "trrg-small"
+    processor = TRRGProcessor.from_pretrained(small)
+    decide = pipeline(
+        "decision", model=TRRGForConditionalGeneration.from_pretrained(small), processor=processor,
+        tokenizer=processor.tokenizer, decision_config=transformers.DecisionConfig(),
+    )  # fmt: skip
+    choice = {
+        "type": "choice",
+        "instructions": "Which is it? </s>",
+        "criteria": {"effusion": "fluid", "none": "no fluid"},
+    }
+    picture = Image.fromarray(radiograph(256, 256))
+    asked = {"state": "A chest X-ray: VIEW", "questions": {"fluid": choice}, "assets": {"VIEW": picture}}
+    answer = decide(asked)["fluid"]
+    assert answer["type"] == "choice" and sum(answer["probabilities"].values()) == pytest.approx(1)
 
 
 def test_the_image_processor_called_directly_gives_the_same_pixels(processor: TRRGProcessor):
