@@ -3,15 +3,15 @@
 import numbers
 import os
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from transformers.feature_extraction_utils import BatchFeature
-from transformers.processing_utils import ProcessingKwargs
 
 from .image_trrg import list_views
+from .options_trrg import NO_PADDING
 from .picture_trrg import RadiographError
-from .prompt_trrg import PromptError, refuse_surrogates
+from .prompt_trrg import PromptError, count_images, refuse_surrogates
 
 MAX_KEPT_LISTS = 8
 
@@ -64,59 +64,6 @@ class StudyBatch(BatchFeature):
         StudyBatch.__init__(self, **state)
 
 
-# What callers of Transformers' processors pass by habit: the values it can have here, and why no other.
-HABITS: dict[str, tuple[tuple, str]] = {
-    "padding": ((True, "longest"), "a batch is always padded to its longest text"),
-    "truncation": ((None, False), "a text is never cut; set the processor's max_length or shorten the text"),
-    "add_special_tokens": ((False,), "special tokens are written by the chat template only"),
-    "return_tensors": (("pt",), "expected 'pt'"),
-    "videos": ((None,), "a study has images only"),
-    "audio": ((None,), "a study has images only"),
-}
-
-
-class TRRGProcessorKwargs(ProcessingKwargs, total=False):  # type: ignore[call-arg]  # a TypedDict
-    """Rarer arguments of `TRRGProcessor`, beside those that Transformers' processors share.
-
-    Attributes:
-        predicted_findings: of a study, names of findings, which the prompt of the style "radialog" names.
-        study_ids: what errors call the studies.
-        on_error: "raise" stops at the first bad study and names it; "skip" leaves bad studies out and lists them in
-            `skipped` of the result. Then no study may be left: check `kept`.
-        padding_side: "left" or "right"; by default left without `report` and right with it.
-    """
-
-    predicted_findings: Sequence[Any] | None
-    study_ids: Sequence[str] | None
-    on_error: Literal["raise", "skip"]
-    padding_side: Literal["left", "right"] | None
-
-
-# Transformers before 5.23 looks for it; a TypedDict inherits no attribute and takes none in its body.
-TRRGProcessorKwargs._defaults = {}
-
-
-def read_options(kwargs: Mapping[str, Any]) -> dict[str, Any]:
-    """The rarer arguments of a call, flat; those of Transformers' nested groups (`text_kwargs`) too.
-
-    Raises:
-        TypeError: an unknown one.
-        ValueError: a value that would be ignored (`HABITS`).
-    """
-    flat = {name: value for name, value in kwargs.items() if not name.endswith("_kwargs")}
-    for name in kwargs.keys() - flat.keys():
-        flat |= kwargs[name]
-    known = TRRGProcessorKwargs.__annotations__.keys() | HABITS | {"return_text_replacement_offsets"}
-    if unknown := sorted(flat.keys() - known):
-        raise TypeError(f"unknown arguments: {', '.join(unknown)}")
-    for name, (legal, reason) in HABITS.items():
-        if name in flat and not any(flat[name] is value or flat[name] == value for value in legal):
-            raise ValueError(f"{name}: {reason}, got {flat[name]!r:.80}")
-    if flat.get("on_error", "raise") not in ("raise", "skip"):
-        raise ValueError(f"on_error: expected 'raise' or 'skip', got {flat['on_error']!r}")
-    return flat
-
-
 def group_studies(images, text, image_token: str, fields: Mapping[str, Any]) -> list[dict[str, Any]]:
     """The arguments of each study by name; `images` is a list of views, or None for a study known by its clues.
 
@@ -124,7 +71,10 @@ def group_studies(images, text, image_token: str, fields: Mapping[str, Any]) -> 
         ValueError: nothing to see, or arguments whose counts or types do not fit together.
     """
     if images is None and fields["clue_scores"] is None:
-        raise ValueError("no view: give images, or clue_scores for studies known by their clues only")
+        prompts = [text] if isinstance(text, str) else text or ()
+        if not prompts or any(not (prompt or "").strip() or count_images(prompt, image_token) for prompt in prompts):
+            raise ValueError("no view: give images, or clue_scores for studies known by their clues only")
+        images = [[] for _ in prompts]  # text alone
     if _is_nested(images) and len(images) == 1 and isinstance(text, str):
         images = images[0]  # a chat's images come nested, its prompt does not
     if text is not None and not isinstance(text, str) and not any(prompt and prompt.strip() for prompt in text):
@@ -189,7 +139,7 @@ def _as_views(study) -> list:
 
 def _split_by_prompt(images, prompts: Sequence[str], image_token: str) -> list[list]:
     """A flat list of images, as the pipeline passes it, in the order of the prompts' placeholders."""
-    flat, counts = _as_views(images), [prompt.count(image_token) for prompt in prompts]
+    flat, counts = _as_views(images), [count_images(prompt, image_token) for prompt in prompts]
     if sum(counts) != len(flat):
         raise ValueError(f"images: {len(flat)} views for {sum(counts)} {image_token} in {len(counts)} texts")
     ends = [sum(counts[: row + 1]) for row in range(len(counts))]
@@ -294,34 +244,70 @@ def clue_tensors(
     return tensors
 
 
+def cut_row(row: dict[str, Any], limit: int, side: str, image_token_id: int) -> dict[str, Any]:
+    """A row of at most `limit` tokens, cut on the `side` where the tokenizer cuts.
+
+    Raises:
+        PromptError: image tokens would be cut away.
+    """
+    length = len(row["prompt"])
+    surplus = length + len(row["target"]) - limit
+    if surplus <= 0:
+        return row
+    first = surplus if side == "left" else 0
+    prompt, target = slice(first, first + limit), slice(max(0, first - length), max(0, first + limit - length))
+    if image_token_id in row["prompt"][: prompt.start] + row["prompt"][prompt.stop :]:
+        raise PromptError(f"text: cut to {limit} tokens it loses image tokens; allow more, or shorten the text")
+    cut = {"prompt": row["prompt"][prompt], "target": row["target"][target], "spans": row["spans"][prompt]}
+    return {**row, **cut}
+
+
 def text_tensors(
-    rows: Sequence[Mapping[str, Any]], pad_token_id: int, padding_side: str | None
-) -> dict[str, torch.Tensor]:
-    """`input_ids`, `attention_mask` and, with targets, `labels`, all `[B, T]`."""
+    rows: Sequence[Mapping[str, Any]], pad_token_id: int, image_token_id: int, options: Mapping[str, Any]
+) -> dict[str, Any]:
+    """`input_ids`, `attention_mask` and, with targets, `labels`, all `[B, T]`; what else of a text the `options` ask.
+
+    Raises:
+        ValueError: an unknown `padding_side`, or texts of several lengths that shall not be padded.
+    """
     training = any(row["target"] for row in rows)
-    side = padding_side or ("right" if training else "left")
+    side = options.get("padding_side") or ("right" if training else "left")
     if side not in ("left", "right"):
         raise ValueError(f"padding_side: expected 'left' or 'right', got {side!r}")
-    length = max(len(row["prompt"]) + len(row["target"]) for row in rows)
+    lengths = [len(row["prompt"]) + len(row["target"]) for row in rows]
+    length = max(lengths)
+    if options.get("padding") in NO_PADDING and min(lengths) < length:
+        raise ValueError(f"padding: texts of {min(lengths)} to {length} tokens make no tensor without it")
+    if options.get("padding") == "max_length":
+        length = max(length, options["max_length"])
+    multiple = options.get("pad_to_multiple_of") or 1
+    length = -(-length // multiple) * multiple
     input_ids = torch.full((len(rows), length), pad_token_id)
     attention_mask = torch.zeros(len(rows), length, dtype=torch.long)
     labels = torch.full((len(rows), length), -100)
+    spans = [[(0, 0)] * length for _ in rows]
     for index, row in enumerate(rows):
-        ids = torch.tensor(row["prompt"] + row["target"])
+        ids = torch.tensor(row["prompt"] + row["target"], dtype=torch.long)
         start = length - len(ids) if side == "left" else 0
-        end = start + len(ids)
+        end, told = start + len(ids), start + len(row["prompt"])
         input_ids[index, start:end] = ids
         attention_mask[index, start:end] = 1
-        labels[index, start + len(row["prompt"]) : end] = ids[len(row["prompt"]) :]
-    tensors = {"input_ids": input_ids, "attention_mask": attention_mask}
+        labels[index, told:end] = ids[len(row["prompt"]) :]
+        spans[index][start:told] = row["spans"] or spans[index][start:told]
+    tensors: dict[str, Any] = {"input_ids": input_ids, "attention_mask": attention_mask}
+    if options.get("return_mm_token_type_ids"):
+        tensors["mm_token_type_ids"] = (input_ids == image_token_id).long()
+    if options.get("return_offsets_mapping"):
+        tensors["offset_mapping"] = spans
+    if options.get("return_text_replacement_offsets"):
+        tensors["text_replacement_offsets"] = [row["replacements"] for row in rows]
     return tensors | {"labels": labels} if training else tensors
 
 
 def image_tensors(rows: Sequence[Mapping[str, Any]]) -> dict[str, torch.Tensor]:
     """`pixel_values` `[B, V, 3, H, W]`, zeros where a study has fewer views, and `image_mask` `[B, V]`."""
-    if rows[0]["views"] is None:
+    if rows[0]["views"] is None or (most := max(len(row["views"]) for row in rows)) == 0:
         return {}
-    most = max(len(row["views"]) for row in rows)
     pixel_values = torch.zeros(len(rows), most, *rows[0]["views"].shape[1:])
     image_mask = torch.zeros(len(rows), most, dtype=torch.bool)
     for index, row in enumerate(rows):

@@ -10,7 +10,7 @@ from typing import Any
 from transformers.processing_utils import ProcessorMixin
 from transformers.utils import logging
 
-from .prompt_trrg import default_chat_template
+from .prompt_trrg import default_chat_template, without_marks
 
 logger = logging.get_logger(__name__)
 
@@ -108,7 +108,7 @@ class SavedProcessor(ProcessorMixin):
         """As in Transformers, with the checks of `from_pretrained`."""
         template, style = processor_dict.get("chat_template"), processor_dict.get("prompt_style", "trrg")
         own = default_chat_template(style, processor_dict.get("image_token", "<image>"))
-        if template not in (None, own) and "chat_template" not in kwargs:
+        if template not in (None, own, without_marks(own)) and "chat_template" not in kwargs:
             raise ValueError(
                 f"chat_template: the checkpoint's is not that of the prompt style {style!r}. A template is a program; "
                 "to run it, read it and pass chat_template= to from_pretrained"
@@ -122,7 +122,8 @@ class SavedProcessor(ProcessorMixin):
     def to_dict(self) -> dict[str, Any]:
         """As in Transformers, with the clue list and the fingerprints of both tokenizers."""
         vocabularies = {name: fingerprint(getattr(self, name)) for name in ("tokenizer", "clue_tokenizer")}
-        return super().to_dict() | {"vocabularies": vocabularies, "clues": self.clues}
+        code = {self._auto_class: f"{type(self).__module__.rpartition('.')[2]}.{type(self).__name__}"}
+        return super().to_dict() | {"vocabularies": vocabularies, "clues": self.clues, "auto_map": code}
 
     def save_pretrained(self, save_directory, push_to_hub: bool = False, **kwargs):
         """As in Transformers, with a `config.json` beside the clue tokenizer, by which it is found again."""

@@ -13,9 +13,24 @@ import torch
 from transformers.feature_extraction_utils import BatchFeature
 from transformers.image_processing_utils import BaseImageProcessor
 from transformers.image_utils import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
+from transformers.processing_utils import ImagesKwargs
 
 from .grey_trrg import GREY_RANGES, GreyRange, stretch
 from .image_trrg import Radiograph, read_radiograph
+from .picture_trrg import RadiographError
+
+SETTINGS = (
+    "size", "grey_range", "image_mean", "image_std", "do_rescale", "rescale_factor", "do_normalize"
+)  # fmt: skip
+SQUARE = "a radiograph is always resized and padded to a square, whole"
+FIXED = {
+    "do_resize": (True, SQUARE),
+    "do_pad": (True, SQUARE),
+    "do_center_crop": (False, SQUARE),
+    "do_convert_rgb": (True, "the three channels are equal"),
+    "data_format": ("channels_first", "the model takes no other"),
+}
+IMAGE_OPTIONS = {*SETTINGS, *FIXED, *ImagesKwargs.__annotations__} - {"return_tensors"}
 
 
 class ContentBox(NamedTuple):
@@ -58,6 +73,7 @@ class TRRGImageProcessor(BaseImageProcessor):
             it; see `grey_trrg.py`. A processor saved before this field was written is loaded with "min_max", which is
             what it did: weights keep the pixels they were trained on.
         image_mean, image_std: of the three (equal) channels, which the vision tower was trained with.
+        do_rescale, rescale_factor, do_normalize: as in Transformers. The vision towers need all of it.
     """
 
     model_input_names = ["pixel_values", "image_mask"]  # noqa: RUF012 - the name and type Transformers expects
@@ -68,6 +84,9 @@ class TRRGImageProcessor(BaseImageProcessor):
         grey_range: GreyRange = "percentiles",
         image_mean: Sequence[float] = IMAGENET_DEFAULT_MEAN,
         image_std: Sequence[float] = IMAGENET_DEFAULT_STD,
+        do_rescale: bool = True,
+        rescale_factor: float = 1 / 255,
+        do_normalize: bool = True,
         **kwargs,
     ):
         super().__init__(**kwargs)
@@ -81,21 +100,48 @@ class TRRGImageProcessor(BaseImageProcessor):
         self.grey_range: GreyRange = grey_range
         self.image_mean = list(image_mean)
         self.image_std = list(image_std)
+        self.do_rescale, self.rescale_factor, self.do_normalize = do_rescale, rescale_factor, do_normalize
 
     @classmethod
     def from_dict(cls, image_processor_dict: dict[str, Any], **kwargs):
         """As in Transformers. A saved processor without `grey_range` is from before the field, so it gets "min_max"."""
         return super().from_dict({"grey_range": "min_max", **image_processor_dict}, **kwargs)
 
-    def preprocess(self, images: Sequence, **kwargs) -> BatchFeature:
-        """`n` views, anything that `read_radiograph` reads -> `pixel_values` `[n, 3, size, size]`.
+    def with_options(self, **options: Any) -> "TRRGImageProcessor":
+        """This processor with other settings, for a call that asks for them; itself where it asks for none.
 
         Raises:
-            RadiographError: a view cannot be read.
+            TypeError: an unknown setting.
+            ValueError: a value that is not legal.
         """
-        if kwargs:
-            raise TypeError(f"unknown arguments: {', '.join(sorted(kwargs))}")
-        return BatchFeature({"pixel_values": self.normalise(self.squares(images))})
+        given = {name: value for name, value in options.items() if value is not None}
+        for name, (value, reason) in FIXED.items():
+            if given.pop(name, value) != value:
+                raise ValueError(f"{name}: expected {value!r}, got {options[name]!r}: {reason}")
+        if unknown := sorted(given.keys() - set(SETTINGS)):
+            raise TypeError(f"unknown arguments: {', '.join(unknown)}")
+        return type(self)(**{name: getattr(self, name) for name in SETTINGS} | given) if given else self
+
+    def preprocess(self, images: Any, return_tensors: str | None = "pt", **options: Any) -> BatchFeature:
+        """`n` views, anything that `read_radiograph` reads, alone or in lists -> `pixel_values` `[n, 3, size, size]`.
+
+        Args:
+            images: one view, a list of them, or a list of studies, which are lists of views.
+            return_tensors: "pt" or "np".
+            options: see `with_options`.
+
+        Raises:
+            RadiographError: a view cannot be read, or there is none.
+        """
+        if return_tensors not in (None, "pt", "np"):
+            raise ValueError(f"return_tensors: expected 'pt' or 'np', got {return_tensors!r}")
+        studies = images if isinstance(images, (list, tuple)) else [images]
+        views = [view for study in studies for view in (study if isinstance(study, (list, tuple)) else [study])]
+        if not views:
+            raise RadiographError("images: no view")
+        processor = self.with_options(**options)
+        pixels = processor.normalise(processor.squares(views))
+        return BatchFeature({"pixel_values": pixels.numpy() if return_tensors == "np" else pixels})
 
     def squares(self, images: Sequence) -> np.ndarray:
         """`n` views, anything that `read_radiograph` reads -> uint8 `[n, size, size]`, what the model sees of them.
@@ -127,9 +173,13 @@ class TRRGImageProcessor(BaseImageProcessor):
             raise ValueError(
                 f"squares: expected uint8 [n, {self.size}, {self.size}], got {squares.dtype} {list(squares.shape)}"
             )
-        grey = torch.from_numpy(squares).float().div_(255)
+        grey = torch.from_numpy(squares).float()
+        if self.do_rescale:
+            grey.div_(1 / self.rescale_factor)  # 255 exactly, by default
         pixels = torch.empty(len(squares), 3, self.size, self.size)
         for channel, (mean, std) in enumerate(zip(self.image_mean, self.image_std, strict=True)):
+            if not self.do_normalize:
+                mean, std = 0.0, 1.0
             torch.sub(grey, mean, out=pixels[:, channel]).div_(std)  # in place: copies would cost more than the sums
         return pixels
 

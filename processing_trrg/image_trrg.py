@@ -5,6 +5,7 @@ The values keep the unit of the source; which of them become black and white is 
 a 16-bit PNG, a float array and a DICOM of either polarity. An image without any contrast is refused, and so is noise.
 """
 
+import base64
 import os
 import re
 import stat
@@ -28,6 +29,9 @@ percentile moved there: 1 for noise, 0.5 for noise in a black frame an eighth wi
 black; 0.25 at most in 9,245 real chest X-rays."""
 MAX_SAME = 0.99
 """Share of the samples that may have one value; 0.56 at most in the same X-rays."""
+BASE64 = re.compile(r"\s*(?:[A-Za-z0-9+/]\s{0,2}){100}")  # what no path begins with, and the smallest image does
+MAX_PATH = 4096  # characters; a longer one is none
+SPACE = re.compile(r"\s")
 BAND = 256  # rows of a colour picture that are looked at together, so that no second copy of it is needed
 
 RadiographSource = str | os.PathLike | bytes | Image.Image | np.ndarray | torch.Tensor
@@ -48,8 +52,9 @@ def read_radiograph(source: RadiographSource, name: str = "image") -> Radiograph
     """Reads one view.
 
     Args:
-        source: path of a PNG, JPEG or DICOM file, the bytes of one, a PIL image, or an array or tensor of shape
-            `[H, W]`, `[1, H, W]`, `[3, H, W]` or channels last, of any real type and unit, air darker than bone.
+        source: path of a PNG, JPEG or DICOM file, the bytes of one, these in base64 or as a `data:` URI, a PIL image,
+            or an array or tensor of shape `[H, W]`, `[1, H, W]`, `[3, H, W]` or channels last, of any real type and
+            unit, air darker than bone.
         name: what errors call a source that has no path.
 
     Raises:
@@ -59,8 +64,12 @@ def read_radiograph(source: RadiographSource, name: str = "image") -> Radiograph
             transparent, of several frames, or a DICOM that is not a projection radiograph.
         ImportError: a DICOM is given and pydicom is not installed.
     """
-    if isinstance(source, (str, os.PathLike)):
-        name = str(source) if len(str(source)) < 300 else f"{str(source)[:60]}..."  # a data: URL is no name
+    if (
+        isinstance(source, (str, os.PathLike))
+        and len(str(source)) < 300
+        and not str(source).lower().startswith("data:")
+    ):
+        name = str(source)
     try:
         return _check_values(Radiograph(*_decode(source)))
     except RadiographError as error:
@@ -105,18 +114,43 @@ def _decode(source) -> tuple[np.ndarray, np.ndarray | None]:
     raise RadiographError(f"expected a path, bytes, a PIL image, an array or a tensor, got {type(source).__name__}")
 
 
-def _read_bytes(path: str) -> bytes:
-    if re.match(r"[a-zA-Z][a-zA-Z0-9+.-]+://|data:", path) or "\0" in path:
+def _read_bytes(source: str) -> bytes:
+    """The bytes of a file, of a `data:` URI, or of base64 text, which is no file's name and as long as an image."""
+    if re.match(r"[a-zA-Z][a-zA-Z0-9+.-]+://", source):
+        raise RadiographError(
+            "a URL, and nothing is fetched from a network here; load it first, for instance with "
+            "transformers.image_utils.load_image, and pass the picture"
+        )
+    if source[:5].lower() == "data:":
+        head, comma, text = source.partition(",")
+        if not comma or not head.lower().endswith(";base64"):
+            raise RadiographError("expected a data: URI in base64, data:image/png;base64,...")
+        return _decode_base64(text)
+    if "\0" in source:
         raise RadiographError("not a path; only local files are read")
+    is_text = BASE64.match(source)
+    if is_text and len(source) > MAX_PATH:
+        return _decode_base64(source)
     try:
-        status = Path(path).stat()
+        status = Path(source).stat()
         if not stat.S_ISREG(status.st_mode):
             raise RadiographError("not a file")
         if status.st_size > MAX_BYTES:
             raise RadiographError(f"the file has {status.st_size:,} bytes, at most {MAX_BYTES:,} are read")
-        return Path(path).read_bytes()
+        return Path(source).read_bytes()
     except OSError as error:
+        if is_text:
+            return _decode_base64(source)
         raise RadiographError(f"cannot open the file: {error.strerror}") from None
+
+
+def _decode_base64(text: str) -> bytes:
+    if len(text) > MAX_BYTES * 4 // 3 + 4:
+        raise RadiographError(f"{len(text):,} characters of base64, at most {MAX_BYTES:,} bytes are read")
+    try:
+        return base64.b64decode(re.sub(r"\s+", "", text) if SPACE.search(text) else text, validate=True)
+    except ValueError:  # of another alphabet, cut short, or no ASCII
+        raise RadiographError("damaged or cut short base64") from None
 
 
 def _check_values(radiograph: Radiograph) -> Radiograph:

@@ -10,33 +10,36 @@ from transformers.processing_utils import MultiModalData
 
 from .batch_trrg import (
     StudyBatch,
-    TRRGProcessorKwargs,
     check_words,
     clue_tensors,
+    cut_row,
     each_study,
     group_studies,
     image_tensors,
     labels_by_clue,
     list_sources,
-    read_options,
     scores_by_clue,
     text_tensors,
 )
 from .dicom_trrg import decode_dicom as decode_dicom  # copied to the Hub with this file
 from .fingerprint_trrg import SavedProcessor, check_fingerprint
 from .grey_trrg import GreyRange as GreyRange  # copied to the Hub with this file
-from .image_processing_trrg import PreparedView
+from .image_processing_trrg import IMAGE_OPTIONS, PreparedView
 from .image_processing_trrg import TRRGImageProcessor as TRRGImageProcessor  # this too
 from .image_trrg import read_radiograph
+from .options_trrg import NO_CUTTING, TRRGProcessorKwargs, read_options
 from .picture_trrg import RadiographError as RadiographError  # this too
 from .pipeline_trrg import RadiologyReportPipeline as RadiologyReportPipeline  # copied to the Hub with this file
 from .prompt_trrg import (
+    MARK,
     PROMPT_STYLES,
     STYLES_WITH_FINDINGS,
     PromptError,
     PromptStyle,
     check_clues,
+    check_messages,
     check_prompt,
+    count_images,
     default_chat_template,
     default_clues,
     refuse_special_tokens,
@@ -179,7 +182,7 @@ class TRRGProcessor(SavedProcessor):
                 labels that do not fit the clues.
             ValueError: arguments that do not fit together, or a clue list that is not legal.
         """
-        options = read_options(kwargs)
+        options = read_options(kwargs, self.tokenizer.init_kwargs)
         clue_list = self.clues if clues is None else check_clues(clues)
         fields = dict(zip(CONTEXT_FIELDS, (indication, technique, comparison, prior_report, question), strict=True))
         fields |= {"predicted_findings": options.get("predicted_findings"), "report": report}
@@ -191,17 +194,18 @@ class TRRGProcessor(SavedProcessor):
 
         names = [clue["name"] for clue in clue_list]
         ids = study_ids or [None] * len(studies)
-        make = functools.partial(self._study, clue_names=names)
+        seer = self.image_processor.with_options(**{n: options[n] for n in options.keys() & IMAGE_OPTIONS})
+        make = functools.partial(self._study, clue_names=names, image_processor=seer, options=options)
         rows, kept, skipped = each_study(make, studies, ids, options.get("on_error", "raise"))
         if not rows:
             return StudyBatch({}, kept, skipped)
-        data: dict[str, Any] = text_tensors(rows, self.tokenizer.pad_token_id, options.get("padding_side"))
-        data |= image_tensors(rows) | self.clue_tensors(clue_list)
+        data: dict[str, Any] = text_tensors(rows, self.tokenizer.pad_token_id, self.image_token_id, options)
+        data |= image_tensors(rows)
+        if "pixel_values" in data or clue_scores is not None:  # else text alone
+            data |= self.clue_tensors(clue_list)
         for name, dtype in (("clue_scores", torch.float32), ("clue_targets", torch.long)):
             if fields[name] is not None:
                 data[name] = torch.tensor([row[name] for row in rows], dtype=dtype)
-        if options.get("return_text_replacement_offsets"):
-            data["text_replacement_offsets"] = [row["offsets"] for row in rows]
         words = [
             {name: value for name, value in studies[index].items() if name != "images"}
             | {"num_views": 1 if row["views"] is None else len(row["views"]), "study_id": ids[index]}
@@ -226,6 +230,8 @@ class TRRGProcessor(SavedProcessor):
         Raises:
             StudyError: a prompt became longer than `max_length`.
         """
+        if self.says_findings and len(batch.studies) != len(batch["input_ids"]):
+            raise ValueError("batch: rebuilt from its tensors, it has lost its words; pass what the call returned")
         given = [study["text"] is not None or study["predicted_findings"] is not None for study in batch.studies]
         if not self.says_findings or all(given):
             return batch
@@ -237,9 +243,8 @@ class TRRGProcessor(SavedProcessor):
         ]
         ids = [study["study_id"] for study in studies]
         rows, kept, skipped = each_study(
-            lambda study: dict(zip(("prompt", "target"), self._tokens(study, study["num_views"]), strict=False)),
-            studies, ids, on_error,
-        )  # fmt: skip
+            lambda study: self._tokens(study, study["num_views"], {}), studies, ids, on_error
+        )
         if not rows:
             return StudyBatch({}, kept, skipped)
         data = {
@@ -247,60 +252,65 @@ class TRRGProcessor(SavedProcessor):
             for name, value in batch.items()
             if isinstance(value, torch.Tensor)
         }
-        texts = text_tensors(rows, self.tokenizer.pad_token_id, None)
+        texts = text_tensors(rows, self.tokenizer.pad_token_id, self.image_token_id, {})
         data |= {name: value.to(batch["input_ids"].device) for name, value in texts.items()}
         return StudyBatch(data, kept, skipped, batch.clue_names, [studies[row] for row in kept])
 
-    def _study(self, study: dict[str, Any], clue_names: list[str]) -> dict[str, Any]:
+    def _study(
+        self, study: dict[str, Any], clue_names: list[str], image_processor: TRRGImageProcessor, options: dict[str, Any]
+    ) -> dict[str, Any]:
         """One study's pixels, tokens, scores and labels."""
-        views = None if study["images"] is None else self._views(study["images"])
+        views = None if study["images"] is None else self._views(study, image_processor)
         num_views = 1 if views is None else len(views)
         check_words(study)
-        prompt, target, offsets = self._tokens(study, num_views)
-        row: dict[str, Any] = {"views": views, "prompt": prompt, "target": target, "offsets": offsets}
+        row: dict[str, Any] = {"views": views, **self._tokens(study, num_views, options)}
         if study["clue_scores"] is not None:
             row["clue_scores"] = scores_by_clue(study["clue_scores"], clue_names)
         row["clue_targets"] = labels_by_clue(study["clue_targets"] or {}, clue_names)
         return row
 
-    def _views(self, sources: Sequence) -> torch.Tensor:
-        """`[V, 3, H, W]` of one study."""
-        paths = list_sources(sources, self.max_views)
+    def _views(self, study: dict[str, Any], image_processor: TRRGImageProcessor) -> torch.Tensor:
+        """`[V, 3, H, W]` of one study; none for a text that has no image token."""
+        if not study["images"] and study["text"] and not count_images(study["text"], self.image_token):
+            return torch.empty(0, 3, image_processor.size, image_processor.size)
         squares = [
             source.square
             if isinstance(source, PreparedView)
-            else self.image_processor.square(read_radiograph(source, f"view {view}"))
-            for view, source in enumerate(paths)
+            else image_processor.square(read_radiograph(source, f"view {view}"))
+            for view, source in enumerate(list_sources(study["images"], self.max_views))
         ]
-        return self.image_processor.normalise(np.stack(squares))
+        return image_processor.normalise(np.stack(squares))
 
-    def _tokens(self, study: dict[str, Any], num_views: int) -> tuple[list[int], list[int], Any]:
-        """Ids of the prompt and of the target, and where image tokens were expanded."""
-        prompt = study["text"]
-        if prompt is None:
-            prompt = self._prompt(study, num_views)
-        count = prompt.count(self.image_token)
-        if count != num_views:
+    def _tokens(self, study: dict[str, Any], num_views: int, options: dict[str, Any]) -> dict[str, Any]:
+        """Ids of the prompt and of the target, where the prompt's tokens stand in its text, and where image tokens were
+        expanded."""
+        text = self._prompt(study, num_views) if study["text"] is None else study["text"]
+        if (count := count_images(text, self.image_token)) != num_views:
             raise PromptError(f"text: {count} {self.image_token} for {num_views} views")
-        expanded, offsets = self.get_text_with_replacements([prompt], [self.replace_image_token({}, 0)] * num_views)
-        ids = self.tokenizer(expanded[0], add_special_tokens=False)["input_ids"]
-        placeholders = num_views * self.num_image_tokens
+        expanded, replaced = self.get_text_with_replacements([text], [self.replace_image_token({}, 0)] * num_views)
+        asked = {name: True for name in ("return_offsets_mapping", "sanitize_control_tokens") if options.get(name)}
+        encoded = self.tokenizer(expanded[0], add_special_tokens=False, **asked)
+        ids, placeholders = encoded["input_ids"], num_views * self.num_image_tokens
         if ids.count(self.image_token_id) != placeholders:
             raise PromptError(
                 f"text: {ids.count(self.image_token_id)} image tokens after tokenising, expected {placeholders}"
             )
         target = []
-        if study["report"] is None:
-            check_prompt(self.prompt_style, prompt, len(ids), self.max_prompt_length)
-        else:
+        if study["report"] is not None:
             refuse_special_tokens("report", study["report"], self.tokenizer.all_special_tokens)
             if not study["report"].strip():
                 raise PromptError("report: the target text is blank")
             target = self.tokenizer(study["report"].strip(), add_special_tokens=False)["input_ids"]
             target.append(self.tokenizer.eos_token_id)
-        if self.max_length is not None and len(ids) + len(target) > self.max_length:
-            raise PromptError(f"the text is {len(ids) + len(target)} tokens long, max_length is {self.max_length}")
-        return ids, target, offsets[0]
+        elif num_views and not text.endswith(self.tokenizer.eos_token):  # else a chat that is learned, not continued
+            check_prompt(self.prompt_style, text, len(ids), self.max_prompt_length)
+        row = {"prompt": ids, "target": target, "replacements": replaced[0], "spans": encoded.get("offset_mapping", [])}
+        limits = [limit for limit in (self.max_length, options.get("max_length")) if limit is not None]
+        if limits and options.get("truncation") not in NO_CUTTING:
+            row = cut_row(row, min(limits), self.tokenizer.truncation_side, self.image_token_id)
+        if self.max_length is not None and (length := len(row["prompt"] + row["target"])) > self.max_length:
+            raise PromptError(f"the text is {length} tokens long, max_length is {self.max_length}")
+        return row
 
     def _prompt(self, study: dict[str, Any], num_views: int) -> str:
         context = {name: study[name] for name in CONTEXT_FIELDS}
@@ -345,32 +355,22 @@ class TRRGProcessor(SavedProcessor):
             findings, impression = split_report(text)
             reports.append(Report(findings, impression, text, complete=complete[row]))
         if study is not None and study.clue_scores is not None:
-            names = getattr(inputs, "clue_names", None)
-            if not names:
-                raise ValueError("study: pass the inputs that this processor made too; they name its clues")
-            shape = tuple(study.clue_scores.shape)
-            if shape != (len(reports), len(names)):
-                raise ValueError(
-                    f"study: scores of shape {shape} for {len(reports)} reports and {len(names)} clue names"
-                )
-            for row, report in enumerate(reports):
-                report.clues = sorted_clues(study, row, names)
+            for row, clues in enumerate(sorted_clues(study, getattr(inputs, "clue_names", None), len(reports))):
+                reports[row].clues = clues
         return reports
 
     # ---------------------------------------------------------------------------------------- chats, engines, saving
 
-    def apply_chat_template(self, conversation, *args, **kwargs):
-        """As in Transformers, but a special token typed in a message is refused.
+    def apply_chat_template(self, conversation, *args, sanitize_control_tokens: bool = False, **kwargs):
+        """As in Transformers, but a special token typed in a message is refused, unless `sanitize_control_tokens` (with
+        `tokenize=True`, since Transformers 5.23) reads it as plain text.
 
         Raises:
             PromptError: a message's text holds one.
         """
-        chats = conversation if conversation and isinstance(conversation[0], (list, tuple)) else [conversation]
-        for message in (message for chat in chats for message in chat):
-            content = message.get("content") or ""
-            texts = [content] if isinstance(content, str) else [item.get("text") or "" for item in content]
-            for text in texts:
-                refuse_special_tokens(f"{message['role']} message", text, self.tokenizer.all_special_tokens)
+        if guarded := sanitize_control_tokens and MARK is not None:
+            kwargs["sanitize_control_tokens"] = True
+        check_messages(conversation, [] if guarded else self.tokenizer.all_special_tokens)
         return super().apply_chat_template(conversation, *args, **kwargs)
 
     def replace_image_token(self, image_inputs: dict, image_idx: int, **kwargs) -> str:
@@ -387,7 +387,8 @@ class TRRGProcessor(SavedProcessor):
     @property
     def model_input_names(self) -> list[str]:
         """Names of the tensors that the model takes: text, images, clues."""
-        return [*self.tokenizer.model_input_names, *self.image_processor.model_input_names, *self.clue_input_names]
+        clues = self.clue_input_names if any("parent" in clue for clue in self.clues) else self.clue_input_names[:2]
+        return [*self.tokenizer.model_input_names, *self.image_processor.model_input_names, *clues]
 
 
 TRRGProcessor.register_for_auto_class("AutoProcessor")

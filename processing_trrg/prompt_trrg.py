@@ -6,7 +6,7 @@ The structure of each style follows what is known of its paper and code; the wor
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal, get_args
 
-from transformers.utils import logging
+from transformers.utils import chat_template_utils, logging
 
 logger = logging.get_logger(__name__)
 
@@ -58,6 +58,10 @@ REQUEST = {
         "neither explanations nor reasons."
     ),
 }
+
+
+MARK = getattr(chat_template_utils, "_CONTROL_TOKEN_START", None)
+"""Stands before a special token that a user typed; since Transformers 5.23, with `sanitize_control_tokens=True`."""
 
 
 class PromptError(ValueError):
@@ -201,7 +205,8 @@ def correction_request(missing: Sequence[str], wrong: Sequence[str]) -> str | No
 def default_chat_template(style: PromptStyle, image_token: str) -> str:
     """The Jinja chat template of a style: R2GenGPT's Human/Assistant turns for TRRG, Vicuna's for MAIRA-1 and RaDialog.
 
-    Special tokens are written here and nowhere else: prompts are tokenised without adding any.
+    Special tokens are written here and nowhere else: prompts are tokenised without adding any. What the assistant says
+    is marked, for trainers that learn nothing else (`assistant_only_loss`).
     """
     if style == "trrg":
         image, user, assistant, between = f"<Img>{image_token}</Img> ", "Human: ", "Assistant:", "\\n"
@@ -217,11 +222,17 @@ def default_chat_template(style: PromptStyle, image_token: str) -> str:
         "{%- for message in messages -%}"
         "{%- if message.role == 'system' -%}{{ said(message.content) + '" + between + "' }}"
         "{%- elif message.role == 'user' -%}{{ '" + user + "' + said(message.content) + '" + between + "' }}"
-        "{%- elif message.role == 'assistant' -%}{{ '" + assistant + " ' + said(message.content) + eos_token }}"
+        "{%- elif message.role == 'assistant' -%}{{ '" + assistant + "' }}"
+        "{%- generation -%}{{ ' ' + said(message.content) + eos_token }}{%- endgeneration -%}"
         "{%- else -%}{{ raise_exception('roles are system, user and assistant, got ' + message.role) }}{%- endif -%}"
         "{%- endfor -%}"
         "{%- if add_generation_prompt -%}{{ '" + assistant + "' }}{%- endif -%}"
     )
+
+
+def without_marks(template: str) -> str:
+    """A template of `default_chat_template` as older checkpoints have it: the assistant's words are not marked."""
+    return template.replace("' }}{%- generation -%}{{ ' '", " '").replace("{%- endgeneration -%}", "")
 
 
 def check_prompt(style: PromptStyle, prompt: str, length: int, most: int | None) -> None:
@@ -240,6 +251,11 @@ def check_prompt(style: PromptStyle, prompt: str, length: int, most: int | None)
         )
     if most is not None and length > most:
         raise PromptError(f"the prompt is {length} tokens long, the model was trained with at most {most}")
+
+
+def count_images(prompt: str, image_token: str) -> int:
+    """Image tokens of a rendered prompt, without those that a user typed."""
+    return prompt.count(image_token) - (prompt.count(MARK + image_token) if MARK else 0)
 
 
 def refuse_surrogates(field: str, text: str) -> None:
@@ -266,6 +282,19 @@ def refuse_special_tokens(field: str, text: str, special_tokens: Iterable[str]) 
     for token in special_tokens:
         if token in text:
             raise PromptError(f"{field}: the text holds the special token {token!r}, which only the processor writes")
+
+
+def check_messages(conversation: Sequence[Any], special_tokens: Iterable[str]) -> None:
+    """
+    Raises:
+        PromptError: the text of a message, in one chat or in several, holds a special token, or half a character.
+    """
+    chats = conversation if conversation and isinstance(conversation[0], (list, tuple)) else [conversation]
+    for message in (message for chat in chats for message in chat):
+        content = message.get("content") or ""
+        texts = [content] if isinstance(content, str) else [item.get("text") or "" for item in content]
+        for text in texts:
+            refuse_special_tokens(f"{message['role']} message", text, special_tokens)
 
 
 def _said(text: str | None) -> str:

@@ -136,14 +136,26 @@ def decode(
     return [text.strip() for text in tokenizer.batch_decode(generated, skip_special_tokens=True)], ended
 
 
-def sorted_clues(study, row: int, names: Sequence[str]) -> list[ClueScore]:
-    """The clues of one study of a model's `TRRGStudyFeatures`, highest score first."""
-    maps = None
-    if study.evidence_maps is not None:
-        maps = study.evidence_maps[row, study.image_mask[row].to(study.evidence_maps.device)].detach().float().cpu()
-    scores, selected = study.clue_scores[row].tolist(), study.selected_clues[row].tolist()
-    scored = [
-        ClueScore(name, score, None if maps is None else maps[:, clue].numpy(), heard)
-        for clue, (name, score, heard) in enumerate(zip(names, scores, selected, strict=True))
-    ]
-    return sorted(scored, key=lambda clue: clue.score, reverse=True)
+def sorted_clues(study, names: Sequence[str] | None, num_reports: int) -> list[list[ClueScore]]:
+    """The clues of each study of a model's `TRRGStudyFeatures`, highest score first.
+
+    Raises:
+        ValueError: no names, or another number of reports, scores and names.
+    """
+    if not names:
+        raise ValueError("study: pass the inputs that this processor made too; they name its clues")
+    shape = tuple(study.clue_scores.shape)
+    if shape != (num_reports, len(names)):
+        raise ValueError(f"study: scores of shape {shape} for {num_reports} reports and {len(names)} clue names")
+    rows = []
+    for row in range(num_reports):
+        maps = None
+        if study.evidence_maps is not None:
+            maps = study.evidence_maps[row, study.image_mask[row].to(study.evidence_maps.device)].detach().float().cpu()
+        scores, selected = study.clue_scores[row].tolist(), study.selected_clues[row].tolist()
+        scored = [
+            ClueScore(name, score, None if maps is None else maps[:, clue].numpy(), heard)
+            for clue, (name, score, heard) in enumerate(zip(names, scores, selected, strict=True))
+        ]
+        rows.append(sorted(scored, key=lambda clue: clue.score, reverse=True))
+    return rows

@@ -1,5 +1,6 @@
 """What Transformers demands of every processor. Its own pictures are coloured noise, no radiographs; these are grey."""
 
+import tempfile
 import unittest
 
 from PIL import Image
@@ -29,3 +30,10 @@ class TestProcessor(ProcessorTesterMixin, unittest.TestCase):
         if batch_size is None:
             return images[0]
         return [[image] for image in images] if nested else images
+
+    def _test_apply_chat_template(self, modality, batch_size, return_tensors, input_name, processor_name, input_data):
+        with tempfile.TemporaryDirectory() as folder:
+            for seed in range(batch_size):
+                Image.fromarray(radiograph(seed=seed)).save(f"{folder}/{seed}.png")
+            files = [f"{folder}/{seed}.png" for seed in range(batch_size)]
+            super()._test_apply_chat_template(modality, batch_size, return_tensors, input_name, processor_name, files)

@@ -169,8 +169,6 @@ def test_a_text_longer_than_the_context_is_refused_with_both_lengths():
     assert tiny_processor(max_length=needed)(images=ONE, report="clear")["input_ids"].shape[1] == needed
     with pytest.raises(StudyError, match=f"the text is {needed} tokens long, max_length is {needed - 1}"):
         tiny_processor(max_length=needed - 1)(images=ONE, report="clear")
-    with pytest.raises(ValueError, match="truncation: a text is never cut"):
-        tiny_processor()(images=ONE, truncation=True)
 
 
 def test_a_clue_longer_than_the_clue_encoder_reads_is_refused(processor: TRRGProcessor):
@@ -182,7 +180,7 @@ def test_a_clue_longer_than_the_clue_encoder_reads_is_refused(processor: TRRGPro
     ("arguments", "reason"),
     [
         ({}, "no view: give images, or clue_scores"),
-        ({"text": "Assistant:"}, "no view"),
+        ({"text": "<image> Assistant:"}, "no view"),
         ({"images": []}, "study 0: the study has no view"),
         ({"images": [[ONE], []]}, "study 1: the study has no view"),
         ({"images": [[ONE], [TWO]], "indication": "cough"}, "indication: a batch of 2 studies needs a list of 2"),
@@ -200,7 +198,11 @@ def test_a_clue_longer_than_the_clue_encoder_reads_is_refused(processor: TRRGPro
         ({"images": ONE, "predicted_findings": ["Edema"]}, "only the prompt style 'radialog'"),
         ({"images": [[ONE]], "study_ids": ["a", "b"]}, "study_ids: expected 1, got 2"),
         ({"images": ONE, "return_tensors": "np"}, "return_tensors: expected 'pt'"),
-        ({"images": ONE, "padding": False}, "padding: "),
+        ({"images": [[ONE], [ONE, TWO]], "padding": False}, "padding: texts of 1.. to 1.. tokens"),
+        ({"images": ONE, "padding": "max_length"}, "padding: 'max_length' needs max_length"),
+        ({"images": ONE, "max_length": 0}, "max_length: expected a positive number"),
+        ({"images": ONE, "padding": True, "text_kwargs": {"padding": True}}, "padding: given twice"),
+        ({"images": ONE, "do_resize": False}, "do_resize: expected True"),
         ({"images": ONE, "padding_side": "top"}, "padding_side: "),
         ({"images": ONE, "add_special_tokens": True}, "add_special_tokens: "),
         ({"images": ONE, "on_error": "ignore"}, "on_error: expected 'raise' or 'skip'"),
