@@ -213,7 +213,7 @@ def test_half_a_character_in_a_record_skips_its_study(checkpoint, data, tmp_path
     first, *others = read(folder / "studies.jsonl")
     lines = [first | {"indication": "cough \ud83d", "findings": "clear \ud83d"}, *others]
     (folder / "studies.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    with pytest.raises(ValueError, match=rf"\({first['study_id']}\): indication: character 6 is a lone surrogate"):
+    with pytest.raises(ValueError, match=rf"'{first['study_id']}': indication: character 6 is a lone surrogate"):
         run(tmp_path / "raise", *of_data(checkpoint, folder, "--oracle-clues"))
     written = run(tmp_path / "skip", *of_data(checkpoint, folder, "--oracle-clues", "--on-error", "skip"))
     assert first["study_id"] not in {line["study_id"] for line in written} and written

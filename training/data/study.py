@@ -5,13 +5,13 @@ bytes beside their paths. Builders write it; training, generation and scoring re
 """
 
 import json
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, TypedDict
 
 from evaluation.reading.observations import Label, Labels, check_label
+from processing_trrg.prompt_trrg import PromptError, refuse_surrogates
 
 REPORT_PARTS = ("findings", "impression")
 CONTEXT_FIELDS = ("indication", "technique", "comparison", "prior_report")
@@ -77,7 +77,6 @@ class Study(Mapping[str, Any]):
 
 
 FIELDS = tuple(part.name for part in fields(Study))
-_SURROGATE = re.compile("[\ud800-\udfff]")
 LISTS = ("images", "prior_images", "boxes")
 
 
@@ -120,8 +119,10 @@ def record_fault(study: Mapping[str, Any]) -> str | None:
     for name in (*CONTEXT_FIELDS, *REPORT_PARTS):
         if not isinstance(study[name], str | None):
             return f"{name} is {study[name]!r:.80}, expected text or null"
-        if study[name] and _SURROGATE.search(study[name]):
-            return f"{name} holds half of a surrogate pair, which is no character"
+        try:
+            refuse_surrogates(name, study[name] or "")
+        except PromptError as error:
+            return str(error)
     images = study["images"]
     if not isinstance(images, list) or not all(isinstance(image, dict) and image.get("path") for image in images):
         return f"images is {images!r:.80}, expected a list of objects with a path"
