@@ -55,7 +55,8 @@ def check_request(body: dict[str, Any]) -> None:
 
 def _images(turns: list[dict[str, Any]]) -> Iterator[Any]:
     for turn in turns:
-        for part in turn.get("content") if isinstance(turn.get("content"), list) else []:
+        content = turn.get("content")
+        for part in content if isinstance(content, list) else []:
             if isinstance(part, dict) and part.get("type") in IMAGE_PARTS:
                 image = part.get("image_url")
                 yield image.get("url") if isinstance(image, dict) else image

@@ -363,7 +363,8 @@ class TRRGProcessor(SavedProcessor):
 
     def apply_chat_template(self, conversation, *args, sanitize_control_tokens: bool = False, **kwargs):
         """As in Transformers, but a special token typed in a message is refused, unless `sanitize_control_tokens` (with
-        `tokenize=True`, since Transformers 5.23) reads it as plain text.
+        `tokenize=True`, since Transformers 5.23) reads it as plain text. With `return_assistant_tokens_mask` ids and
+        masks are lists, unless `return_tensors` asks for tensors.
 
         Raises:
             PromptError: a message's text holds one.
@@ -371,7 +372,10 @@ class TRRGProcessor(SavedProcessor):
         if guarded := sanitize_control_tokens and MARK is not None:
             kwargs["sanitize_control_tokens"] = True
         check_messages(conversation, [] if guarded else self.tokenizer.all_special_tokens)
-        return super().apply_chat_template(conversation, *args, **kwargs)
+        out = super().apply_chat_template(conversation, *args, **kwargs)
+        if isinstance(out, StudyBatch) and isinstance(out.get("assistant_masks"), list):
+            out.update({name: out[name].tolist() for name in ("input_ids", "attention_mask")})
+        return out
 
     def replace_image_token(self, image_inputs: dict, image_idx: int, **kwargs) -> str:
         """The N placeholders of one view, in place of its one image token in the prompt."""

@@ -115,6 +115,10 @@ def test_the_assistants_tokens_are_known(style: str, side: str):
     said = [batch["input_ids"][row][batch["assistant_masks"][row].bool()] for row in range(2)]
     assert [processor.tokenizer.decode(ids) for ids in said] == [f" {WORDS}</s>", " edema</s>"]
     assert not {"offset_mapping", "text_replacement_offsets"} & batch.keys()
+    lists = processor.apply_chat_template(
+        chat(processor), tokenize=True, return_dict=True, return_assistant_tokens_mask=True
+    )
+    assert lists["input_ids"][0][-1] == processor.tokenizer.eos_token_id and lists["assistant_masks"][0][-1] == 1
     with pytest.raises(ValueError, match="on_error"):
         processor.apply_chat_template(
             [chat(processor)], tokenize=True, return_dict=True, return_assistant_tokens_mask=True,

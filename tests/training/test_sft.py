@@ -27,7 +27,7 @@ def batches(trainer: Any) -> list[dict[str, torch.Tensor]]:
     return list(trainer.get_train_dataloader())
 
 
-def test_the_example_of_the_page(trl: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_example_of_the_page(trl: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: Any) -> None:
     page = (ROOT / "training" / "README.md").read_text(encoding="utf-8")
     (example,) = [code for code in re.findall("```python\n(.*?)```", page, re.DOTALL) if "SFTTrainer" in code]
     assert len(example.splitlines()) <= 20
@@ -38,6 +38,7 @@ def test_the_example_of_the_page(trl: Any, tmp_path: Path, monkeypatch: pytest.M
     told: list[Any] = []
     names: dict[str, Any] = {"print": told.append}
     exec(compile(example, "training/README.md", "exec"), names)  # noqa: S102 - our own page
+    assert "end-of-turn" not in caplog.text, "TRL does not see that the end of an answer is learned"
     before, after = told
     assert 0 < after < before, "nothing was learned"
     processor, batch = names["processor"], batches(names["trainer"])[0]
@@ -47,6 +48,7 @@ def test_the_example_of_the_page(trl: Any, tmp_path: Path, monkeypatch: pytest.M
     assert moved and all("lora" in name and "language_model" in name for name in moved)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["chat", "text"])
 def test_prompts_and_completions(trl: Any, tmp_path: Path, form: str) -> None:
     from datasets import Dataset
