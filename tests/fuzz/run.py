@@ -103,7 +103,7 @@ def main() -> int:
             if done.returncode:
                 failed += 1
                 data = last_input.read_bytes()
-                kept = CORPUS / name / f"{hashlib.sha256(data).hexdigest()[:12]}.bin"
+                kept = CORPUS / name / f"{hashlib.sha256(data).hexdigest()[:12]}.fuzz"
                 kept.parent.mkdir(parents=True, exist_ok=True)
                 kept.write_bytes(data)
                 print(f"{done.stderr[-3000:]}\nkept as {kept}", flush=True)

@@ -5,7 +5,7 @@ import pytest
 from tests.fuzz.run import CORPUS, bounded, fuzz
 from tests.fuzz.targets import TARGETS
 
-FOUND = sorted(CORPUS.glob("*/*.bin"))
+FOUND = sorted(CORPUS.glob("*/*.fuzz"))
 
 
 @pytest.mark.parametrize("file", FOUND, ids=[f"{file.parent.name}-{file.stem}" for file in FOUND])

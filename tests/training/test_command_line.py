@@ -38,7 +38,7 @@ NOISE = [{"path": "noise.png", "view": "frontal"}]
         ({"line": "17"}, r"studies.jsonl:3: no study record"),
         ({"labels": ["Edema"]}, r"studies.jsonl:3: no study record"),
         ({"findings": 5}, r"phantom-7-2.*findings is 5, expected text or null"),
-        ({"impression": "Clear.\udc80"}, r"phantom-7-2.*impression holds half of a surrogate pair"),
+        ({"impression": "Clear.\udc80"}, r"phantom-7-2.*impression: character 6 is a lone surrogate"),
         ({"images": ["a.png"]}, r"phantom-7-2.*images is \['a.png'\], expected a list of objects with a path"),
         ({"images": NOISE}, r"noise.png: neither a PNG"),
     ],
