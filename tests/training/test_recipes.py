@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from evaluation.predictions import missing_paths
 from tests.helpers.paths import ROOT
 from training.config.run_config import FinetuneConfig, PretrainConfig, load_config
 
@@ -40,6 +41,7 @@ def parse_only(target: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
         raise ParsedError
 
     monkeypatch.setattr(argparse.ArgumentParser, "parse_args", stop)
+    monkeypatch.setattr(missing_paths, "PATHS", ())  # nothing of the recipe has been made
     is_module = target[0] == "-m"
     name, arguments = (target[1], target[2:]) if is_module else (target[0], target[1:])
     monkeypatch.setattr(sys, "argv", [name, *arguments])
