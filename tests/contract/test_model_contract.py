@@ -24,6 +24,7 @@ class StudyTester:
     batch_size, prompt_length, is_training = 3, 7, True
     num_hidden_layers, hidden_size = TINY_TEXT["num_hidden_layers"], TINY_TEXT["hidden_size"]
     num_attention_heads = TINY_TEXT["num_attention_heads"]
+    vision_config = TINY["trrg"]["vision_config"]
 
     def __init__(self, parent):
         self.parent = parent
