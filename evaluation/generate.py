@@ -226,6 +226,8 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     for name in ("max_studies", "phantoms", "views", "batch_size", "max_new_tokens", "num_beams"):
         if getattr(options, name) is not None and getattr(options, name) < 1:
             parser.error(f"--{name.replace('_', '-')} must be at least 1")
+    if options.workers < 0:
+        parser.error("--workers must be at least 0")
     return options
 
 
@@ -305,17 +307,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
     patience = InitProcessGroupKwargs(timeout=timedelta(days=2))
     accelerator = Accelerator(cpu=not torch.cuda.is_available(), kwargs_handlers=[patience])
     source = open_source(options)
+    # before the run is opened: a checkpoint that cannot be loaded leaves no settings behind
+    loaded = None if is_complete(options.out) and not options.restart else load(options, accelerator)
     if accelerator.is_main_process:
         open_run(options.out, run_settings(options, source), options.restart)
     accelerator.wait_for_everyone()
-    if is_complete(options.out):
+    if loaded is None:
         accelerator.print(f"{options.out / PREDICTIONS} is complete; --restart writes it anew")
         accelerator.end_training()
         return
     done = finished_studies(options.out)
     accelerator.wait_for_everyone()  # nobody writes before everybody has read
     left = [index for index, record in enumerate(source.records) if record["study_id"] not in done]
-    processor, model = load(options, accelerator)
+    processor, model = loaded
     start = time.perf_counter()
     with closing(PartFile(options.out, accelerator.process_index)) as part:
         count = write_reports(options, accelerator, source, processor, model, left, part)

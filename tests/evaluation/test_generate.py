@@ -22,6 +22,7 @@ from tests.helpers.checkpoints import read, save_checkpoint
 from tests.helpers.paths import ROOT
 from tests.helpers.training_helpers import environment
 from training.builders.small_data import PHANTOM_SEED, write_set
+from training.config.run_config import ConfigError
 from training.data.study import read_study
 from training.phantoms.generate import generate_phantom
 
@@ -376,3 +377,14 @@ def test_a_checkpoint_is_scored_by_one_command(checkpoint, tmp_path):
     (tmp_path / "other.jsonl").write_text('{"study_id": "CXR1", "prediction": ""}\n')
     with pytest.raises(ValueError, match="'CXR1' is no phantom"):
         scored(tmp_path / "other.jsonl", tmp_path)
+
+
+def test_a_checkpoint_that_cannot_be_loaded_leaves_no_run_behind(data, checkpoint, tmp_path):
+    broken = tmp_path / "broken"
+    shutil.copytree(checkpoint, broken)
+    (broken / "config.json").write_text("{")
+    arguments = ["--phantoms", "1", "--out", str(tmp_path / "run")]
+    with pytest.raises(ConfigError):
+        generate.main(["--checkpoint", str(broken), *arguments])
+    generate.main(["--checkpoint", str(checkpoint), *arguments])
+    assert (tmp_path / "run" / "predictions.jsonl").is_file()
