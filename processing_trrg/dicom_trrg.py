@@ -12,25 +12,19 @@ codes that DICOM defines are quoted.
 import io
 import re
 import struct
+import warnings
 from collections.abc import Sequence
 
 import numpy as np
 
-from .picture_trrg import (
-    MAX_SCANS,
-    SCAN,
-    RadiographError,
-    check_size,
-    decoding,
-    jpeg_segments,
-)
+from .picture_trrg import MAX_SCANS, SCAN, RadiographError, check_size, decoding, jpeg_segments
 
 try:
     import pydicom
     from pydicom.config import disable_value_validation
     from pydicom.encaps import generate_frames
     from pydicom.errors import BytesLengthException
-    from pydicom.pixels import get_decoder
+    from pydicom.pixels import get_decoder, pixel_array
     from pydicom.uid import UID, ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian, UID_dictionary
 
     # What pydicom and its decoders raise on damaged files; caught around their calls only.
@@ -111,12 +105,13 @@ def decode_dicom(data: bytes) -> tuple[np.ndarray, np.ndarray | None]:
     """
     if pydicom is None:
         raise ImportError(INSTALL)
-    with disable_value_validation():  # its warnings quote values, and in a damaged file any value may hold a name
+    # pydicom's warnings quote values, and in a damaged file any value may hold a name.
+    with disable_value_validation(), warnings.catch_warnings(action="ignore", category=UserWarning):
         with decoding(" DICOM", PYDICOM_ERRORS):
             dataset = pydicom.dcmread(_BoundedReader(data), force=True, specific_tags=DICOM_TAGS)
         _check_header(dataset)
         with decoding(" DICOM", PYDICOM_ERRORS):
-            stored = dataset.pixel_array
+            stored = pixel_array(dataset, index=0)  # more frames than the header says are left alone
         valid = _not_padding(dataset, stored)
         values = _show(dataset, *_modality_values(dataset, stored))
         if dataset.PhotometricInterpretation == "MONOCHROME1":  # the smallest value is white
@@ -220,9 +215,11 @@ def _check_header(dataset) -> None:
         raise RadiographError(f"PixelRepresentation is {signed}, expected 0 or 1")
     rows, columns = _whole(dataset, "Rows", "a number of pixels"), _whole(dataset, "Columns", "a number of pixels")
     check_size(rows, columns)
-    dataset.NumberOfFrames = dataset.SamplesPerPixel = 1
-    dataset.BitsAllocated, dataset.BitsStored, dataset.PixelRepresentation = allocated, bits, signed
-    dataset.Rows, dataset.Columns = rows, columns
+    checked = {"NumberOfFrames": 1, "SamplesPerPixel": 1, "BitsAllocated": allocated, "BitsStored": bits,
+               "PixelRepresentation": signed, "Rows": rows, "Columns": columns}  # fmt: skip
+    for keyword, value in checked.items():
+        dataset.pop(keyword, None)  # it may be of another kind, as text is, which decoders do not take
+        setattr(dataset, keyword, value)
     _check_pixels(dataset, pixels)
 
 
@@ -255,7 +252,7 @@ def _check_pixels(dataset, pixels) -> None:
 
 def _check_codestream(dataset, stream: bytes) -> None:
     """A JPEG, JPEG-LS or JPEG 2000 stream must be complete and as large as the header says: decoders believe it. Of
-    sign and depth it is the stream that decides (PS3.5 8.2)."""
+    depth and, in JPEG 2000, of sign it is the stream that decides (PS3.5 8.2)."""
     if not stream.rstrip(b"\0\xff").endswith(b"\xff\xd9"):
         raise RadiographError("the compressed pixels are cut short: no end marker")
     with decoding(" DICOM, the head of its compressed pixels", (struct.error, IndexError, StopIteration)):
@@ -267,7 +264,7 @@ def _check_codestream(dataset, stream: bytes) -> None:
         else:
             frame, start = next((marker, start) for marker, start, _ in jpeg_segments(stream) if marker in LEAST_BITS)
             depth, height, width, components = struct.unpack_from(">BHHB", stream, start + 4)
-            size, signed, least = (height, width), 0, LEAST_BITS[frame]
+            size, signed, least = (height, width), dataset.PixelRepresentation, LEAST_BITS[frame]
     if size != (dataset.Rows, dataset.Columns) or components != 1:
         raise RadiographError(
             f"the compressed pixels are {size[1]} x {size[0]} of {components} components, "
@@ -279,7 +276,7 @@ def _check_codestream(dataset, stream: bytes) -> None:
         raise RadiographError(f"the compressed pixels have {depth} bits, BitsAllocated is {dataset.BitsAllocated}")
     if stream.count(bytes((0xFF, SCAN))) > MAX_SCANS:
         raise RadiographError(f"the compressed pixels have more than {MAX_SCANS} scans")
-    dataset.PixelRepresentation = max(signed, dataset.PixelRepresentation)
+    dataset.PixelRepresentation = signed
     dataset.BitsStored = max(depth, dataset.BitsStored)
     dataset.HighBit = dataset.BitsStored - 1
 

@@ -138,6 +138,8 @@ def _read_bytes(source: str) -> bytes:
         if status.st_size > MAX_BYTES:
             raise RadiographError(f"the file has {status.st_size:,} bytes, at most {MAX_BYTES:,} are read")
         return Path(source).read_bytes()
+    except UnicodeEncodeError:  # half of a surrogate pair
+        raise RadiographError("not a path: it has characters that no file name can have") from None
     except OSError as error:
         if is_text:
             return _decode_base64(source)
@@ -165,7 +167,7 @@ def _check_values(radiograph: Radiograph) -> Radiograph:
     if low == high:
         raise RadiographError("all pixels have the same value: an image without contrast is not a radiograph")
     rows, columns = (slice(None, None, max(1, side // GRID)) for side in values.shape)
-    samples = values[rows, columns].astype(np.float64)
+    samples = values[rows, columns] / np.float64(max(abs(low), abs(high)))  # squared below, and of any unit
     known = np.ones(samples.shape, bool) if valid is None else valid[rows, columns]
     _check_samples(samples, known)
     return radiograph

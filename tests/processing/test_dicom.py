@@ -222,7 +222,7 @@ def test_a_header_of_millions_of_elements_is_bounded():
     assert "WindowWidth has 2,097,154 bytes" in refusal_of(wide)
 
 
-@pytest.mark.filterwarnings("ignore:End of file reached")
+@pytest.mark.filterwarnings("error")
 def test_a_file_cut_anywhere_is_refused():
     compressed = dicom_dataset(TWELVE, bits=12)
     compressed.compress(JPEG2000Lossless, generate_instance_uid=False)

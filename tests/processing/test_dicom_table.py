@@ -161,17 +161,28 @@ def test_pixels_that_are_not_square_are_resampled(elements: dict, shape: tuple[i
 # ------------------------------------------------------------------------------------------------- compressed streams
 
 
-@pytest.mark.parametrize("pixels", [SIGNED, (SMALL.astype(np.int16) - 30).astype(np.int8)])
+@pytest.mark.parametrize("pixels", [SIGNED, (SMALL.astype(np.int16) - 30).astype(np.int8), SMALL * 4, RAMP * 100])
 def test_the_sign_of_a_jpeg_2000_stream_counts_and_not_the_header(pixels: np.ndarray):
     dataset = dicom_dataset(pixels)
     dataset.compress(JPEG2000Lossless, generate_instance_uid=False)
-    dataset.PixelRepresentation = 0
+    dataset.PixelRepresentation = 1 - dataset.PixelRepresentation
     assert np.array_equal(read_radiograph(dicom_bytes(dataset)).values, pixels)
 
 
 def test_a_stream_of_more_bits_than_the_header_says_is_not_wrapped_round():
     dataset = jpeg_lossless(RAMP, bits=12)
     dataset.BitsStored, dataset.HighBit = 9, 8  # 630 does not fit
+    assert np.array_equal(read_radiograph(dicom_bytes(dataset)).values, RAMP)
+
+
+@pytest.mark.parametrize("frames", [None, 1])
+@pytest.mark.parametrize("offsets", [True, False])
+def test_more_frames_than_the_header_says_are_not_decoded(frames: int | None, offsets: bool):
+    dataset = jpeg_lossless(RAMP, bits=12)
+    stream = next(pydicom.encaps.generate_frames(dataset.PixelData, number_of_frames=1))
+    dataset.PixelData = pydicom.encaps.encapsulate([stream] * 3, has_bot=offsets)
+    if frames:
+        dataset.NumberOfFrames = frames
     assert np.array_equal(read_radiograph(dicom_bytes(dataset)).values, RAMP)
 
 
@@ -236,6 +247,12 @@ def test_an_element_that_cannot_be_is_named_with_what_it_should_be(elements: dic
 def test_a_window_that_is_no_number_is_shown_only_if_it_cannot_be_a_name(value: bytes, shown: str):
     data = with_value(dicom_dataset(SMALL, WindowCenter=9), "WindowWidth", "DS", value)
     assert f"WindowWidth is {shown}, expected a number" in refusal(data)
+
+
+@pytest.mark.parametrize("name", ["Rows", "Columns", "BitsAllocated", "PixelRepresentation", "BitsStored"])
+def test_a_whole_number_written_as_a_decimal_is_read(name: str):
+    value = str(dicom_dataset(SMALL)[name].value).encode().ljust(2)
+    assert np.array_equal(read_radiograph(with_value(dicom_dataset(SMALL), name, "DS", value)).values, SMALL)
 
 
 def test_an_unknown_transfer_syntax_is_named_as_far_as_dicom_defines_it():

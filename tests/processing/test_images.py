@@ -92,6 +92,7 @@ def test_files_that_are_no_image_name_themselves(tmp_path: Path):
     with pytest.raises(RadiographError, match="cannot open the folder: No such file"):
         list_views(tmp_path / "missing")
     assert "only local files are read" in refusal("view\0.png")
+    assert "no file name can have" in refusal("view\ud800.png")
 
 
 def test_a_colon_in_a_name_makes_no_address(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -197,6 +198,14 @@ def test_noise_is_refused(pixels: np.ndarray):
     assert "the pixels are noise" in refusal(pixels)
     if pixels.dtype == np.uint8:
         assert "noise" in refusal(picture_bytes(pixels, "JPEG", quality=60))
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("scale", [1.7e308, 1e-310])
+def test_noise_is_told_from_radiographs_in_any_unit(scale: float):
+    assert "the pixels are noise" in refusal((noise() / 127.5 - 1) * scale)
+    signed = (EXPECTED.astype(np.float64) * 2 - 1) * scale
+    assert np.array_equal(read_radiograph(signed).values, signed)
 
 
 def test_no_real_radiograph_is_taken_for_noise_or_blank(data_dir: Path):
