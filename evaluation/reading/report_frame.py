@@ -1,11 +1,13 @@
 """What frames a report and is no part of what it says: heads of pages, banners, titles, addenda, signatures, times."""
 
 import re
+import unicodedata
 
 _CHEST = re.compile(r"\b(?:chest|cxr)\b", re.IGNORECASE)
 _VIEW = re.compile(r"\b(?:views?|pa|ap|lat(?:eral)?|portable|radiograph\w*|films?|frontal|x-?rays?)\b", re.IGNORECASE)
 _TITLE = re.compile(
-    "a|am|and|ap|at|bedside|by|chest|cxr|dated|decubitus|erect|exam(?:ination)?|films?|frontal|hours|images?|in|lat(?:eral)?"
+    "a|am|and|ap|at|bedside|by|chest|cxr|dated|decubitus|erect|exam(?:ination)?|films?|frontal|hours|images?|in"
+    "|lat(?:eral)?"
     "|m|mobile|obtained|of|on|one|p|pa|performed|plain|pm|portable|projections?|radiograph(?:s|ic)?|rays?|semi|single"
     "|semi(?:erect|upright)|study|supine|the|three|time|two|upright|views?|with|x|xray"
 )
@@ -25,7 +27,10 @@ _SIGNED = re.compile(
     r"|\b(?:signed|approved|authenticated|verified|reviewed) (?:electronically|digitally)"
     r"|(?:^|(?<=[.!?] ))\W{0,6}(?:"
     r"(?:this |the )?(?:final |preliminary )?(?:report|document|study|examination) (?:(?:was|is|has been) )?"
-    r"(?:electronically |digitally )?(?:signed|dictated|transcribed|approved|verified|finali[sz]ed|generated)\b"
+    r"(?:electronically |digitally )?(?:signed|dictated|transcribed|approved|verified|finali[sz]ed|generated"
+    r"|(?:reviewed|read|interpreted|edited)(?: and \w+)? by)\b"
+    r"|(?:sincerely|respectfully|yours \w+|(?:with )?(?:best |kind )?regards)\b\W*(?:$|(?=[A-Z]))|cc ?:|d[dt] ?: ?[\d_]"
+    r"|i, .{0,80}?\b(?:have|attest|certify|reviewed|agree)\b"
     r"|(?:resident|attending|fellow|author|transcriptionist|reviewer|reported|typist) ?:"
     r"|radiologist\b *(?::|\W*$)|"
     r"(?-i:[A-Z])(?:igned|ictated|ranscribed|eported|pproved|erified|uthenticated|inali[sz]ed|nterpreted|yped|alidated|"
@@ -35,6 +40,18 @@ _SIGNED = re.compile(
     r"|(?:attending|reading|reporting|consultant|staff|interpreting) radiologist\b)",
     re.IGNORECASE,
 )
+_MESSAGE = re.compile(
+    r"(?:\d[.)] )?(?:(?:(?:the|these|this|all|above|critical|urgent|important|preliminary|results?|findings?|reports?"
+    r"|was|were"
+    r"|and|has|have|been|case|impression) ){0,8}(?:discussed|telephoned|phoned|communicated|relayed|conveyed|called"
+    r"|paged"
+    r"|notified|informed|e-?mailed)\b.{0,80}?\b(?:Drs?|Doctor|M\.?D|nurse|RN|(?:tele)?phone|pager|physician|clinician"
+    r"|team)\b"
+    r"|(?:Drs?|Doctor)\b.{0,60}?\b(?:was|were|is|has been) (?:notified|informed|called|paged|telephoned|phoned"
+    r"|aware)\b)",
+    re.IGNORECASE,
+)
+_SENTENCE = re.compile(r"(?<=[.!?])(?<!\bDr\.)(?<!\bDrs\.)(?<!\b[A-Z]\.)(?<![.!?] \d\.)(?<!\A\d\.) (?=\S)")
 _DEGREE = r"(?:,? ?(?:M\.?D\b|MBBS|MBChB|FRCR|FRCPC|DNB|DMRD|MRCP|Ph\.?D)\b|, ?D\.?O\b)"
 _PERSON = re.compile(
     r"\W*(?:(?:Dr|Prof)\b\.? ?[A-Z_](?:[\w.'-]| (?=[A-Z_(]))*"
@@ -50,8 +67,9 @@ _STAMP = re.compile(
 
 
 def without_pages(report: str) -> str:
-    """The report without the marks and heads of its pages, "(Over)", "(Cont)", and without invisible characters."""
-    report = re.sub("[\ufeff\u200b\u2060]", "", report)
+    """The report without the marks and heads of its pages, "(Over)", "(Cont)", and without invisible characters; wide
+    letters are made plain (NFKC)."""
+    report = re.sub("[\ufeff\u200b\u2060]", "", unicodedata.normalize("NFKC", report))
     report = _PAGE_HEAD.sub(lambda head: "" if _OF_A_PAGE.search(head.group()) else head.group(), report)
     return _MARKS.sub("", report)
 
@@ -88,6 +106,11 @@ def signature_start(text: str) -> int | None:
     """Where in a line it stops to be the report: "Electronically signed by", a person's name; None: nowhere."""
     signed = _SIGNED.search(text) or (_PERSON.fullmatch(text) if len(text) <= _MAX_SIGNATURE else None)
     return signed.start() if signed else None
+
+
+def without_messages(text: str) -> str:
+    """The text without the sentences that tell who was told of it: "Discussed with Dr. Roe by phone."."""
+    return " ".join(sentence for sentence in _SENTENCE.split(text) if not _MESSAGE.match(sentence))
 
 
 def is_name_above(line: str, signature: str) -> bool:

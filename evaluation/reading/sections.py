@@ -6,8 +6,8 @@
   "study:" is none: small letters open a section only after a finished line.
 - Words that are no names ("LUNGS:") are no headings: templates use them inside the findings. Nor is a time, "4:36".
 - Findings and impression go on over blank lines. Indication, technique and comparison end at one, or where a sentence
-  says how lungs or heart look: they go into a prompt, and what the report says may never stand there. What follows them
-  is the body of the report: its findings.
+  says how lungs or heart look (`prompt_guard.py`): they go into a prompt, and what the report says may never stand
+  there. What follows them is the body of the report: its findings, put before those under a heading of their own.
 - Text headed by the view ("PA AND LATERAL VIEWS OF THE CHEST:") is the findings where no findings heading exists.
 - A wet read, an addendum, a signature, what was phoned to whom and the head of a page belong to no section.
 `walk_sections` finds the sections of a text that may be one long line, for reading what it says.
@@ -20,6 +20,7 @@ from difflib import get_close_matches
 from functools import lru_cache
 from typing import TypedDict
 
+from evaluation.reading.prompt_guard import cut_at_the_body, says
 from evaluation.reading.report_frame import (
     BANNER,
     addendum_start,
@@ -29,6 +30,7 @@ from evaluation.reading.report_frame import (
     is_title,
     names_the_chest,
     signature_start,
+    without_messages,
     without_pages,
 )
 
@@ -59,7 +61,8 @@ HEADINGS = {
     ),
     "other": (
         "wet read(?: version \\S+)?|addend(?:um|a)|notifications?|recommend(?:ations?(?:\\(s\\))?|ed follow-?up)"
-        "|communications?|end of impression|signed(?: by)?|dictated by|(?:attending|reading) radiologist"
+        "|communications?|end of impression|(?:dictated and )?signed(?: by)?|dictated by|(?:attending"
+        "|reading) radiologist"
     ),
 }
 """Names of headings, as patterns by section: the five sections of a study, and what is none of them."""
@@ -125,7 +128,11 @@ _LIKE_A_NAME = 0.87
 _MAX_NAME = 70
 _COLON = re.compile("(?:(?<!\\d)[:\uff1a]|[:\uff1a](?!\\d))\\**")  # not that of a time
 _BARE = re.compile("([A-Z][A-Za-z ]{3,25}?)(?: *[-\u2013\u2014]+ |  +| (?=[A-Z][a-z]))")
-_INSIDE = re.compile(rf"(?<=\s)(?:{'|'.join(HEADINGS.values())})[ \t]*[:\uff1a]", re.IGNORECASE)
+_INSIDE = re.compile(rf"(?<=[\s.!?;])(?:{'|'.join(HEADINGS.values())})[ \t]*[:\uff1a]", re.IGNORECASE)
+_SEMICOLON = re.compile(
+    r"^([ \t]*(?:findings?|impressions?|conclusions?|indications?|history|techniques?|comparisons?))[ \t]*;",
+    re.IGNORECASE | re.MULTILINE,
+)
 _FRAME = " \t*#=>|\u2022"
 _FINISHED = (".", "!", "?", ";", ":", ")", "*")
 _WRAPPED = 50  # characters; a shorter line was not wrapped
@@ -133,42 +140,8 @@ _WRAPPED = 50  # characters; a shorter line was not wrapped
 PROMPT_SECTIONS = ("indication", "technique", "comparison")
 """Sections that a prompt quotes."""
 _ENDS_AT_BLANK = (*PROMPT_SECTIONS, "examination")
+_OPEN = re.compile(r".*(?:\b(?:with|and|of|for|or|an?|the|to|in|from|by|on|at|has|is|status|post)|,)", re.IGNORECASE)
 _REQUEST = re.compile(r"//|\?|please |evaluat|eval\b|assess |rule out|r/o|query ", re.IGNORECASE)
-_PLACE = (
-    r"(?:lungs?|heart|cardi\w+|mediastin\w+|hil(?:a|ar|um)|pulmonary|pleural?|costophrenic|(?:hemi)?diaphragms?|trachea"
-    r"|osseous|bony|bones|ribs|(?:et|ng|endotracheal|nasogastric|enteric|chest) tubes?|picc|catheters?|aort\w+|lobes?"
-    r"|bas(?:al|ilar|es?))"
-)
-_FINDING = (
-    r"(?:effusions?|opacit\w+|opacification|pneumothora\w+|o?edema|consolidations?|atelecta\w+|infiltrates?|pneumonia"
-    r"|congestion|cardiomegaly|airspace|nodules?|mass(?:es)?|fractures?|markings|abnormalit\w+|cardiopulmonary|volumes?)"
-)
-_STATE = (
-    r"(?:is|are|was|were|has|have|remains?|appears?|clear|normal|stable|unchanged|enlarged|seen|noted|present|in place"
-    r"|increased|decreased|improved|worse\w*|persists?|terminates?|demonstrates?|shows?)"
-)
-_SEEN = re.compile(rf"\b(?:{_PLACE}|{_FINDING})\b", re.IGNORECASE)
-_SAID = re.compile(
-    rf"\b(?:{_STATE}|no|small|moderate|large|mild|new|left|right|bilateral|patchy|diffuse)\b", re.IGNORECASE
-)
-_THERE_IS = re.compile(
-    r"there (?:is|are|has|have)\b(?! (?:no|are|been no) (?:prior|previous|other|old|avail))", re.IGNORECASE
-)
-# An indication may tell of findings ("known effusion"): there only a sentence that starts like a report ends it.
-_LIKE_A_REPORT = re.compile(
-    r"(?:the |both |otherwise,? |again |\d[.)] ?)*(?:"
-    rf"(?:right |left |bilateral )?{_PLACE}\b(?! (?:failure|disease|cancer|transplant|surgery|attack|arrest|fibrosis|"
-    rf"hypertension|embol)).*\b{_STATE}\b"
-    rf"|(?:no|there (?:is|are)(?: no)?) (?:\w+ ){{0,3}}(?:{_FINDING}|evidence of)\b"
-    r"|(?:portable|frontal|pa|ap|single|two|chest)\b.*\b(?:demonstrates?|shows?|reveals?|reviewed|compar\w+)\b)",
-    re.IGNORECASE,
-)
-_A_COMPARISON = re.compile(
-    r"none|n/?a\b|nil|not |no |_|\d"
-    r"|.{0,60}\b(?:prior|previous|dated|available|radiographs?|films?|stud(?:y|ies)|exams?|ct|x-?rays?)\b",
-    re.IGNORECASE,
-)
-_SENTENCES = re.compile(r"(?<=[.!?]) (?=\S)|\n")
 
 
 @dataclass
@@ -192,21 +165,20 @@ def split_sections(report: str) -> Sections:
     """
     parts = _parts(report)
     headed = any(part.section == "findings" and clean(part.text) for part in parts)
-    if not headed:
-        parts = [part for whole in parts for part in _without_the_report(whole)]
+    parts = [part for whole in parts for part in _without_the_report(whole, headed)]
     findings = [
         part.text
         for part in parts
         if part.section == "findings"
-        or (part.section == "body" and (not headed or _says(part.text)))
+        or (part.section == "body" and (not headed or says(part.text)))
         or (part.section == "view" and not headed and not is_stamp(part.text))
     ]
 
     def joined(section: str) -> str | None:
-        return clean(" ".join(part.text for part in parts if part.section == section))
+        return clean(without_messages(" ".join(part.text for part in parts if part.section == section)))
 
     return {
-        "findings": clean(" ".join(findings)),
+        "findings": clean(without_messages(" ".join(findings))),
         "impression": joined("impression"),
         "indication": joined("indication"),
         "technique": joined("technique"),
@@ -246,7 +218,9 @@ def clean(text: str | None) -> str | None:
 
 def _parts(report: str) -> list[_Part]:
     """The report cut at its headings, at the blank lines that end a section, and at signatures."""
-    lines = [re.sub(r"\s", " ", line.expandtabs(4)) for line in without_pages(report).splitlines()]
+    lines = [
+        re.sub(r"\s", " ", line.expandtabs(4)) for line in _SEMICOLON.sub(r"\1:", without_pages(report)).splitlines()
+    ]
     case = _Case(lines)
     parts, before = [_Part("")], ""
     for line in lines:
@@ -259,6 +233,7 @@ def _parts(report: str) -> list[_Part]:
         start = 0
         if heading := case.heading_at_start(line, before, parts[-1].section):
             section, start = heading
+            _drop_name_above(parts[-1].lines, text if section == "other" else "")
             parts.append(_Part(section))
         elif not before:
             _after_a_blank_line(parts, text)
@@ -276,7 +251,7 @@ def _after_a_blank_line(parts: list[_Part], text: str) -> None:
     if part.section in _ENDS_AT_BLANK:
         if not part.lines:
             part.apart = True
-        elif not _REQUEST.match(text):
+        elif not (_REQUEST.match(text) or _OPEN.fullmatch(part.lines[-1])):
             parts.append(_Part("body"))
 
 
@@ -285,12 +260,17 @@ def _add(parts: list[_Part], text: str) -> None:
     if not text or (parts[-1].section == "body" and not parts[-1].lines and is_title(text)):
         return
     end, lines = signature_start(text), parts[-1].lines
-    if end == 0 and lines and is_name_above(lines[-1], text):
-        lines.pop()
+    if end == 0:
+        _drop_name_above(lines, text)
     if end != 0:
         lines.append(text[:end])
     if end is not None:
         parts.append(_Part("other"))
+
+
+def _drop_name_above(lines: list[str], signature: str) -> None:
+    if lines and is_name_above(lines[-1], signature):
+        lines.pop()
 
 
 class _Case:
@@ -371,22 +351,10 @@ def _spelled(word: str) -> str:
     return (get_close_matches(word, _SPELLED, 1, _LIKE_A_NAME) or [word])[0]
 
 
-def _says(text: str) -> bool:
-    return bool((_SEEN.search(text) and _SAID.search(text)) or _THERE_IS.match(text))
-
-
-def _without_the_report(part: _Part) -> list[_Part]:
+def _without_the_report(part: _Part, headed: bool) -> list[_Part]:
     """A section of the prompt, and apart from it, as body, what in it says how something looks."""
-    if part.section not in _ENDS_AT_BLANK:
+    if part.section not in (("technique", "comparison") if headed else _ENDS_AT_BLANK):
         return [part]
     lines = "".join(line + ("\n" if len(line) < _WRAPPED else " ") for line in part.lines)
-    sentences = _SENTENCES.split(lines.strip())
-    if part.section == "indication":
-        report = next((n for n, sentence in enumerate(sentences) if _LIKE_A_REPORT.match(sentence)), None)
-    elif part.section == "comparison" and part.apart and not _A_COMPARISON.match(sentences[0]):
-        report = 0
-    else:
-        report = next((n for n, sentence in enumerate(sentences) if _says(sentence)), None)
-    if report is None:
-        return [part]
-    return [_Part(part.section, sentences[:report]), _Part("body", sentences[report:])]
+    asked, said = cut_at_the_body(part.section, lines.strip(), part.apart)
+    return [_Part(part.section, asked), _Part("body", said)] if said else [part]

@@ -45,6 +45,78 @@ def test_sections_of_several_kinds(report, expected):
     assert found(report) == expected
 
 
+BODIES = [
+    "Left lower lobe opacity is new.", "Trace apical pneumothorax is again noted.", "Hyperinflated lungs. Old wires.",
+    "NG tube in good position. Patchy opacities persist.", "Opacity at the left base, worrisome for aspiration.",
+]  # fmt: skip
+SHORT = ["Cardiomegaly. Sternal wires.", "Dobbhoff tube ends in the stomach.",
+         "1. Nasogastric tube ends below the carina.",
+         "Hyperinflation. Kyphosis.", "Normal study.", "No pneumoperitoneum."]  # fmt: skip
+
+
+@pytest.mark.parametrize("gap", [" ", "\n"])
+@pytest.mark.parametrize(
+    ("asked", "body"),
+    [(f"{heading}: {why}", body) for heading in ("INDICATION", "HISTORY") for why in ("Fever.", "R/o PTX.", "Fever")
+     for body in BODIES] + [(f"COMPARISON: {when}", body) for when in ("___.", "None.", "None available.", "CT of ___.")
+                            for body in BODIES + SHORT] + [("TECHNIQUE: AP portable.", body) for body in BODIES],
+)  # fmt: skip
+def test_the_body_is_cut_from_what_a_prompt_quotes(asked, body, gap):
+    gap = gap if asked.endswith(".") else "\n"
+    heading, _, text = asked.partition(": ")
+    name = "indication" if heading == "HISTORY" else heading.lower()
+    sections = found(f"{asked}{gap}{body}\nIMPRESSION: As above.")
+    assert sections["findings"] == body and sections.get(name, "___.") == text
+    if name != "indication":  # put before the findings under their own heading, if it says something
+        with_findings = found(f"{asked}{gap}{body}\nFINDINGS: The heart is large.")
+        assert with_findings["findings"].endswith("The heart is large.")
+        assert (name in sections) <= (with_findings.get(name) == text)
+        assert body not in BODIES or with_findings["findings"].startswith(body)
+
+
+@pytest.mark.parametrize("text", [
+    "History of pneumonia, effusion, now with fever.", "Cough. Please evaluate for pneumothorax.",
+    "Known right effusion.",
+    "Chest pain. History of lung cancer. Chest tube removed today.", "Fever. Possible pneumonia.",
+    "Dyspnea\nand effusions",
+    "___F with\n\ncough and fever.",
+])  # fmt: skip
+def test_what_is_asked_stays_in_the_indication(text):
+    assert found(f"INDICATION: {text}\nIMPRESSION: None.") == {
+        "indication": " ".join(text.split()), "impression": "None."}  # fmt: skip
+
+
+@pytest.mark.parametrize("text", [
+    "Chest 2 views. XXXX.", "CT chest, ___. Portable chest on ___.", "No comparison films.", "None. March 3, 2001.",
+    "Radiographs of the knee. PA and lateral views of the chest from ___.", "12/3/2001 at 5:10. 1/2/2000.",
+])  # fmt: skip
+def test_a_list_of_studies_stays_in_the_comparison(text):
+    assert found(f"COMPARISON: {text}\nIMPRESSION: None.") == {"comparison": text, "impression": "None."}
+
+
+@pytest.mark.parametrize("frame", [
+    "DICTATED AND SIGNED BY: A Doe", "DOE,ANN\nATTENDING RADIOLOGIST", "Sincerely,\nAnn Doe", "Kind regards,\nAnn Doe",
+    "This study was reviewed by Ann Doe, MD", "I, Ann Doe MD, have reviewed the films.", "cc: Dr. Ann Doe",
+    "DD: 2/3/2001 DT: 2/3/2001 / ad", "Discussed with Dr. Doe at 5:10 pm by phone.",
+    "2. Results were telephoned to Dr. A. Doe by Dr. Ann Roe at 5pm.", "Dr. Doe was notified at 5.",
+])  # fmt: skip
+def test_names_and_messages_are_no_part_of_a_report(frame):
+    assert found(f"FINDINGS: Clear.\nIMPRESSION: Normal.\n{frame}") == {"findings": "Clear.", "impression": "Normal."}
+
+
+def test_what_follows_a_message_stays():
+    report = "IMPRESSION: Clear.\nFindings were phoned to Dr. Doe at 5. Heart is large."
+    assert found(report) == {"impression": "Clear. Heart is large."}
+
+
+@pytest.mark.parametrize("report", [
+    "FINDINGS; Clear.\nIMPRESSION; Normal.", "FINDINGS:Clear.IMPRESSION:Normal.",
+    "\uff26\uff29\uff2e\uff24\uff29\uff2e\uff27\uff33\uff1a Clear.\nIMPRESSIO\uff2e\uff1a Normal.",
+])  # fmt: skip
+def test_headings_with_other_signs(report):
+    assert found(report) == {"findings": "Clear.", "impression": "Normal."}
+
+
 @pytest.mark.parametrize("end", ["\n", "\r\n", "\r", "\u2028", "\x0b"])
 @pytest.mark.parametrize("heading", ["COMPARISON", "TECHNIQUE", "INDICATION", "REASON FOR EXAMINATION", "HISTORY"])
 def test_the_body_never_stands_in_what_a_prompt_quotes(heading, end):
