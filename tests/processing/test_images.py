@@ -183,6 +183,44 @@ def test_grey_stored_as_colours_takes_no_copies():
         tracemalloc.stop()
 
 
+DEEP = np.random.default_rng(0).integers(0, 40, GREY.shape, np.uint16) + GREY.astype(np.uint16) * 16  # 12 bits
+
+
+def deep_png(*channels: np.ndarray | int, parts: bytes = b"") -> bytes:
+    """A PNG of 16 bits a sample, which no installed encoder writes."""
+    samples = np.stack([np.broadcast_to(channel, DEEP.shape) for channel in channels], axis=2).astype(">u2")
+    kind = {2: 4, 3: 2, 4: 6}[len(channels)]
+    rows = np.frombuffer(samples.tobytes(), np.uint8).reshape(len(DEEP), -1)
+    filtered = np.diff(rows, axis=0, prepend=np.zeros_like(rows[:1]))  # filter 2: what is above is taken off
+    data = b"".join(b"\2" + row.tobytes() for row in filtered)
+    head = struct.pack(">IIBBBBB", DEEP.shape[1], DEEP.shape[0], 16, kind, 0, 0, 0)
+    parts += chunk(b"IDAT", zlib.compress(data)) + chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + parts
+
+
+@pytest.mark.parametrize("channels", [(DEEP,) * 3, (DEEP, 65535), (DEEP, DEEP, DEEP, 65535)])
+def test_colours_of_16_bits_keep_their_levels(channels: tuple):
+    values = read_radiograph(deep_png(*channels)).values
+    assert values.dtype == np.uint16 and np.array_equal(values, DEEP)
+    if channels[-1] is not DEEP:
+        assert "partly transparent" in refusal(deep_png(*channels[:-1], 65535 - DEEP))
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    turned = deep_png(*channels, parts=chunk(b"eXIf", exif.tobytes()[6:]))
+    assert np.array_equal(read_radiograph(turned).values, np.rot90(DEEP, -1))
+
+
+def test_a_transparent_colour_of_16_bits_is_compared_in_full():
+    for grey, found in ((int(DEEP[5, 5]), True), (5000, False)):
+        data = deep_png(DEEP, DEEP, DEEP, parts=chunk(b"tRNS", struct.pack(">3H", grey, grey, grey)))
+        assert "partly transparent" in refusal(data) if found else np.array_equal(read_radiograph(data).values, DEEP)
+
+
+def test_nearly_grey_and_coloured_pictures_of_16_bits():
+    assert np.array_equal(read_radiograph(deep_png(DEEP, DEEP + 3, DEEP + 6)).values, DEEP + 3.0)
+    assert "coloured" in refusal(deep_png(DEEP, DEEP, DEEP.max() - DEEP))
+
+
 def noise(height: int = 64, width: int = 48) -> np.ndarray:
     return np.random.default_rng(0).integers(0, 256, (height, width)).astype(np.uint8)
 
