@@ -164,6 +164,8 @@ def _check_values(radiograph: Radiograph) -> Radiograph:
         raise RadiographError(f"{int((~np.isfinite(inside)).sum()):,} pixels are NaN or infinite")
     if low == high:
         raise RadiographError("all pixels have the same value: an image without contrast is not a radiograph")
+    if not 1e-300 < high - low < np.inf:
+        raise RadiographError(f"the values go from {low:g} to {high:g}: nothing can be computed with their difference")
     rows, columns = (slice(None, None, max(1, side // GRID)) for side in values.shape)
     samples = values[rows, columns] / np.float64(max(abs(low), abs(high)))  # squared below, and of any unit
     known = np.ones(samples.shape, bool) if valid is None else valid[rows, columns]
