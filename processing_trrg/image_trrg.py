@@ -101,11 +101,9 @@ def _decode(source) -> tuple[np.ndarray, np.ndarray | None]:
         source = bytes(source)
         if is_dicom(source):
             return decode_dicom(source)
-        source = decode_picture(source)
-    elif isinstance(source, Image.Image):
-        source = upright(source)
+        return _grey_of_picture(*decode_picture(source)), None
     if isinstance(source, Image.Image):
-        return _grey_of_picture(source), None
+        return _grey_of_picture(upright(source)), None
     if isinstance(source, torch.Tensor):
         tensor = source.detach().cpu()
         source = (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy()
@@ -166,6 +164,8 @@ def _check_values(radiograph: Radiograph) -> Radiograph:
         raise RadiographError(f"{int((~np.isfinite(inside)).sum()):,} pixels are NaN or infinite")
     if low == high:
         raise RadiographError("all pixels have the same value: an image without contrast is not a radiograph")
+    if not 1e-300 < high - low < np.inf:
+        raise RadiographError(f"the values go from {low:g} to {high:g}: nothing can be computed with their difference")
     rows, columns = (slice(None, None, max(1, side // GRID)) for side in values.shape)
     samples = values[rows, columns] / np.float64(max(abs(low), abs(high)))  # squared below, and of any unit
     known = np.ones(samples.shape, bool) if valid is None else valid[rows, columns]
@@ -191,8 +191,9 @@ def _check_samples(samples: np.ndarray, known: np.ndarray) -> None:
         raise RadiographError("the pixels are noise: neighbours have nothing in common, as they have in a radiograph")
 
 
-def _grey_of_picture(image: Image.Image) -> np.ndarray:
-    """One grey channel of a decoded picture; transparency only as long as nothing is transparent."""
+def _grey_of_picture(image: Image.Image, lower: Image.Image | None = None) -> np.ndarray:
+    """One grey channel of a decoded picture; transparency only as long as nothing is transparent. `lower`: the lower
+    bytes of its colours."""
     if image.mode in ("L", "I", "F") and "transparency" not in image.info:
         return np.asarray(image)
     if image.mode.startswith("I;16"):
@@ -202,13 +203,20 @@ def _grey_of_picture(image: Image.Image) -> np.ndarray:
         return values
     if image.mode not in ("L", "LA", "P", "PA", "RGB", "RGBA"):
         raise RadiographError(f"expected a grey image of 8 or 16 bits, or grey stored as RGB, got mode {image.mode!r}")
-    mode = "RGB" if image.mode == "RGB" and "transparency" not in image.info else "RGBA"
+    transparent = image.info.get("transparency")
+    mode = "RGB" if image.mode == "RGB" and (lower or transparent is None) else "RGBA"
 
     def band(top: int) -> np.ndarray:
-        rows = np.asarray(image.crop((0, top, image.width, min(top + BAND, image.height))).convert(mode))
+        box = (0, top, image.width, min(top + BAND, image.height))
+        rows = np.asarray(image.crop(box).convert(mode))
         if mode == "RGBA" and (rows[..., 3] < 255).any():
             raise RadiographError("the image is partly transparent")
-        return rows[..., :3]
+        rows = rows[..., :3]
+        if lower:
+            rows = rows.astype(np.uint16) << 8 | np.asarray(lower.crop(box)).reshape(*rows.shape[:2], -1)[..., :3]
+            if transparent and (rows == transparent).all(2).any():
+                raise RadiographError("the image is partly transparent")
+        return rows
 
     return _one_channel(band, image.height)
 

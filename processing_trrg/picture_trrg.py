@@ -22,6 +22,9 @@ MAX_SCANS = 20  # of a JPEG; encoders write up to a dozen, and each costs a pass
 CUT_SHORT = "cut short: the file ends before its picture"
 
 PNG_CHUNKS = (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND", b"acTL", b"fcTL", b"fdAT")
+LOWER_BYTES = {b"PNG\x10\2": "RGB;16L", b"PNG\x10\4": "RGBA", b"PNG\x10\6": "RGBA;16L"}
+"""Pillow keeps the upper bytes of 16-bit colours. By kind of file, depth and colours: how it reads the lower ones, as
+if they were the upper ones or, of grey with alpha, as the green ones."""
 ORIENTATIONS = (b"Exif\0", b"http://ns.adobe.com/xap/1.0/\0", b"XML:com.adobe.xmp\0", b"Raw profile type exif\0")
 """How the parts begin that may say which side is up."""
 JPEG_MARKER = re.compile(rb"\xff([\x01-\xcf\xd8-\xfe])")
@@ -76,8 +79,8 @@ def decoding(kind: str, errors: tuple[type[Exception], ...]) -> Iterator[None]:
         raise RadiographError(f"damaged or cut short{kind} ({type(error).__name__})") from None
 
 
-def decode_picture(data: bytes) -> Image.Image:
-    """The first picture of a PNG or JPEG file, decoded and upright.
+def decode_picture(data: bytes) -> tuple[Image.Image, Image.Image | None]:
+    """The first picture of a PNG or JPEG file, decoded and upright; the lower bytes of 16-bit colours are a second one.
 
     Raises:
         RadiographError: of another kind, damaged, cut short, of several frames, of too many parts or of a size that is
@@ -94,9 +97,12 @@ def decode_picture(data: bytes) -> Image.Image:
         raise RadiographError(CUT_SHORT)  # zlib's stream ended early, and Pillow left the last row as it was
     if scans > 1 and _runs_out(data):
         raise RadiographError(CUT_SHORT)
+    lower_bytes = LOWER_BYTES.get(data[1:4] + data[24:26])
+    lower = _load(data, rawmode=lower_bytes) if lower_bytes else None
     with decoding("", PILLOW_ERRORS):
-        ImageOps.exif_transpose(image, in_place=True)
-    return image
+        for picture in (image, lower) if lower else (image,):
+            ImageOps.exif_transpose(picture, in_place=True)
+    return image, lower.getchannel("G") if lower and lower_bytes == "RGBA" else lower
 
 
 def upright(image: Image.Image) -> Image.Image:
@@ -117,8 +123,8 @@ def _check_header(image: Image.Image) -> None:
         raise RadiographError(f"the file holds {frames} frames, one radiograph is expected")
 
 
-def _load(data: bytes, fill: int = 127) -> Image.Image:
-    """A decoded picture; what the decoder does not reach stays `fill`."""
+def _load(data: bytes, fill: int = 127, rawmode: str | None = None) -> Image.Image:
+    """A decoded picture; what the decoder does not reach stays `fill`. `rawmode`: how to read a PNG's bytes."""
     with decoding("", PILLOW_ERRORS):
         try:
             image = Image.open(_Whole(data), formats=("PNG", "JPEG"))
@@ -129,6 +135,8 @@ def _load(data: bytes, fill: int = 127) -> Image.Image:
     _check_header(image)
     with decoding("", PILLOW_ERRORS):
         image.im = Image.new(image.mode, image.size, fill).im
+        if rawmode:
+            image.tile = [tile._replace(args=rawmode) for tile in image.tile]
         image.load()
     return image
 

@@ -183,6 +183,44 @@ def test_grey_stored_as_colours_takes_no_copies():
         tracemalloc.stop()
 
 
+DEEP = np.random.default_rng(0).integers(0, 40, GREY.shape, np.uint16) + GREY.astype(np.uint16) * 16  # 12 bits
+
+
+def deep_png(*channels: np.ndarray | int, parts: bytes = b"") -> bytes:
+    """A PNG of 16 bits a sample, which no installed encoder writes."""
+    samples = np.stack([np.broadcast_to(channel, DEEP.shape) for channel in channels], axis=2).astype(">u2")
+    kind = {2: 4, 3: 2, 4: 6}[len(channels)]
+    rows = np.frombuffer(samples.tobytes(), np.uint8).reshape(len(DEEP), -1)
+    filtered = np.diff(rows, axis=0, prepend=np.zeros_like(rows[:1]))  # filter 2: what is above is taken off
+    data = b"".join(b"\2" + row.tobytes() for row in filtered)
+    head = struct.pack(">IIBBBBB", DEEP.shape[1], DEEP.shape[0], 16, kind, 0, 0, 0)
+    parts += chunk(b"IDAT", zlib.compress(data)) + chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + parts
+
+
+@pytest.mark.parametrize("channels", [(DEEP,) * 3, (DEEP, 65535), (DEEP, DEEP, DEEP, 65535)])
+def test_colours_of_16_bits_keep_their_levels(channels: tuple):
+    values = read_radiograph(deep_png(*channels)).values
+    assert values.dtype == np.uint16 and np.array_equal(values, DEEP)
+    if channels[-1] is not DEEP:
+        assert "partly transparent" in refusal(deep_png(*channels[:-1], 65535 - DEEP))
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    turned = deep_png(*channels, parts=chunk(b"eXIf", exif.tobytes()[6:]))
+    assert np.array_equal(read_radiograph(turned).values, np.rot90(DEEP, -1))
+
+
+def test_a_transparent_colour_of_16_bits_is_compared_in_full():
+    for grey, found in ((int(DEEP[5, 5]), True), (5000, False)):
+        data = deep_png(DEEP, DEEP, DEEP, parts=chunk(b"tRNS", struct.pack(">3H", grey, grey, grey)))
+        assert "partly transparent" in refusal(data) if found else np.array_equal(read_radiograph(data).values, DEEP)
+
+
+def test_nearly_grey_and_coloured_pictures_of_16_bits():
+    assert np.array_equal(read_radiograph(deep_png(DEEP, DEEP + 3, DEEP + 6)).values, DEEP + 3.0)
+    assert "coloured" in refusal(deep_png(DEEP, DEEP, DEEP.max() - DEEP))
+
+
 def noise(height: int = 64, width: int = 48) -> np.ndarray:
     return np.random.default_rng(0).integers(0, 256, (height, width)).astype(np.uint8)
 
@@ -201,11 +239,12 @@ def test_noise_is_refused(pixels: np.ndarray):
 
 
 @pytest.mark.filterwarnings("error")
-@pytest.mark.parametrize("scale", [1.7e308, 1e-310])
+@pytest.mark.parametrize("scale", [8e307, 1e-290])
 def test_noise_is_told_from_radiographs_in_any_unit(scale: float):
     assert "the pixels are noise" in refusal((noise() / 127.5 - 1) * scale)
     signed = (EXPECTED.astype(np.float64) * 2 - 1) * scale
     assert np.array_equal(read_radiograph(signed).values, signed)
+    np.testing.assert_allclose(grey_of(signed), EXPECTED, atol=1e-3)
 
 
 def test_no_real_radiograph_is_taken_for_noise_or_blank(data_dir: Path):
@@ -229,6 +268,7 @@ def test_no_real_radiograph_is_taken_for_noise_or_blank(data_dir: Path):
         (picture_bytes(np.full((64, 64), 7, np.uint8)), "same value"),
         (np.where(GREY > 250, np.nan, GREY), "NaN or infinite"),
         (np.where(GREY > 250, -np.inf, GREY), "NaN or infinite"),
+        ((GREY / 127.5 - 1) * 1.7e308, "from -1.7e+308 to 1.7e+308: nothing can be computed"),
         (GREY.astype(complex), "complex128"),
         (GREY > 99, "integers or floats, got bool"),
         (np.array([["a"] * 64] * 64), "integers or floats"),
