@@ -70,7 +70,7 @@ _OF_THE_PATIENT = re.compile(
     r"|hx|known|status post|s/p|prior|recent\w*|now|"
     r"concern\w*|year|patient|pt|pain|possible|question\w*|follow\w*|f/u|presents?|admitted|symptoms|complain\w*"
     r"|pre-?op\w*"
-    r"|states?|smok\w+|due to|surgery|diagnos\w+|shielded)\b|___ ?[fm]\b",
+    r"|states?|smok\w+|due to|function|surgery|diagnos\w+|shielded)\b|___ ?[fm]\b",
     re.IGNORECASE,
 )
 _PRIOR_HAD = re.compile(

@@ -78,6 +78,7 @@ def test_the_body_is_cut_from_what_a_prompt_quotes(asked, body, gap):
     "History of pneumonia, effusion, now with fever.", "Cough. Please evaluate for pneumothorax.",
     "Known right effusion.",
     "Chest pain. History of lung cancer. Chest tube removed today.", "Fever. Possible pneumonia.",
+    "Asthma. Decreased pulmonary function.",
     "Dyspnea\nand effusions",
     "___F with\n\ncough and fever.",
 ])  # fmt: skip

@@ -96,6 +96,33 @@ def test_a_wrong_table_is_refused_in_one_line(tmp_path, images, refused, changes
     assert message in build_table(refused, tmp_path, images, [*ROWS[:3], ROWS[3] | changes], *more)
 
 
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("patient,file,report\na,b1.png,caf\u00e9\n".encode("cp1252"), "reports.csv: not UTF-8; save it as CSV UTF-8"),
+        ("patient,file,report\na,b1.png,Clear\n".encode("utf-16"), "reports.csv: not UTF-8; save it as CSV UTF-8"),
+        ("patient,file,report\na,b1.png,Clear\n".encode("utf-16-le"), "reports.csv: not UTF-8; save it as CSV UTF-8"),
+        (b"patient,file,report,report\na,b1.png,Clear,Normal\n", "column 'report' stands there twice"),
+        (b"patient,file,report\na,b1.png,Clear\na,a1.png,Large, calm\n", "reports.csv:3: the row has more cells"),
+        (b"", "reports.csv: the table is empty"),
+        (b"\n", "reports.csv: the table is empty"),
+        (b"patient,file,report\n", "reports.csv: the table is empty, it has a header and no row"),
+        (b"patient,file,report\na,b1.png," + b"x" * 1_000_001, "field larger than field limit"),
+    ],
+    ids=range(9),
+)  # fmt: skip
+def test_a_table_that_is_none_is_refused_in_one_line(tmp_path, images, refused, content, message):
+    (tmp_path / "reports.csv").write_bytes(content)
+    assert message in refused(
+        clinic, "--table", tmp_path / "reports.csv", "--images", images, "--out", tmp_path / "out"
+    )
+
+
+def test_a_cell_may_be_longer_than_csv_takes_by_itself(tmp_path, images, command):
+    rows = [{"patient": "b", "file": "b1.png", "report": "Findings: Clear.", "notes": "x" * 140_000}]
+    build_table(command, tmp_path, images, rows)
+
+
 def test_reports_without_headings_are_dropped_with_the_reason_or_taken_as_findings(tmp_path, images, command, refused):
     rows = [
         {"patient": row["patient"], "file": row["file"], "report": "Small left effusion.\nSigned by J. Roe"}

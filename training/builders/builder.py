@@ -25,6 +25,9 @@ VIEWS = dict.fromkeys(("PA", "AP", "AP AXIAL"), "frontal") | dict.fromkeys(("LAT
 
 
 MAX_REPORT_BYTES = 100_000
+MAX_CELL = 1_000_000
+"""Characters of one cell of a table; csv's own limit of 131,072 is less than some reports."""
+NOT_UTF8 = "not UTF-8; save it as CSV UTF-8"
 NO_SECTION = "neither findings nor impression in its report"
 
 
@@ -176,22 +179,39 @@ def read_table(path: Path, *columns: str) -> Iterator[dict[str, str]]:
     """Rows of a CSV file, plain or gzipped, parted by commas, semicolons or tabs.
 
     Raises:
-        TreeError: the file or one of `columns` is not there, a row is cut short, or the gzip is damaged.
+        TreeError: the file or one of `columns` is not there, a name of a column stands there twice, a row has too few
+            or too many cells, the table has no row, it is not UTF-8, or the file is damaged.
     """
     open_file = gzip.open if need(path).suffix == ".gz" else open
     try:
         with open_file(path, "rt", encoding="utf-8-sig", newline="") as text:
             header = text.readline()
+            if "\0" in header:  # UTF-16 without its mark
+                raise TreeError(f"{path}: {NOT_UTF8}")
+            if not header.strip():
+                raise TreeError(f"{path}: the table is empty")
             text.seek(0)
+            csv.field_size_limit(MAX_CELL)
             rows = csv.DictReader(text, strict=True, delimiter=max(",;\t", key=header.count))
-            lacking = [name for name in columns if name not in (rows.fieldnames or ())]
+            names = rows.fieldnames or ()
+            if twice := [name for name in names if name and names.count(name) > 1]:
+                raise TreeError(f"{path}: column {twice[0]!r} stands there twice")
+            lacking = [name for name in columns if name not in names]
             if lacking:
-                raise TreeError(f"{path}: no column {', '.join(map(repr, lacking))} among {rows.fieldnames}")
+                raise TreeError(f"{path}: no column {', '.join(map(repr, lacking))} among {names}")
+            empty = True
             for row in rows:
+                empty = False
+                if any(row.get(None, ())):
+                    raise TreeError(f"{path}:{rows.line_num}: the row has more cells than the header, {len(names)}")
                 if any(row[name] is None for name in columns):
                     raise TreeError(f"{path}:{rows.line_num}: the row is cut short")
                 yield row
-    except (EOFError, gzip.BadGzipFile, zlib.error, csv.Error, UnicodeDecodeError) as error:
+            if empty:
+                raise TreeError(f"{path}: the table is empty, it has a header and no row")
+    except UnicodeDecodeError:
+        raise TreeError(f"{path}: {NOT_UTF8}") from None
+    except (EOFError, gzip.BadGzipFile, zlib.error, csv.Error) as error:
         raise TreeError(f"{path}: damaged or cut short ({type(error).__name__}: {error})") from None
 
 
