@@ -49,7 +49,7 @@ from evaluation.metrics.language import (
 )
 from evaluation.metrics.meteor import MeteorTables, find_meteor, load_tables
 from evaluation.metrics.resampling import interval_text, number_text
-from evaluation.metrics.signature import VERSION
+from evaluation.metrics.signature import LABELER
 from evaluation.metrics.text_normalisation import TREATMENTS
 from evaluation.metrics.truthfulness import TruthCounts, study_truth, truth_scores
 from evaluation.predictions.plots import plot_label_f1, plot_reliability
@@ -202,7 +202,7 @@ def score_stream(
     pairs: Callable[[], Iterable[Pair]],
     *,
     label: Callable[[Iterable[Pair]], Iterable[Pair]] = iter,
-    labeler: str = f"rules-{VERSION}",
+    labeler: str = LABELER,
     conventions: Sequence[str] = tuple(CONVENTIONS),
     treatments: Sequence[str] = tuple(TREATMENTS),
     meteor: Path | None = None,
@@ -355,7 +355,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         result = score_stream(
             pairs,
             label=label,
-            labeler=options.labeler.replace("rules", f"rules-{VERSION}"),
+            labeler=options.labeler.replace("rules", LABELER),
             conventions=options.conventions,
             treatments=options.treatments,
             meteor=meteor,

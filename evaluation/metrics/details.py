@@ -26,7 +26,7 @@ import numpy as np
 
 from evaluation.metrics.classification import precision_recall_f1
 from evaluation.metrics.count_table import CountTable, table_scores
-from evaluation.metrics.signature import VERSION, signature
+from evaluation.metrics.signature import LABELER, signature
 from evaluation.reading.attributes import Attributes, change_words, finding_attributes
 
 COUNTS = (
@@ -113,7 +113,7 @@ def detail_scores(table: CountTable, resamples: int = 1000, seed: int = 0) -> di
     `count` out of `of`. `table` is that of the `detail_rows` of all studies."""
 
     def sign(name: str) -> str:
-        labeler = {} if "temporal" in name else {"labeler": f"rules-{VERSION}"}
+        labeler = {} if "temporal" in name else {"labeler": LABELER}
         return signature(name, **labeler, n=len(table), bootstrap=resamples, seed=seed)
 
     scores = table_scores(table, detail_shares, sign, resamples, seed)

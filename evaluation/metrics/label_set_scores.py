@@ -7,7 +7,7 @@ import numpy as np
 
 from evaluation.metrics.classification import confusion, precision_recall_f1
 from evaluation.metrics.count_table import CountTable, Measure, table_scores
-from evaluation.metrics.signature import VERSION, signature
+from evaluation.metrics.signature import LABELER, signature
 from evaluation.reading.observations import PRESENT, Labels
 
 
@@ -54,7 +54,7 @@ def label_set_scores(
 
     def sign(name: str) -> str:
         return signature(
-            "label-set/f1", labeler=f"rules-{VERSION}", set=set_name, label=name.partition("/")[2], uncertain=0,
+            "label-set/f1", labeler=LABELER, set=set_name, label=name.partition("/")[2], uncertain=0,
             n=len(table), bootstrap=resamples, seed=seed,
         )  # fmt: skip
 

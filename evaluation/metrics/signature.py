@@ -1,6 +1,8 @@
 """The line that goes with every number, so that two numbers can be known to be comparable."""
 
 VERSION = "0.1.0"
+LABELER = "rules-0.2.0"
+"""The built-in labeler; another number where its labels change."""
 
 
 def signature(metric: str, **fields: object) -> str:

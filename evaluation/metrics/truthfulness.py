@@ -39,7 +39,7 @@ import numpy as np
 from tqdm import tqdm
 
 from evaluation.metrics.resampling import bootstrap, interval_text, number_text, with_interval
-from evaluation.metrics.signature import VERSION, signature
+from evaluation.metrics.signature import LABELER, signature
 from evaluation.predictions.records import clue_scores_field, prior_field, read_lines, text_field
 from evaluation.reading.contradictions import Contradiction, inconsistencies
 from evaluation.reading.labeler import label_report
@@ -213,7 +213,7 @@ def truth_scores(
         thresholds: dict[str, object] = {"support": support, "confident": confident} if "clue" in measure else {}
         score["signature"] = signature(
             f"truthfulness/{measure}",
-            labeler=f"rules-{VERSION}",
+            labeler=LABELER,
             **thresholds,
             n=len(table),
             bootstrap=resamples,

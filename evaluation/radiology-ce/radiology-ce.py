@@ -13,7 +13,7 @@ try:
         encode_labels,
         example_f1,
     )
-    from evaluation.metrics.signature import VERSION
+    from evaluation.metrics.signature import LABELER
     from evaluation.reading.labeler import label_reports
     from evaluation.reading.observations import CHEXPERT_14
 except ImportError as error:
@@ -58,7 +58,7 @@ Examples:
     >>> round(result["scores"]["miura/micro_5_f1"]["value"], 4)
     1.0
     >>> print(result["scores"]["r2gen/micro_14_f1"]["signature"].split("|n:")[0])
-    radiology-ce/f1|labeler:rules-0.1.0|convention:r2gen|uncertain:0|labels:14|average:micro
+    radiology-ce/f1|labeler:rules-0.2.0|convention:r2gen|uncertain:0|labels:14|average:micro
 """
 
 _CITATION = """\
@@ -115,7 +115,7 @@ class RadiologyCE(evaluate.Metric):
             label = CheXbertLabeler(chexbert, chexbert_tokenizer)
             labeler, labels = "chexbert", [label([text or "" for text in side]) for side in (references, predictions)]
         else:
-            labeler = f"rules-{VERSION}"
+            labeler = LABELER
             labels = [list(label_reports(side, processes)) for side in (references, predictions)]
         reference, prediction = encode_labels(labels[0], "references"), encode_labels(labels[1], "predictions")
         patterns = LabelPatterns.from_codes(reference, prediction)

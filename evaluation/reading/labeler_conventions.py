@@ -21,7 +21,9 @@ _HELD = {
     "Lung Opacity": r"opaci|infiltrat|air[ -]?space disease|interstitial (?:marking|pattern|lung)|reticul|scar"
     r"|wall thickening|peribronchial thickening|increased density|decreased translucency",
     "Lung Lesion": r"mass|nodul|lump|cavitary lesion|carcinoma|neoplasm|tumor",
+    "Edema": r"edema|odema",
     "Pneumonia": r"pneumonia|infectio",
+    "Fracture": r"fractur",
     "Atelectasis": r"atelecta|collapse",
     "Pneumothorax": r"pneumothora[xc]",
     "Pleural Effusion": r"effusion|pleural fluid",

@@ -44,7 +44,9 @@ CUES: dict[str, tuple[str, ...]] = {
         r"(?:no longer|not) (?:seen|identified|present|visuali[sz]ed) (?:is|are)",
         r"no(?: longer)?" + _EVIDENCE + _QUALIFIER,
         r"without" + _EVIDENCE + _QUALIFIER,
-        r"(?:is |are |was |were )?negative (?:for|of)" + _EVIDENCE + _QUALIFIER,
+        r"(?:is |are |was |were )?negative (?:(?:chest )?(?:study|exam\w*|film|radiograph|x-ray|ct) )?(?:for|of)"
+        + _EVIDENCE
+        + _QUALIFIER,
         r"never(?: any)?" + _EVIDENCE + _QUALIFIER,
         r"(?:nor|neither)" + _QUALIFIER,
         r"(?:free|clear|devoid|cleared) (?:of|from)" + _EVIDENCE + _QUALIFIER,
@@ -66,7 +68,6 @@ CUES: dict[str, tuple[str, ...]] = {
         r"(?:lacks?|lacking|none of|hardly any|nothing)(?: any)?" + _EVIDENCE + _QUALIFIER,
         r"(?:nothing|no(?:thing)? (?:reason|feature|features|abnormality|change|changes)) to (?:suggest|indicate"
         r"|suspect)",
-        r"low (?:suspicion|likelihood|probability) (?:of|for)",
     ),
     # As a negation, but only of what stands right after it: it may belong to another word ("not larger, may be edema").
     "near_negation": (r"not" + _EVIDENCE + _QUALIFIER,),
@@ -101,7 +102,7 @@ CUES: dict[str, tuple[str, ...]] = {
     ),
     # Doubts the findings after it.
     "uncertainty": (
-        r"(?:possible|possibly|possibility of)",
+        r"(?:possible|possibly|possibility of|low (?:suspicion|likelihood|probability) (?:of|for))",
         r"(?:could|can|may|might|would) (?:also |well )?"
         r"(?:be (?:seen|due|related|secondary|explained|caused|attributed|compatible|consistent|a component"
         r"|in keeping))"
@@ -207,6 +208,12 @@ CUES: dict[str, tuple[str, ...]] = {
         r" (?:complete )?(?:interval )?(?:resolution|clearing)(?: of)?",
         r"(?:may|can) be (?:compared|seen(?! (?:with|in)\b)|correlated)",
         r"no doubt(?: of)?",
+        r"(?:to|until|pending) (?:\w+ )?(?:(?:complete|full|interval|its|the) )*(?:resolution|clearing|clearance) of",
+    ),
+    # Stands for the finding that was denied before it: "no effusion on the left but there is one on the right".
+    "pronoun": (
+        r"(?:there is|but(?: for)?|except(?:ing|ed)?(?: for)?|(?:apart|aside) from|other than|only)(?: now)? (?:an? )?"
+        r"(?:(?!possible|questionable|probable)[\w-]+ ){0,4}one(?= ?(?:$|[.,;]|(?:on|in|at|of)\b))",
     ),
     # Ends every scope.
     "boundary": (

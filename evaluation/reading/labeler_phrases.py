@@ -76,7 +76,7 @@ PHRASES: dict[tuple[str, ...], tuple[str, ...]] = {
         r"(?:rounded|coin|space-occupying) lesions?",
     ),
     ("Lung Lesion", "Lung Opacity"): (r"nodular opaci\w+", r"nodular (?:shadow\w*|infiltrates?)"),
-    ("Edema",): (r"edema\w*", r"odema"),
+    ("Edema",): (r"edema\w*", r"odema", r"kerley(?: [abc])?(?: lines?)?"),
     ("Consolidation",): (r"consolidat\w*",),
     ("Pneumonia",): (
         r"pneumonias?",
@@ -116,7 +116,11 @@ PHRASES: dict[tuple[str, ...], tuple[str, ...]] = {
         r"fibrothorax",
         r"fibro(?:sis|tic)",
     ),
-    ("Fracture",): (r"fractur\w*",),
+    ("Fracture",): (
+        r"fractur\w*",
+        r"flail (?:chest|segment)",
+        r"(?:compression|wedg(?:e|ing)|burst|biconcave) deformit\w+",
+    ),
     ("Support Devices",): (
         r"pace-?makers?",
         r"(?:pacer|ppm)",
@@ -144,7 +148,6 @@ PHRASES: dict[tuple[str, ...], tuple[str, ...]] = {
     ),
     (OTHER,): (
         r"emphysema\w*",
-        r"kerley",
         r"copd",
         r"obstructive (?:pulmonary|lung|airways?) disease",
         r"(?:hyper-?inflat\w*|hyper-?expan\w*|hyper-?aerat\w*|hyper-?lucen\w*|overinflat\w*|air trapping)",

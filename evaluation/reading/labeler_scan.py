@@ -17,6 +17,7 @@ class Term(NamedTuple):
 # Where two terms start at the same place the kind named first wins: "no change in" is no negation.
 KINDS = (
     "affirmation",
+    "pronoun",
     "post_negation",
     "post_uncertainty",
     "uncertainty",

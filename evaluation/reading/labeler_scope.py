@@ -11,21 +11,27 @@ The work is linear in the number of terms: a cue that changes a group also ends 
 import re
 from collections.abc import Callable
 
-from evaluation.reading.labeler_cues import HARMLESS, LIST_WORDS, PLACES
+from evaluation.reading.labeler_cues import LIST_WORDS, PLACES
 from evaluation.reading.labeler_phrases import OTHER
 from evaluation.reading.labeler_scan import KINDS, SCANNER, TERMS
 from evaluation.reading.labeler_terms import (
     EXPLAINS,
+    NORMAL,
     OF_THE,
+    REQUEST,
     SEEN_APART,
+    WORDS,
     Cue,
     Finding,
     Found,
     ReadSentence,
     SentenceMention,
+    heart_size,
+    is_elsewhere,
     joint_of,
+    unknown_word,
 )
-from evaluation.reading.labeler_words import as_written, plain_words
+from evaluation.reading.labeler_words import Places, plain_words
 from evaluation.reading.observations import ABSENT, PRESENT, SUPPORT_DEVICES, UNCERTAIN, descendants
 
 STATE_REACH, NOT_REACH, ORGAN_REACH = 40, 25, 14
@@ -35,15 +41,11 @@ before what it denies, and another organ before its finding."""
 # Doubts that a negation before them outweighs: "no effusion, suspicious nodule or opacity to suggest pneumonia".
 _WEAK_DOUBTS = ("sugg", "suspic", "conc", "worr", "diff", "raise", "vers", "vs")
 _TELLING_KINDS = frozenset(("finding", "anatomy", "organ", "report_word"))
-_SILENT_KINDS = frozenset(
-    ("anatomy", "organ", "less_preferred", "neutral", "verb", "conjunction", "alternative", "boundary", "fresh_start")
-)
 _ELSEWHERE = frozenset((*descendants("Lung Opacity"), "Lung Opacity", "Pleural Effusion"))
 _GOES_ON = re.compile(r"[^,;]{0,50}(?:, [^,;]{1,40}){0,3},? (?:or|nor) ")
 _PLACED = re.compile(r" (?:\w+ )?(?:(?:in|at|within|along|over|on) (?:the )?(?:left|right|both)|measur|with )")
 _ASKING = ("if", "whether", "that")
 _PRONOUN = re.compile(r"\b(?:one|it|this|these)\b")
-_WORDS = re.compile(r"[a-z][a-z-]*")
 
 
 _POLARITY_IN_SCOPE = {"": PRESENT, "negation": ABSENT, "uncertainty": UNCERTAIN, "not_asserted": None}
@@ -93,7 +95,7 @@ class _Reader:
                 denied, comma, rest = self.sentence[self.cue.end : term.start].rpartition(",")
                 if (
                     comma
-                    and not LIST_WORDS.issuperset(_WORDS.findall(denied))
+                    and not LIST_WORDS.issuperset(WORDS.findall(denied))
                     and self.opens_clause(comma + rest, term.end)
                 ):
                     self.close_scope()
@@ -133,7 +135,7 @@ class _Reader:
 
     def opens_clause(self, gap: str, end: int) -> bool:
         """Whether what joins a finding to a denied list shows that it is no longer of the list."""
-        words = _WORDS.findall(gap.rpartition(",")[2])
+        words = WORDS.findall(gap.rpartition(",")[2])
         if "," not in gap:
             return bool(words) and (PLACES.issuperset(words) or (" and " in gap and not PLACES.isdisjoint(words)))
         fresh = not LIST_WORDS.issuperset(words) or any(letter.isdigit() for letter in gap)
@@ -144,6 +146,9 @@ class _Reader:
         reached, listed = self.group[-1:], False
         for finding, before in zip(self.group[:0:-1], self.group[-2::-1], strict=True):
             joint = finding.joint
+            if finding.observations == before.observations and finding.named.start == before.named.end + 1:
+                reached.append(before)  # one name: "Hickman catheter"
+                continue
             if joint == "," and not (listed and before.joint in ("", ",")):
                 break
             if not joint or (joint == ", and" and before.joint != ",") or (singular and joint == "and"):
@@ -212,7 +217,7 @@ class _Reader:
 
     def post_negation(self, term: Found) -> None:
         listed = self.sentence[term.start - 2] == ":"  # "consolidation, effusion: none"
-        for finding in self.group if listed else self.reach():
+        for finding in self.group if listed else [] if is_elsewhere(self.sentence, term) else self.reach():
             finding.polarity, finding.cue = ABSENT, term.cue()
         self.boundary(term)
 
@@ -237,6 +242,12 @@ class _Reader:
         self.organs, self.state = [], None
         self.governed = term.text.startswith("there")
         self.preferred = self.affirmed = False
+
+    def pronoun(self, term: Found) -> None:
+        self.boundary(term)
+        if self.findings and self.findings[-1].polarity == ABSENT:
+            self.group = [Finding(self.findings[-1].named, PRESENT, term.cue())]
+            self.findings += self.group
 
     def relative(self, term: Found) -> None:
         self.close_scope()
@@ -300,6 +311,8 @@ class _Reader:
         self.anatomy(term)
 
     def anatomy(self, term: Found) -> None:
+        if term.text.endswith(("ratio", "index")) and (size := heart_size(self.sentence, term)):
+            return self.give_state([term], *size)
         apart = term.joint or (self.scope == "negation" and term.start == self.last_end + 1)
         if apart and term.observations and self.scope_used and not self.after_or:
             self.close_scope()
@@ -342,19 +355,6 @@ class _Reader:
             if organ.observations:
                 self.findings.append(Finding(organ, polarity, cue))
 
-    def unknown_word(self, terms: list[Found]) -> None:
-        """A sentence that names anatomy, says nothing the tables hold and has another word: not normal."""
-        organ = next((term for term in terms if term.kind in ("anatomy", "organ")), None)
-        told = any(term.kind not in _SILENT_KINDS and not term.text.startswith("absen") for term in terms)
-        if organ is None or told:
-            return
-        terms = [term for term in terms if term.kind not in ("negation", "fresh_start")]
-        for word in _WORDS.finditer(self.sentence):
-            if word.group() not in HARMLESS and not any(t.start <= word.start() < t.end for t in terms):
-                cue = Cue(word.group(), word.start(), word.end(), "unknown")
-                self.findings.append(Finding(organ._replace(observations=(OTHER,)), PRESENT, cue))
-                return
-
 
 _METHODS: dict[str, Callable[[_Reader, Found], None]] = {kind: getattr(_Reader, kind) for kind in KINDS}
 
@@ -382,18 +382,19 @@ def read_sentence(written: str, published: bool = False) -> ReadSentence:
         colon = sentence.rfind(": ")
         asked = [finding for finding in reader.findings if finding.named.start > colon]
         reader.doubt(asked, Cue("?", len(sentence) - 1, len(sentence), "?"))
-    known = sentence.startswith("no acute") or any(term.kind in _TELLING_KINDS for term in terms)
+    asked = REQUEST.match(sentence) and reader.findings and all(found.polarity is None for found in reader.findings)
+    known = not asked and (sentence.startswith(NORMAL) or any(term.kind in _TELLING_KINDS for term in terms))
     if known and not reader.findings and not published:
-        reader.unknown_word(terms)
+        reader.findings += unknown_word(sentence, terms)
     mentions = []
+    as_written = Places(written) if sentence != written and reader.findings else None
     for finding in reader.findings:
         if finding.polarity is not None:
             named, cue = finding.named, finding.cue
             start, end = named.start, named.end
             scope = (start, end) if cue is None else (min(start, cue.start), max(end, cue.end))
-            if sentence != written:
-                scope = as_written(written, *scope)
-                start, end = as_written(written, start, end)
+            if as_written:
+                scope, (start, end) = as_written(*scope), as_written(start, end)
             rest = written[start:end], cue and cue.text, start, cue.rule if cue else "asserted", scope
             mentions += [SentenceMention(name, finding.polarity, *rest) for name in finding.observations]
     return ReadSentence(tuple(mentions), known)

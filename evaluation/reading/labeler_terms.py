@@ -3,6 +3,10 @@
 import re
 from typing import NamedTuple
 
+from evaluation.reading.labeler_cues import HARMLESS, PLACES
+from evaluation.reading.labeler_phrases import OTHER
+from evaluation.reading.observations import ABSENT, PRESENT
+
 OF_THE = re.compile(
     r" (?:in|of|within|involving|to|from|arising (?:from|in)) (?:(?!and |or |with |but )\w+ ){0,5}$|(?<=collapsed) $"
 )
@@ -14,6 +18,19 @@ EXPLAINS = re.compile(
 )
 SEEN_APART = re.compile(r"\b(?:obscur|limit|hidden|project|seen|visible|adjacent|near|behind|beside)")
 """What links a shadow to its explanation, and words after which it is no explanation but stands beside it."""
+
+
+NORMAL = ("no acute", "none seen")
+"""How a sentence starts that is of a chest report although it may name nothing."""
+REQUEST = re.compile(r"(?:please |to )?(?:rule out|query|evaluate|assess|look|check|exclude|screen)\b")
+"""How a sentence starts that asks for findings and tells none."""
+_RATIO = re.compile(r"([^,;.\d]{0,24})(0?\.\d+|\d\d(?:\.\d+)?(?= ?%))")
+_MORE = re.compile(r">|more|greater|above|over|exceed")
+WORDS = re.compile(r"[a-z][a-z-]*")
+_SILENT_KINDS = frozenset(
+    ("anatomy", "organ", "less_preferred", "neutral", "verb", "conjunction", "alternative", "boundary", "fresh_start")
+)
+_AT = re.compile(r" (?:on|in|at) (?:the )?(\w+)")
 
 
 class Cue(NamedTuple):
@@ -39,6 +56,7 @@ RULES = {
     "or": '"A or B" where one of them is a pneumothorax',
     "?": "the sentence is a question",
     "state": "the state of an organ",
+    "pronoun": 'stands for the finding that is denied before it ("but there is one on the right")',
     "artefact": "explained as a shadow of something else",
     "unknown": "words about an organ that the tables do not hold: not normal",
     "chexpert": "a rule of the published labeler that is not ours",
@@ -98,3 +116,35 @@ def joint_of(gap: str) -> str:
         if f" {word} " in gap or (word == "or" and "/" in gap):
             return f", {word}" if comma else word
     return "," if comma else ""
+
+
+def heart_size(sentence: str, ratio: Found) -> tuple[int, Found] | None:
+    """What the number after a cardiothoracic ratio says of the heart, enlarged above 0.5, and its words; or None."""
+    number = _RATIO.match(sentence, ratio.end)
+    if number is None:
+        return None
+    size = float(number[2]) / (1 if "." in number[2][:2] else 100)
+    enlarged = size > 0.5 or (size == 0.5 and _MORE.search(number[1]) is not None)
+    words = ratio._replace(text=number.group().strip(), start=ratio.end + 1, end=number.end())
+    return (PRESENT if enlarged else ABSENT), words
+
+
+def is_elsewhere(sentence: str, none: Found) -> bool:
+    """Whether "none" denies a finding at another place than that where it is: "on the right, none on the left"."""
+    place = _AT.match(sentence, none.end) if none.text.startswith("none") else None
+    before = sentence[max(0, none.start - 60) : none.start]
+    return place is not None and ":" not in before and bool(PLACES.intersection(WORDS.findall(before)) - {place[1]})
+
+
+def unknown_word(sentence: str, terms: list[Found]) -> list[Finding]:
+    """A sentence that names anatomy, says nothing the tables hold and has another word: not normal."""
+    organ = next((term for term in terms if term.kind in ("anatomy", "organ")), None)
+    told = any(term.kind not in _SILENT_KINDS and not term.text.startswith("absen") for term in terms)
+    if organ is None or told:
+        return []
+    terms = [term for term in terms if term.kind not in ("negation", "fresh_start")]
+    for word in WORDS.finditer(sentence):
+        if word.group() not in HARMLESS and not any(t.start <= word.start() < t.end for t in terms):
+            cue = Cue(word.group(), word.start(), word.end(), "unknown")
+            return [Finding(organ._replace(observations=(OTHER,)), PRESENT, cue)]
+    return []

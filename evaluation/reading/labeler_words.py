@@ -10,10 +10,12 @@ a report is one look-up a word.
 """
 
 import re
+from bisect import bisect_left, bisect_right
 
 ABBREVIATIONS = {
     "(n)": "normal", "(-)": "absent", "(+)": "present", "-ve": "negative", "+ve": "positive", "opac": "opacity",
     "opacs": "opacities", "nl": "normal", "nml": "normal", "wnl": "normal", "nad": "no abnormality", "abnl": "abnormal",
+    "\u00f8": "no", "\u2205": "no",
     "nil": "no", "zero": "no", "w/": "with", "w/o": "without", "c/w": "consistent with", "c/f": "concerning for",
     "s/o": "suggestive of", "s/p": "after", "h/o": "history of", "hx": "history of", "pmh": "history of",
     "pmhx": "history of", "e/o": "evidence of", "r/o": "rule out", "d/t": "due to", "a/w": "associated with",
@@ -153,16 +155,22 @@ def plain_words(sentence: str) -> str:
     return " ".join([_SPELLED[word] for word in sentence.split(" ")])
 
 
-def as_written(sentence: str, start: int, end: int) -> tuple[int, int]:
-    """Where the characters `start` to `end` of `plain_words(sentence)` stand in `sentence` itself, by whole words."""
-    position = written = 0
-    first = last = None
-    for word in sentence.split(" "):
-        length = len(_SPELLED[word])
-        if first is None and start < position + length:
-            first = written + (start - position if _SPELLED[word] == word else 0)
-        if end <= position + length:
-            last = written + (end - position if _SPELLED[word] == word else len(word.rstrip(",:?")))
-            break
-        position, written = position + length + 1, written + len(word) + 1
-    return first or 0, len(sentence) if last is None else last
+class Places:
+    """Where the characters of `plain_words(sentence)` stand in `sentence` itself, by whole words."""
+
+    def __init__(self, sentence: str) -> None:
+        self.words = sentence.split(" ")
+        self.plain, self.written = [0], [0]  # where each word starts
+        for word in self.words:
+            self.plain.append(self.plain[-1] + len(_SPELLED[word]) + 1)
+            self.written.append(self.written[-1] + len(word) + 1)
+
+    def __call__(self, start: int, end: int) -> tuple[int, int]:
+        """The characters `start` to `end` of the plain sentence in the one that was written."""
+        first, last = bisect_right(self.plain, start) - 1, bisect_left(self.plain, end) - 1
+        kept = self.words[first], self.words[last]
+        same = [_SPELLED[word] == word for word in kept]
+        return (
+            self.written[first] + (start - self.plain[first] if same[0] else 0),
+            self.written[last] + (end - self.plain[last] if same[1] else len(kept[1].rstrip(",:?"))),
+        )

@@ -48,14 +48,14 @@ _COMPARISON = re.compile(
             _UNEVEN,
             # a change
             r"(?:increas|decreas|enlarg|grow|evolv|diminish|shrink|develop|deteriorat|worsen|improv|progress|regress"
-            r"|resolv|resorb|clear)ing(?:ly)?",
+            r"|resolv|resorb|clear|wax|wan|fluctuat)ing(?:ly)?",
             r"increased?|decreased?|diminished|reduced|reduction|changed?(?= since)|improve(?:d|ment)|worsened",
             r"progress(?:ed|ion|ive|ively)|regress(?:ed|ion)|deteriorat(?:ed|ion)|resolved|cleared|developed",
             r"development of|re-?(?:accumulat|expan[ds]|appear|collect|collaps)\w*|recurr(?:ent|ence|ed|ing)",
             r"continu(?:es|ed|ing) to|continued",
             rf"(?:has|have|had) (?:(?:\w+ly|since|now|also|been) ){{0,3}}{_CHANGED}",
             rf"{_DEVICE} (?:(?:has|have|had|was|were|is|are|since|now|been|\w+ly) ){{1,3}}{_MOVED}",
-            rf"{_DEVICE} {_MOVED}(?= ?(?:$|[.,;)]|and\b|since|by\b))|extubated",
+            rf"{_DEVICE} {_MOVED}(?= ?(?:$|[.,;)]|and\b|since|by\b|back\b|\d))|extubated",
             # an earlier film or day
             r"previously|compared|comparisons?|formerly|yesterday|overnight|over time|in the (?:interim|meantime)",
             r"(?:as|than|from|to|seen|noted|present|like) (?:before|earlier)|than (?:(?:at|on) admission|it was)",
@@ -76,7 +76,7 @@ _HERE = (
 _OF_ONE_PICTURE = (  # markings, volumes, the heart: more or less than normal
     r"(?:markings?|opaci\w+|densit\w+|(?:hyper)?lucenc\w+|attenuation|volumes?|kyphosis|lordosis|curvature|retrosternal"
     r"|diameter|dimensions?|prominen\w+|fullness|tortuosity|calcific\w+|interstiti\w+|vascular\w*|vasculature|heart|cardiac|cardio\w+|silhouette|reticul\w+|peribronchial"
-    r"|bronchovascular|inspir\w+|effort|expansion|aeration|translucency|bone|mineral\w*)"
+    r"|bronchovascular|inspir\w+|effort|expansion|aeration|translucency|bone|mineral\w*|breath sounds?|air entry)"
 )
 _MEASURED = r"(?:in|de)creased?|reduced|diminished|reduction"
 _NO_COMPARISON = re.compile(
@@ -105,7 +105,8 @@ _NO_COMPARISON = re.compile(
             rf" {_OF_ONE_PICTURE}\b",
             rf"\b{_OF_ONE_PICTURE} (?:size )?(?:is|are|appears?) (?:\w+ly )?(?:{_MEASURED})\b",
             # the patient, the past and names
-            r"\b(?:ha?emodynamically|clinically|neurologically|patient(?: is)?) stable\b|\bnew york\b|\bnew[- ]onset\b",
+            r"\b(?:ha?emodynamically|clinically|neurologically|patient(?: is| remains)?) stable\b|\bstable patient\b"
+            r"|\bnew york\b|\bnew[- ]onset\b",
             r"\b(?:prior|previous|old|earlier|last) (?:\w+ )?(?:surg\w+|sternotomy|cabg|fractures?|granulomatous"
             r"|infection|trauma|disease|thoracotomy|injury|tuberculosis|procedure|operation)\b",
             r"\bno longer than\b|\b(?:at|regular|short|\w+[- ](?:day|week|month|year)) intervals?\b",

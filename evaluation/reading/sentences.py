@@ -1,6 +1,7 @@
 """From a report to its sentences: headings, line breaks, list numbers, abbreviations."""
 
 import re
+import unicodedata
 from collections.abc import Iterator
 from itertools import zip_longest
 
@@ -90,6 +91,8 @@ def split_sentences(text: str) -> Iterator[tuple[str, str]]:
 
 def _plain(text: str) -> str:
     """The text without tags and typographic marks, its wrapped lines joined."""
+    if not text.isascii():  # accents, spaces and joined letters of PDFs, soft hyphens
+        text = unicodedata.normalize("NFKC", text).replace("\u00ad", "")
     if "<" in text:
         text = _TAG.sub(" ", text)
     text = text.replace("\u2019", "'")

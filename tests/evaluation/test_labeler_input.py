@@ -39,7 +39,7 @@ def test_broken_unicode_is_read():
 
 def test_html_is_read_without_its_tags():
     assert said('<p class="edema">No effusion.</p><p>Small <b>nodule</b></p>') == expect(eff=0, lesion=1)
-    assert said("Cardiothoracic ratio < 0.5. No effusion > 1 cm.") == expect(none=1, eff=0)
+    assert said("Cardiothoracic ratio < 0.5. No effusion > 1 cm.") == expect(none=1, heart=0, eff=0)
 
 
 @pytest.mark.parametrize("value", [float("nan"), 3, b"effusion", ["effusion"]])

@@ -123,4 +123,4 @@ def test_score_command_follows_the_published_conventions(tmp_path):
         assert study["prediction_labels"]["Pneumonia"] == value
         scores = json.loads((tmp_path / "metrics.json").read_text())["scores"]
         signatures = [row["signature"] for name, row in scores.items() if name.startswith("wcl")]
-        assert all(f"labeler:{labeler.replace('rules', 'rules-0.1.0')}|" in signature for signature in signatures)
+        assert all(f"labeler:{labeler.replace('rules', 'rules-0.2.0')}|" in signature for signature in signatures)
