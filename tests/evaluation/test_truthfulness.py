@@ -176,6 +176,8 @@ def test_findings_against_impression():
         "The heart remains enlarged",
         "No change since the prior study",
         "Nodule previously seen in the right lung",
+        "Tube pulled back 3 cm",
+        "Waxing and waning opacities",
     ],
 )
 def test_a_comparison_is_found(sentence):
@@ -187,6 +189,8 @@ def test_a_comparison_is_found(sentence):
     [
         "Comparison: 01/02/2003. Findings: Clear lungs.",
         "No prior studies are available for comparison.",
+        "Stable patient.",
+        "Decreased breath sounds.",
         "Without comparison films, a nodule cannot be excluded.",
         "Increased interstitial markings. Decreased lung volumes. Enlarged heart.",
         "No degenerative changes. No acute osseous abnormality.",
