@@ -380,8 +380,8 @@ def read_sentence(written: str, published: bool = False) -> ReadSentence:
         kind_before = kind
     if sentence.endswith("?"):
         colon = sentence.rfind(": ")
-        asked = [finding for finding in reader.findings if finding.named.start > colon]
-        reader.doubt(asked, Cue("?", len(sentence) - 1, len(sentence), "?"))
+        doubted = [finding for finding in reader.findings if finding.named.start > colon]
+        reader.doubt(doubted, Cue("?", len(sentence) - 1, len(sentence), "?"))
     asked = REQUEST.match(sentence) and reader.findings and all(found.polarity is None for found in reader.findings)
     known = not asked and (sentence.startswith(NORMAL) or any(term.kind in _TELLING_KINDS for term in terms))
     if known and not reader.findings and not published:
