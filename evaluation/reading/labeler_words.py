@@ -84,7 +84,7 @@ MAX_REMEMBERED, MAX_LETTERS, SHORT = 50_000, 24, 6
 def _mask(word: str) -> int:
     mask = 0
     for letter in word:
-        mask |= 1 << (ord(letter) - 97)
+        mask |= 1 << (ord(letter) & 31)  # "#", which stands for a fracture, falls on a letter; the distance decides
     return mask
 
 
