@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -18,13 +18,13 @@ class CountTable:
     counts: np.ndarray
 
     @classmethod
-    def from_rows(cls, rows: np.ndarray) -> "CountTable":
+    def from_rows(cls, rows: np.ndarray) -> Self:
         """The table of rows `[N, F]`, one a study."""
         rows, counts = np.unique(rows, axis=0, return_counts=True)
         return cls(rows, counts.astype(np.int64))
 
     @classmethod
-    def merge(cls, parts: Iterable["CountTable"]) -> "CountTable":
+    def merge(cls, parts: Iterable["CountTable"]) -> Self:
         """One table of many, whatever their order."""
         parts = list(parts)
         rows, places = np.unique(np.concatenate([part.rows for part in parts]), axis=0, return_inverse=True)

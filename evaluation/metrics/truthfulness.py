@@ -30,14 +30,15 @@ so order, chunks and processes change no digit. Never for clinical use.
 
 import argparse
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from tqdm import tqdm
 
+from evaluation.metrics.count_table import CountTable
 from evaluation.metrics.resampling import bootstrap, interval_text, number_text, with_interval
 from evaluation.metrics.signature import LABELER, signature
 from evaluation.predictions.records import clue_scores_field, prior_field, read_lines, text_field
@@ -148,33 +149,13 @@ def _with_parts(name: str) -> tuple[str, ...]:
     return name, *descendants(name)
 
 
-@dataclass(frozen=True)
-class TruthCounts:
-    """The distinct rows of counts of a corpus, sorted, and how often each occurs: `rows` `[U, F]`, `counts` `[U]`,
-    both int64; F as in `COUNTS`."""
-
-    rows: np.ndarray
-    counts: np.ndarray
+class TruthCounts(CountTable):
+    """The distinct rows of counts of a corpus: `rows` `[U, F]`, `counts` `[U]`, both int64; F as in `COUNTS`."""
 
     @classmethod
-    def from_studies(cls, studies: Sequence[StudyTruth]) -> "TruthCounts":
+    def from_studies(cls, studies: Sequence[StudyTruth]) -> Self:
         """The table of studies, one row each."""
-        table = np.array([study.counts() for study in studies], dtype=np.int64).reshape(-1, len(COUNTS))
-        rows, counts = np.unique(table, axis=0, return_counts=True)
-        return cls(rows, counts.astype(np.int64))
-
-    @classmethod
-    def merge(cls, parts: Iterable["TruthCounts"]) -> "TruthCounts":
-        """One table of many, whatever their order."""
-        parts = list(parts)
-        rows, places = np.unique(np.concatenate([part.rows for part in parts]), axis=0, return_inverse=True)
-        counts = np.zeros(len(rows), dtype=np.int64)
-        np.add.at(counts, places.reshape(-1), np.concatenate([part.counts for part in parts]))
-        return cls(rows, counts)
-
-    def __len__(self) -> int:
-        """Number of reports."""
-        return int(self.counts.sum())
+        return cls.from_rows(np.array([study.counts() for study in studies], dtype=np.int64).reshape(-1, len(COUNTS)))
 
 
 def shares(sums: np.ndarray) -> dict[str, np.ndarray]:
