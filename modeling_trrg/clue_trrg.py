@@ -108,7 +108,7 @@ def select_clues(clue_scores: torch.Tensor, num_selected: int, threshold: float)
 
 
 def inject_clues(
-    bank: ClueBank, clue_scores: torch.Tensor, selected: torch.Tensor
+    bank: ClueBank, clue_scores: torch.Tensor, selected: torch.Tensor, threshold: float
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """The tokens of the selected clues of each study, weighted by their scores.
 
@@ -116,12 +116,16 @@ def inject_clues(
         bank: C encoded clues.
         clue_scores: `[B, C]`.
         selected: `[B, C]` bool, see `select_clues`.
+        threshold: what was selected over it weighs from a half to one, since a clue just over the threshold of a rare
+            finding would else be too faint to be heard; without a threshold (0) a clue weighs its score, as published.
 
     Returns:
         Weighted tokens `[B, K, Dc]` and their mask `[B, K]`, K a multiple of L.
     """
     count = max(int(selected.sum(1).max()), 1)
     scores, index = clue_scores.topk(count, dim=1)
+    if threshold > 0:
+        scores = 0.5 + 0.5 * (scores - threshold) / (1 - threshold)
     tokens = bank.tokens[index] * scores[:, :, None, None].to(bank.tokens.dtype)
     mask = bank.token_mask[index] & selected.gather(1, index)[:, :, None]
     return tokens.flatten(1, 2), mask.flatten(1, 2)

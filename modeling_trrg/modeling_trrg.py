@@ -138,7 +138,9 @@ class TRRGModel(TRRGEncoder):
             tokens = patches.new_zeros(batch, 0, self.clue_width)
             mask = torch.zeros(batch, 0, dtype=torch.bool, device=tokens.device)
         else:
-            tokens, mask = inject_clues(study.clue_bank, study.clue_scores, study.selected_clues)
+            tokens, mask = inject_clues(
+                study.clue_bank, study.clue_scores, study.selected_clues, self.config.clue_threshold
+            )
         return self.multi_modal_projector(patches, tokens, mask, study.image_mask.nonzero()[:, 0])
 
     @can_return_tuple
@@ -295,7 +297,8 @@ class TRRGForConditionalGeneration(TRRGPreTrainedModel, TRRGGenerationMixin):
             labels: `[B, T]`, token ids of the report, -100 elsewhere.
             kwargs: `shift_labels` `[B, T]`, labels that stand at the token before, as pieces of a sequence need them,
                 win over `labels`, as in Transformers. It is no argument of its own, since Trainer would ask for it.
-            clue_targets: `[B, C]`, 1 present, 0 absent, anything else unknown; for the consistency loss.
+            clue_targets: `[B, C]`, 1 present, 0 absent, anything else unknown; for the consistency loss, which a row
+                of nothing but unknown ones does not have.
             logits_to_keep: compute the logits of only the last tokens (0: of all).
             num_items_in_batch: target tokens of the whole optimizer step over all ranks, so that accumulated steps
                 weigh every token alike. Default: those of this batch. A study's consistency loss weighs as its tokens.
@@ -372,7 +375,7 @@ class TRRGForConditionalGeneration(TRRGPreTrainedModel, TRRGGenerationMixin):
         report = (nn.functional.pad(shift_labels, (1, -1), value=-100) != -100).to(hidden.dtype)[..., None]
         mean = (hidden * report).sum(1) / report.sum(1).clamp(min=1)
         report_vectors = nn.functional.normalize(self.report_projection(mean), dim=-1)
-        return consistency_loss(
+        loss = consistency_loss(
             study.clue_logits,
             self.model.similarity(report_vectors, study.clue_bank).to(study.clue_logits.device),
             clue_targets,
@@ -381,6 +384,9 @@ class TRRGForConditionalGeneration(TRRGPreTrainedModel, TRRGGenerationMixin):
             self.config.consistency_kl_weight,
             self.config.consistency_bce_weight,
         )
+        if clue_targets is not None:  # an answer to a question does not speak of all that the image shows
+            loss = loss * ((clue_targets == 0) | (clue_targets == 1)).any(1).to(loss.device)
+        return loss
 
 
 # So that `save_pretrained` writes the source beside the weights, whoever calls it: the folder loads anywhere.

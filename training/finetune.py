@@ -13,7 +13,7 @@ import torch
 
 from modeling_trrg import TRRGForConditionalGeneration
 from training.config.command_line import run_command
-from training.config.run_config import ConfigError, FinetuneConfig
+from training.config.run_config import FinetuneConfig
 from training.data.collate import FinetuneCollator, count_targets
 from training.data.examples import Examples
 from training.run.generation import generation_metrics
@@ -45,11 +45,6 @@ def main() -> int:
     architecture = build_config(config.model)
     processor = build_processor(config.model, architecture)
     fit_vocabulary(architecture, processor, config.data.views)
-    if config.data.dialogue and architecture.uses_consistency_loss:
-        raise ConfigError(
-            "data.dialogue: the consistency loss would hold each answer against all clues of the image; set "
-            "model.overrides.consistency_kl_weight and consistency_bce_weight to 0"
-        )
     model, origins = build_model(TRRGForConditionalGeneration, config.model, architecture, config.trained)
     for part, origin in origins.items():
         accelerator.print(f"{part:<24} {origin}")
@@ -86,10 +81,10 @@ def main() -> int:
     stage = Stage(
         loss=language_loss, count_targets=count_targets, validate=validate if validation else None, export=export
     )
-    return train(
-        config, accelerator, model, optimizer, Examples(training, config.data, config.run.seed, training=True), collate,
-        plan, total_steps, stage, set_training_mode,
-    )  # fmt: skip
+    examples = Examples(
+        training, config.data, config.run.seed, training=True, clue_threshold=architecture.clue_threshold
+    )
+    return train(config, accelerator, model, optimizer, examples, collate, plan, total_steps, stage, set_training_mode)
 
 
 if __name__ == "__main__":

@@ -1,11 +1,12 @@
-"""The data of the small checkpoint: synthetic phantoms, NIH X-rays with labels, Indiana University reports.
+"""The data of the small checkpoint: synthetic phantoms, labelled X-rays of three sources, Indiana University reports.
 
     python -m training.builders.small_data --out DIR [--data DIR] [--phantoms 8000]
 
-Writes `phantoms/`, `nih/` and `iu/` (study records), the two tokenizers, and `manifest.json` (counts a split, what was
-left out and why, a hash). The real sets come from --data, $TRRG_DATA or ../shared/data; their images are linked, not
-copied. Splits: NIH by a fixed hash of the patient; IU by R2Gen's split (its test set, and reports without one, are not
-used); phantoms by index. Never for clinical use.
+Writes `phantoms/`, `nih/`, `nih_128/`, `jsrt/`, `wingspan_ctr/` and `iu/` (study records), the two tokenizers, and
+`manifest.json` (counts a split, what was left out and why, a hash). The real sets come from --data, $TRRG_DATA or
+../shared/data (`small_sets.py` says what is read of them); their images are linked, not copied. Splits: images by a
+fixed hash of the patient, the same one in both NIH sets; IU by R2Gen's split (its test set, and reports without one,
+are not used); phantoms by index. Never for clinical use.
 """
 
 import argparse
@@ -21,9 +22,7 @@ from typing import Any
 from PIL import Image
 from tqdm import tqdm
 
-from evaluation.reading.labeler import label_report
-from processing_trrg import report_text
-from training.builders.nih import labels_and_boxes, patient_split
+from training.builders.small_sets import iu_records, jsrt_records, nih_records, rows, wingspan_records
 from training.builders.train_tokenizers import (
     texts_for_clues,
     texts_for_reports,
@@ -35,38 +34,9 @@ from training.phantoms.generate import generate_phantom
 
 ROOT = Path(__file__).resolve().parents[2]
 PHANTOM_SEED = 2408
-
-
-def nih_records(folder: Path) -> Iterator[Study]:
-    """One record an image, the boxes under their CheXpert names."""
-    for row in _rows(folder / "studies.jsonl"):
-        labels, boxes = labels_and_boxes(row["nih_labels"], row["boxes"])
-        yield Study(
-            Path(row["image"]).stem,
-            f"nih-{row['patient_id']}",
-            patient_split(row["patient_id"]),
-            images=[{"path": row["image"], "view": "frontal"}],
-            labels=labels,
-            boxes=boxes,
-        )
-
-
-def iu_records(folder: Path) -> Iterator[Study]:
-    """One record a report, labelled by the project's own labeler; images are not there."""
-    splits = {"train": "train", "val": "validation"}
-    for row in _rows(folder / "reports.jsonl"):
-        findings, impression = (row[part].strip() or None if row[part] else None for part in ("findings", "impression"))
-        if row.get("r2gen_split") not in splits or not (findings or impression):
-            continue
-        yield Study(
-            row["uid"],
-            f"iu-{row['uid']}",
-            splits[row["r2gen_split"]],
-            indication=row["indication"] or None,
-            findings=findings,
-            impression=impression,
-            labels=label_report(report_text(findings, impression)),
-        )
+IMAGE_SETS = {
+    "nih": nih_records, "nih_128": nih_records, "jsrt": jsrt_records, "wingspan_ctr": wingspan_records
+}  # fmt: skip
 
 
 def phantom_records(out: Path, counts: dict[str, int], size: int) -> Iterator[Study]:
@@ -114,17 +84,19 @@ def main() -> None:
     parser.add_argument("--text-vocab", type=int, default=2048)
     parser.add_argument("--clue-vocab", type=int, default=1024)
     arguments = parser.parse_args()
-    nih, iu = arguments.data / "nih", arguments.data / "iu_xray"
-    missing = [str(path) for path in (nih / "studies.jsonl", nih / "images", iu / "reports.jsonl") if not path.exists()]
+    iu = arguments.data / "iu_xray"
+    needed = [arguments.data / name / part for name in IMAGE_SETS for part in ("studies.jsonl", "images")]
+    missing = [str(path) for path in (*needed, iu / "reports.jsonl") if not path.exists()]
     if missing:
         parser.error(f"--data {arguments.data}: not there: {', '.join(missing)}")
 
     out = arguments.out
     manifest: dict[str, Any] = {"phantom_seed": PHANTOM_SEED, "phantom_size": arguments.size}
-    manifest["nih"] = write_set(out / "nih", nih_records(nih))
-    _link(out / "nih" / "images", nih / "images")
+    for name, records in IMAGE_SETS.items():
+        manifest[name] = write_set(out / name, records(arguments.data / name))
+        _link(out / name / "images", arguments.data / name / "images")
     manifest["iu"] = write_set(out / "iu", iu_records(iu))
-    reports = sum(1 for _ in _rows(iu / "reports.jsonl"))
+    reports = sum(1 for _ in rows(iu / "reports.jsonl"))
     manifest["iu"]["left_out"] = {
         "in R2Gen's test set, without an R2Gen split, or blank": reports - sum(manifest["iu"]["studies"].values())
     }
@@ -138,11 +110,6 @@ def main() -> None:
     train_clue_tokenizer(list(texts_for_clues(folders)), arguments.clue_vocab).save_pretrained(out / "clue_tokenizer")
     (out / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
     print(json.dumps(manifest, indent=1))
-
-
-def _rows(file: Path) -> Iterator[dict[str, Any]]:
-    with file.open(encoding="utf-8") as lines:
-        yield from map(json.loads, lines)
 
 
 def _link(link: Path, target: Path) -> None:

@@ -70,8 +70,9 @@ class Source:
             builder.
         kind: "pair" image and report of one study; "image" image with labels, no report (stage 1 only); "clue_report"
             report without its image, the clues being the study's labels (stage 2 only); "matched" an image of `path`
-            with the report of another patient of `reports` who has the same labels (stage 2 only).
-        reports: folder of the reports of a "matched" source.
+            with the report of another patient of `reports` who has the same labels (stage 2 only); "composed" an image
+            with clue scores that are drawn, and a report composed of sentences that say them (stage 2 only).
+        reports: folder of the reports of a "matched" source; of a "composed" one, whose denials are taken.
         weight: share of the drawn studies, relative to the other sources.
         balance: exponent b, so that rare findings are not drowned by normal studies: a study is drawn (m / n)^b times
             an epoch (rounded), n the studies with its rarest positive label, m those with the most frequent one; 0 is
@@ -81,7 +82,7 @@ class Source:
     """
 
     path: str
-    kind: Literal["pair", "image", "clue_report", "matched"] = "pair"
+    kind: Literal["pair", "image", "clue_report", "matched", "composed"] = "pair"
     reports: str | None = None
     weight: float = 1.0
     balance: float = 0.0
@@ -111,6 +112,8 @@ class DataSection:
         dialogue: stage 2, share of the draws that become a question after the report (`training/data/dialogue.py`):
             kind -> probability, together at most 1; the rest are reports. A study without an answer of the drawn kind
             stays one.
+        context_dropout: stage 2, probability that a study's indication is left out, and on its own each of technique,
+            comparison and prior report, so that the model works without them.
         image_cache: folder for uint8 arrays at model size; null decodes the files at every epoch.
         num_workers: processes that read and augment beside each training process; 0: it reads by itself.
     """
@@ -126,6 +129,7 @@ class DataSection:
     paraphrases: str | None = None
     positive_first: bool = False
     dialogue: dict[DialogueKind, float] = field(default_factory=dict)
+    context_dropout: float = 0.0
     image_cache: str | None = None
     num_workers: int = 0
 
@@ -259,7 +263,7 @@ class PretrainConfig(RunConfig):
 
 @dataclass
 class FinetuneConfig(RunConfig):
-    """Stage 2: instruct tuning. Kinds of source: "pair", "clue_report" and "matched".
+    """Stage 2: instruct tuning. Kinds of source: all but "image".
 
     Attributes:
         lora: null trains or freezes the language model as `trained` says.
@@ -325,15 +329,17 @@ def _impossible(config: RunConfig) -> list[str]:
         problems.append("run.output_dir: missing")
     if not data.train:
         problems.append("data.train: no source")
-    allowed = ("pair", "image") if isinstance(config, PretrainConfig) else ("pair", "clue_report", "matched")
+    allowed = (
+        ("pair", "image") if isinstance(config, PretrainConfig) else ("pair", "clue_report", "matched", "composed")
+    )
     for name in ("train", "validation"):
         for i, source in enumerate(getattr(data, name)):
             if source.kind not in allowed:
                 problems.append(
                     f"data.{name}.{i}.kind: {source.kind!r} is not one of {', '.join(allowed)} in this stage"
                 )
-            if (source.kind == "matched") != (source.reports is not None):
-                problems.append(f"data.{name}.{i}.reports: set it for kind 'matched' and for no other")
+            if (source.kind in ("matched", "composed")) != (source.reports is not None):
+                problems.append(f"data.{name}.{i}.reports: set it for kinds 'matched' and 'composed' and for no other")
             if not source.weight > 0:
                 problems.append(f"data.{name}.{i}.weight: {source.weight} is not above 0")
             if not source.balance >= 0 or (source.balance and name == "validation"):
@@ -357,8 +363,9 @@ def _impossible(config: RunConfig) -> list[str]:
         problems.extend(
             f"{key}: {part!r} is not a part; parts: {', '.join(PARTS)}" for part in named if part not in PARTS
         )
-    if not 0 <= data.sides_given <= 1:
-        problems.append(f"data.sides_given: {data.sides_given}; expected a probability")
+    for key in ("sides_given", "context_dropout"):
+        if not 0 <= getattr(data, key) <= 1:
+            problems.append(f"data.{key}: {getattr(data, key)}; expected a probability")
     positive = {
         "optimizer.lr": optimizer.lr,
         "optimizer.batch_size": optimizer.batch_size,

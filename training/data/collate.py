@@ -68,8 +68,8 @@ class FinetuneCollator:
 
     def __call__(self, examples: list[Example]) -> dict[str, Any]:
         records = [example.record for example in examples]
-        without_image = examples[0].scores is not None
-        if any((example.scores is not None) != without_image for example in examples):
+        without_image, given = not examples[0].squares, examples[0].scores is not None
+        if any((not e.squares, e.scores is not None) != (without_image, given) for e in examples):
             raise ValueError("a forward pass mixes studies with and without images; sources must come in whole blocks")
         names = [clue["name"] for clue in self.processor.clues]
         inputs: dict[str, Any] = {
@@ -77,7 +77,8 @@ class FinetuneCollator:
             "technique": [record.get("technique") for record in records],
             "comparison": [record.get("comparison") for record in records],
             "prior_report": [record.get("prior_report") for record in records],
-            "clue_targets": [dict(zip(names, example.labels, strict=True)) for example in examples],
+            # an answer says little of the image: without any known target it has no consistency loss
+            "clue_targets": [dict(zip(names, e.labels, strict=True)) if e.exchange is None else {} for e in examples],
             "study_ids": [example.study_id for example in examples],
         }
         inputs["report"] = [
@@ -86,7 +87,7 @@ class FinetuneCollator:
             else report_text(example.record.get("findings"), example.record.get("impression"))
             for example in examples
         ]
-        if without_image:
+        if given:
             inputs["clue_scores"] = [
                 dict(zip(names, map(float, example.scores), strict=True))
                 for example in examples

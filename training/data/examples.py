@@ -16,6 +16,7 @@ from evaluation.reading.observations import Label, clue_score, descendants
 from evaluation.reading.sides import UNSURE, add_report_sides, add_sentence_sides, side_and_finding
 from training.config.run_config import DataSection, Source
 from training.data.augment import augment
+from training.data.compose import SentencePool, compose, draw_findings
 from training.data.dialogue import Exchange, make_exchange
 from training.data.images import ImageBank
 from training.data.sampler import Draw, keyed_rng
@@ -28,7 +29,7 @@ from training.data.sentences import (
     sentences_of_report,
     weighted,
 )
-from training.data.study import REPORT_PARTS, Studies, Study, record_fault, target_text
+from training.data.study import CONTEXT_FIELDS, REPORT_PARTS, Studies, Study, record_fault, target_text
 
 ClueLabels = tuple[Label, ...]
 
@@ -41,7 +42,7 @@ class Example:
         source: its number in the configuration.
         squares: uint8 [S, S] a view, empty for a study known by its clues only.
         labels: in the order of the clues.
-        scores: oracle clue scores in [0, 1], of a study without image.
+        scores: clue scores in [0, 1] that are given, not seen: of a study without image, or of a composed report.
         exchange: what is asked after the report, None where the report itself is learned.
     """
 
@@ -69,6 +70,8 @@ class SourceData:
                 report_labels(record, labels, names)
                 for record, labels in zip(self.studies.records, self.labels, strict=True)
             ]
+        if source.kind == "image":
+            self.labels = [denied_sides(labels, names) for labels in self.labels]
         if source.kind == "clue_report":  # a side that is not said is no clue
             sided = [side_and_finding(name) is not None for name in names]
             self.labels = [
@@ -83,9 +86,13 @@ class SourceData:
             _refuse(source, "report", [r.study_id for r in self.studies.records if not target_text(r)])
         self.sentences: list[list[Sentence]] = []
         self.matches: Matches | None = None
-        if source.kind == "matched":
-            assert source.reports is not None
-            self.matches = Matches(self.studies, _readable(Studies(source.reports, source.split)), names)
+        self.pool: SentencePool | None = None
+        if source.reports is not None:
+            reports = _readable(Studies(source.reports, source.split))
+            if source.kind == "composed":
+                self.pool = SentencePool(reports.records)
+            else:
+                self.matches = Matches(self.studies, reports, names)
         self.rows = balanced_rows(self.labels, source.balance, self.matches.images if self.matches else None)
 
     def __len__(self) -> int:
@@ -162,6 +169,16 @@ def report_labels(record: Study, labels: ClueLabels, names: Sequence[str]) -> Cl
     return tuple(known[name] for name in names)
 
 
+def denied_sides(labels: ClueLabels, names: Sequence[str]) -> ClueLabels:
+    """The labels of an image, with a finding that is absent absent on either side too."""
+    known = dict(zip(names, labels, strict=True))
+    places = {name: side_and_finding(name) for name in names}
+    return tuple(
+        0 if label is None and (place := places[name]) and known.get(place[1]) == 0 else label
+        for name, label in known.items()
+    )
+
+
 class Matches:
     """Label-matched pairs: images of one set, each with the reports of OTHER patients that have the same labels.
 
@@ -214,8 +231,16 @@ class Matches:
 class Examples(Dataset[Example]):
     """All sources of a stage, indexed by a `Draw`."""
 
-    def __init__(self, sources: Sequence[SourceData], data: DataSection, seed: int, training: bool):
+    def __init__(
+        self,
+        sources: Sequence[SourceData],
+        data: DataSection,
+        seed: int,
+        training: bool,
+        clue_threshold: float = 0.0,
+    ):
         self.sources, self.data, self.seed, self.training = list(sources), data, seed, training
+        self.clue_threshold = clue_threshold  # over which a composed report says a clue
         self.paraphrases: dict[str, list[dict[str, Any]]] = defaultdict(list)
         if training and data.paraphrases:
             with Path(data.paraphrases).open(encoding="utf-8") as lines:
@@ -242,6 +267,8 @@ class Examples(Dataset[Example]):
             example.sentences = draw_sentences(
                 source.sentences[index], self.data.sentences_per_study, keyed_rng("sentences", *key)
             )
+        if source.pool:
+            example = self._composed(example, source, source.pool, keyed_rng("compose", *key))
         if source.matches:
             fits = source.matches.candidates[index]
             report = source.matches.reports.records[fits[int(keyed_rng("match", *key).integers(len(fits)))]]
@@ -259,6 +286,8 @@ class Examples(Dataset[Example]):
                 positive_first(part) if part else None for part in (example.record.findings, example.record.impression)
             )
             example.record = replace(example.record, findings=findings, impression=impression)
+        if self.training and self.data.context_dropout:
+            example.record = self._without_context(example.record, keyed_rng("context", *key))
         if self.training and self.data.dialogue:
             example.exchange = self._exchange(example, source.names, keyed_rng("dialogue", *key))
         if source.source.kind == "clue_report":
@@ -271,6 +300,25 @@ class Examples(Dataset[Example]):
             example.scores = oracle_scores(example.labels, self.data, noise)
         return example
 
+    def _composed(self, example: Example, source: SourceData, pool: SentencePool, rng: np.random.Generator) -> Example:
+        """The example with findings that are drawn, scores that select them and no others, and a report that says
+        them."""
+        present = draw_findings(dict(zip(source.names, example.labels, strict=True)), source.names, pool, rng)
+        findings, impression = compose(present, pool, rng)
+        indication = None
+        if pool.indications and rng.random() < 0.5:
+            indication = pool.indications[int(rng.integers(len(pool.indications)))]
+        return replace(
+            example,
+            labels=tuple(present.values()),
+            scores=drawn_scores(present, self.clue_threshold, rng),
+            record=replace(example.record, findings=findings, impression=impression, indication=indication),
+        )
+
+    def _without_context(self, record: Study, rng: np.random.Generator) -> Study:
+        dropped = [name for name in CONTEXT_FIELDS if rng.random() < self.data.context_dropout]
+        return replace(record, **dict.fromkeys(dropped))
+
     def _exchange(self, example: Example, names: Sequence[str], rng: np.random.Generator) -> Exchange | None:
         drawn, reached = rng.random(), 0.0
         for kind, share in self.data.dialogue.items():
@@ -279,8 +327,24 @@ class Examples(Dataset[Example]):
                 labels = {n: v for n, v in zip(names, example.labels, strict=True) if side_and_finding(n) is None}
                 clues = self.sources[example.source].clues
                 shown = replace(example.record, images=example.record.images[: len(example.squares)])
-                return make_exchange(kind, shown, labels, clues, label_report, rng)
+                pool = self.sources[example.source].pool
+                say = None if pool is None else lambda name, value: pool.say(name, value, rng)
+                return make_exchange(kind, shown, labels, clues, label_report, rng, say)
         return None
+
+
+def drawn_scores(present: dict[str, int], threshold: float, rng: np.random.Generator) -> np.ndarray:
+    """Scores that select the present clues and no others, from just over the threshold to 1 and from just under it to
+    0, `[C]`: what is said must not depend on how far over the threshold a clue is."""
+    names = list(present)
+    chosen = np.array(list(present.values()), dtype=bool)
+    height = np.where(rng.random(len(names)) < 0.5, rng.uniform(0, 1, len(names)), rng.beta(4, 1, len(names)))
+    scores = np.where(chosen, threshold + (1 - threshold) * (0.01 + 0.99 * height), threshold * (1 - height) * 0.98)
+    for place in range(len(names)):
+        if chosen[place] and (sided := side_and_finding(names[place])):
+            parent = names.index(sided[1])
+            scores[parent] = max(scores[parent], scores[place])
+    return scores
 
 
 def oracle_scores(labels: ClueLabels, data: DataSection, rng: np.random.Generator | None) -> np.ndarray:

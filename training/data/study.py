@@ -49,6 +49,8 @@ class Study(Mapping[str, Any]):
         labels: by observation; None where nobody labelled the study.
         boxes: of findings, as `labels` names them.
         synthetic: whether it is a phantom.
+        position, sex, age: how the (first) frontal view was taken, "AP" or "PA"; "F" or "M"; years. None where it is
+            not known. No model reads them: scores are told apart by them.
     """
 
     study_id: str
@@ -65,6 +67,9 @@ class Study(Mapping[str, Any]):
     labels: Labels | None = None
     boxes: list[Box] = field(default_factory=list)
     synthetic: bool = False
+    position: str | None = None
+    sex: str | None = None
+    age: int | None = None
 
     def __getitem__(self, name: str) -> Any:
         return vars(self)[name]

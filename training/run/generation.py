@@ -32,7 +32,7 @@ def generation_metrics(
     the source has no image."""
     unwrapped: Any = accelerator.unwrap_model(model)
     names = [clue["name"] for clue in processor.clues]
-    examples = Examples(sources, data, seed=0, training=False)
+    examples = Examples(sources, data, seed=0, training=False, clue_threshold=unwrapped.config.clue_threshold)
     metrics: dict[str, float] = {}
     for number, source in enumerate(sources):
         counts = torch.zeros(3, dtype=torch.long)  # true positives, false positives, false negatives
@@ -59,11 +59,11 @@ def generation_metrics(
 
 
 def _study(example: Example, names: Sequence[str]) -> dict[str, Any]:
-    """An example as the pipeline takes a study: its images, or its oracle clues where it has none."""
+    """An example as the pipeline takes a study: its images, and clue scores where they are given."""
     study: dict[str, Any] = {name: example.record.get(name) for name in CONTEXT_FIELDS}
     if example.scores is not None:
-        return study | {"clue_scores": dict(zip(names, map(float, example.scores), strict=True))}
-    return study | {"images": [PreparedView(square) for square in example.squares]}
+        study["clue_scores"] = dict(zip(names, map(float, example.scores), strict=True))
+    return study | ({"images": [PreparedView(square) for square in example.squares]} if example.squares else {})
 
 
 def agreement(generated: str, reference: str) -> torch.Tensor:

@@ -1,0 +1,160 @@
+"""Reports composed from sentences: for any set of clues a report that says each of them, and nothing that no clue says.
+
+A real image has labels and, mostly, no report. A report of another patient with the same labels exists for few of the
+combinations that occur, so what is injected is often said nowhere. Here each clue gets a sentence that says it and
+nothing else, of the hand-written ones of `composed_sentences.json`. Some denials of what is absent follow, of that file
+and of real reports (those without a comparison, a number or a blank of de-identification), and an impression. Every
+draw is a new one, so that nothing can be learned by heart. SYNTHETIC text.
+"""
+
+import json
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+
+from evaluation.reading.labeler import label_report
+from evaluation.reading.observations import NO_FINDING, SUPPORT_DEVICES, Labels, ancestors
+from evaluation.reading.prior_comparisons import comparison_sentences
+from evaluation.reading.sentences import cut_sentences
+from evaluation.reading.sides import find_sides, side_and_finding
+from processing_trrg import report_text
+from training.data.study import Study
+
+WRITTEN = Path(__file__).with_name("composed_sentences.json")
+MOST_WORDS = 14
+_UNFIT = re.compile(
+    r"\d|XX|_|\b(?:prior|previous|history|recommend\w*|suggest\w*|follow|correlat\w*|dr|ct|please)\b", re.I
+)
+NUMBER_OF_FINDINGS = (0.12, 0.2, 0.2, 0.16, 0.12, 0.1, 0.06, 0.04)
+"""Probability of 0, 1, ... findings where they are drawn at random."""
+FROM_LABELS = 0.4
+"""Share of the draws whose findings are the image's labels; the others are drawn at random, whatever the image."""
+WITH_IMPRESSION = 0.85
+
+
+class SentencePool:
+    """Sentences by what they say.
+
+    Attributes:
+        claims: (section, clue) -> sentences that claim that finding, on that side where the clue has one.
+        denials: sentences of the findings, each with the observations it must not stand beside.
+        indications: of the reports.
+    """
+
+    def __init__(self, reports: Iterable[Study] = ()):
+        self.claims: dict[tuple[str, str], list[str]] = defaultdict(list)
+        self.denials: list[tuple[str, frozenset[str]]] = []
+        self.indications: list[str] = []
+        written = json.loads(WRITTEN.read_text(encoding="utf-8"))
+        for section, plain, sided in (
+            ("findings", "present", "sided"),
+            ("impression", "impression", "sided_impression"),
+        ):
+            for name, texts in written[plain].items():
+                self.claims[section, name] += texts
+            for name, texts in written[sided].items():
+                for side in ("left", "right"):
+                    filled = [text.format(side=side, Side=side.capitalize()) for text in texts]
+                    self.claims[section, f"{side.capitalize()} {name}"] += filled
+        for name, texts in written["absent"].items():
+            self.denials += [(text, frozenset((name,))) for text in texts]
+        self.denials += [(text, frozenset(names)) for text, names in written["normal"].items()]
+        for study in reports:
+            if study.indication and len(study.indication) < 120 and "XX" not in study.indication:
+                self.indications.append(study.indication)
+            for sentence in cut_sentences(study.findings or ""):
+                self._add(sentence)
+
+    def _add(self, sentence: str) -> None:
+        if len(sentence.split()) > MOST_WORDS or _UNFIT.search(sentence) or comparison_sentences(sentence):
+            return
+        labels = {name: value for name, value in _read(sentence) if name != NO_FINDING}
+        if labels and set(labels.values()) == {0} and not find_sides(sentence):
+            self.denials.append((sentence, frozenset(labels)))
+
+    def claim(self, section: str, clue: str, rng: np.random.Generator) -> str:
+        """A sentence that claims a clue's finding."""
+        texts = self.claims[section, clue]
+        return texts[int(rng.integers(len(texts)))]
+
+    def say(self, name: str, value: int, rng: np.random.Generator) -> str:
+        """A sentence of the findings that claims (1) or denies (0) a finding and says nothing else."""
+        if value:
+            return self.claim("findings", name, rng)
+        texts = _denied_alone(self)[name]
+        return texts[int(rng.integers(len(texts)))]
+
+
+@lru_cache(maxsize=4)
+def _denied_alone(pool: SentencePool) -> dict[str, list[str]]:
+    alone: dict[str, list[str]] = defaultdict(list)
+    for text, names in pool.denials:
+        read = [name for name, value in _read(text) if value == 0]
+        if len(names) == 1 and read == list(names):
+            alone[read[0]].append(text)
+    return alone
+
+
+@lru_cache(maxsize=50_000)
+def _read(sentence: str) -> tuple[tuple[str, int], ...]:
+    return tuple((name, value) for name, value in label_report(sentence).items() if value is not None)
+
+
+def draw_findings(labels: Labels, names: Sequence[str], pool: SentencePool, rng: np.random.Generator) -> dict[str, int]:
+    """What a composed report says: every name of `names` with 1 or 0, the image's own labels or a random combination.
+
+    A finding with sided clues gets none of its sides, one or both; the finding of a side that is present is present.
+    """
+    plain = [name for name in names if side_and_finding(name) is None and name != NO_FINDING]
+    if rng.random() < FROM_LABELS:
+        found = [name for name in plain if labels.get(name) == 1]
+    else:
+        count = int(rng.choice(len(NUMBER_OF_FINDINGS), p=NUMBER_OF_FINDINGS))
+        found = list(rng.choice(plain, size=min(count, len(plain)), replace=False))
+    present = set(map(str, found))
+    for name in found:
+        sides = [side for side in (f"Left {name}", f"Right {name}") if side in names and labels.get(side) != 0]
+        known = [side for side in sides if labels.get(side) == 1]
+        present.update(known or [side for side in sides if rng.random() < 0.4])
+    if not present - {SUPPORT_DEVICES, f"Left {SUPPORT_DEVICES}", f"Right {SUPPORT_DEVICES}"}:
+        present.add(NO_FINDING)
+    return {name: int(name in present) for name in names}
+
+
+def compose(present: dict[str, int], pool: SentencePool, rng: np.random.Generator) -> tuple[str, str | None]:
+    """Findings and impression that say each present clue once, positives first, and deny some of the others.
+
+    Raises:
+        ValueError: no such report was found in twenty tries; names the clues.
+    """
+    said = [name for name, value in present.items() if value and name != NO_FINDING]
+    sided = {place[1] for name in said if (place := side_and_finding(name))}
+    said = [name for name in said if name not in sided]  # "left effusion" says the effusion too
+    plain = {place[1] if (place := side_and_finding(name)) else name for name in said}
+    over = {parent for name in plain for parent in (name, *ancestors(name))}
+    free = [(text, names) for text, names in pool.denials if not names & (over | plain)]
+    for _ in range(20):
+        order = [said[i] for i in rng.permutation(len(said))]
+        findings = [pool.claim("findings", name, rng) for name in order]
+        denied: set[str] = set()
+        for _ in range(int(rng.integers(1, 5)) if plain else int(rng.integers(2, 6))):
+            text, names = free[int(rng.integers(len(free)))]
+            if not names & denied:
+                findings.append(text)
+                denied |= names
+        impression = None
+        if rng.random() < WITH_IMPRESSION:
+            short = [name for name in order if name != SUPPORT_DEVICES][:3] or order
+            sentences = [pool.claim("impression", name, rng) for name in short]
+            if not plain - {SUPPORT_DEVICES}:
+                sentences.append(pool.claim("impression", NO_FINDING, rng))
+            impression = " ".join(sentences)
+        text = " ".join(findings)
+        read = label_report(report_text(text, impression))
+        if {name for name, value in read.items() if value in (1, -1) and name != NO_FINDING} == plain:
+            return text, impression
+    raise ValueError(f"no report of the pool says {', '.join(said)} and nothing else")
