@@ -21,6 +21,7 @@ Sides = frozenset[str]
 BOTH: Sides = frozenset(("left", "right"))
 
 _SIDE = re.compile(r"\b(?:(left|right|l[ul]l|r[uml]l)|bilateral\w*|both|either|bibasilar|bibasal|biapical)\b")
+_LEFT_RIGHT = re.compile(r"\b(?:left|right)\b", re.IGNORECASE)
 # Places named left or right that are not a side of the chest.
 _NO_SIDE = re.compile(
     r"\b(?:left|right) (?:ventric\w+|atri\w+|heart|cardiac (?:border|silhouette|contour))\b|\bto the (?:left|right)\b"
@@ -38,6 +39,19 @@ def find_sides(text: str) -> list[Sides]:
     """Every naming of a side of the chest, in text order: {left}, {right}, or both at once ("bilateral", "either")."""
     words = _SIDE.finditer(_NO_SIDE.sub(" ", text.lower()))
     return [frozenset(("left" if word.group(1)[0] == "l" else "right",)) if word.group(1) else BOTH for word in words]
+
+
+def swap_sides(text: str) -> str:
+    """The text with every left side of the chest right and every right one left; "right ventricle" stays."""
+    kept = [match.span() for match in _NO_SIDE.finditer(text.lower())]
+
+    def other(word: re.Match[str]) -> str:
+        if any(start <= word.start() < end for start, end in kept):
+            return word.group()
+        swapped = {"left": "right", "right": "left"}[word.group().lower()]
+        return swapped.capitalize() if word.group()[0].isupper() else swapped
+
+    return _LEFT_RIGHT.sub(other, text)
 
 
 def sides_of(sentence: str, starts: Sequence[int]) -> list[Sides]:

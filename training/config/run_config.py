@@ -28,7 +28,18 @@ PARTS = (
 """Parts of a TRRG model by the name a configuration uses for them; `run/trained_parts.py` maps parameters to them."""
 
 
-DialogueKind = Literal["findings_qa", "finding_qa", "impression", "view", "correction"]
+DialogueKind = Literal[
+    "findings_qa",
+    "finding_qa",
+    "region_qa",
+    "easy_language",
+    "summary",
+    "correction",
+    "explanation",
+    "impression",
+    "view",
+    "detailed_qa",
+]
 DIALOGUE_KINDS = get_args(DialogueKind)
 """Turns after the report; `data/dialogue.py` makes them."""
 

@@ -1,49 +1,50 @@
-"""Turns after the report: the dialogue kinds of RaDialog's instruct data that rules can build.
+"""Turns after the report: the kinds of RaDialog's instruct data, made by rules.
 
-    findings_qa   which findings does the study have?            (RaDialog's complete CheXpert QA)
-    finding_qa    does it have this finding?                      (binary CheXpert QA)
-    impression    the impression of the findings just written
-    view          frontal or lateral?
-    correction    a report with one finding left out or one made up -> the true report
+    findings_qa     which findings does the study have?           (RaDialog's complete CheXpert QA)
+    finding_qa      does it have this finding?                     (binary CheXpert QA)
+    region_qa       what does the report say of the heart?
+    easy_language   the report in plain words
+    summary         a shorter text with the same findings
+    correction      a report that is put right, or changed as the user says (`corrections.py`)
+    explanation     why this finding: its place, the report's sentence, what such a finding looks like
+    impression      the impression of the findings just written
+    view            frontal or lateral?
+    detailed_qa     side, size or place of a finding               (as Rad-ReStruct asks)
 
-Each is a second turn: request for the report, report, question, answer; the loss is on the answer. RaDialog's errors
-are those of a first model and its corrected reports are a language model's; here errors are SYNTHETIC (sentences taken
-out and put in, checked with the labeler) and the target is the radiologist's report. Its region QA, easy language,
-summary and explanations need texts that a language model writes, and are not here. The wording is our own.
+Each is a second turn: request for the report, report, question, answer; the loss is on the answer. RaDialog's region
+QA, easy language, summaries and corrected reports are a language model's and its explanations another data set's; here
+all come from the report, the labels and a lexicon, and are checked with the labeler. `training.builders.instruct`
+writes them out, also with a language model. The wording is our own.
 """
 
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from evaluation.reading.observations import NO_FINDING, Labels, ancestors
+from evaluation.reading.attributes import finding_attributes
+from evaluation.reading.contradiction_words import ZONE
+from evaluation.reading.observations import NO_FINDING, SUPPORT_DEVICES, Labels, positives
 from evaluation.reading.sentences import cut_sentences
-from processing_trrg import correction_request, report_text
+from evaluation.reading.sides import find_sides
+from processing_trrg import report_text
 from training.config.run_config import DialogueKind
+from training.data.corrections import WORDS, Pool, bare, make_correction, name_of, with_side
+from training.data.plain_language import plain_report
+from training.data.report_edits import NORMAL, says
 from training.data.study import Study
 
-Sections = dict[str, str | None]
-
-ALL_FINDINGS = (
-    "Which findings does this study show?",
-    "List the findings of this chest X-ray.",
-    "Name all findings that are present.",
-)
-ONE_FINDING = (
-    "Is this true of the study? {}",
-    "True or not: {}",
-    "Does the chest X-ray show this? {}",
-)
-IMPRESSION = (
-    "Write the impression of this report.",
-    "What is the impression?",
-    "Sum the findings up in an impression.",
-)
-VIEW = (
-    "Is this a frontal or a lateral view?",
-    "Which view is this?",
-)
+QUESTIONS: dict[str, list[str]] = WORDS["questions"]
+REGIONS = {name: re.compile(rf"\b(?:{words})\b", re.IGNORECASE) for name, words in WORDS["regions"].items()}
+ASKED_OF_A_SIDE = 0.3
+"""Share of the questions about a finding of one side that name a side."""
+ASKED_BY_NAME = 0.5
+"""Share of those questions that use the clue's own name, not another word for it."""
+_STATED = re.compile(r"^There (is|are) (.+)\.$")
+DEGREES = {"mild": ("small", "mild"), "moderate": ("moderate", "moderate"), "severe": ("large", "severe")}
+"""Severity -> how a thing with a size has it, and how any other finding."""
+WITH_SIZE = ("Lung Opacity", "Lung Lesion", "Consolidation", "Pneumothorax", "Pleural Effusion")
 
 
 @dataclass(frozen=True)
@@ -68,76 +69,183 @@ def make_exchange(
     clues: Sequence[dict[str, str]],
     labeler: Callable[[str], Labels],
     rng: np.random.Generator,
+    pool: Pool | None = None,
 ) -> Exchange | None:
-    """One exchange about a study that has a report; None where its record has no answer of this kind."""
+    """One exchange about a study that has a report; None where its record has no answer of this kind.
 
-    def pick(options: Sequence[str]) -> str:
-        return options[int(rng.integers(len(options)))]
-
+    Args:
+        labels: of the study, by clue; a side is no part of the names.
+        clues: with the sentences that claim and deny them.
+        labeler: text to labels.
+        pool: (finding, 1 or 0) -> a sentence that claims or denies it, for errors that are put into a report.
+    """
     findings, impression = _said(study.findings), _said(study.impression)
-    report = report_text(findings, impression)
-    sentences = {clue["name"]: clue for clue in clues}
-    named = {value: [n for n, v in labels.items() if v == value and n != NO_FINDING] for value in (1, 0)}
-    if kind == "findings_qa" and (named[1] or labels.get(NO_FINDING) == 1):
-        answer = f"{', '.join(named[1])}.".capitalize() if named[1] else "No common findings."
-        return Exchange(report, pick(ALL_FINDINGS), answer)
-    if kind == "finding_qa" and (named[1] or named[0]):
-        value = int(rng.choice([value for value in (1, 0) if named[value]]))  # as many yes as no where both are known
-        clue = sentences[pick(named[value])]
-        answer = f"Yes. {clue['positive']}" if value else f"No. {clue['negative']}"
-        return Exchange(report, pick(ONE_FINDING).format(clue["positive"]), answer)
-    if kind == "impression" and findings and impression:
-        return Exchange(report_text(findings, None), pick(IMPRESSION), impression)
-    if kind == "view" and (view := _view(study)):
-        return Exchange(report, pick(VIEW), f"This is a {view} view.")
-    if kind == "correction":
-        return _correction({"findings": findings, "impression": impression}, named, sentences, labeler, rng)
-    return None
-
-
-def _correction(
-    sections: Sections,
-    named: dict[int, list[str]],
-    sentences: dict[str, dict[str, str]],
-    labeler: Callable[[str], Labels],
-    rng: np.random.Generator,
-) -> Exchange | None:
-    """A report with an error that the labeler can tell from the true one, and in nothing else that it reads."""
-    sections = _drop(sections, "", (), labeler)  # sentences joined as they are below, list numbers gone
-    read = labeler(report_text(**sections))
-
-    def spoiled(name: str, value: int) -> Sections | None:
-        left = _drop(sections, name, (1, -1) if value else (0,), labeler)
-        if value == 0:
-            place = "findings" if sections["findings"] else "impression"
-            left[place] = f"{left[place] or ''} {sentences[name]['positive']}".strip()
-        if not any(left.values()):
-            return None
-        found = labeler(report_text(**left))
-        changed = {label for label in read if found[label] != read[label]}
-        return left if name in changed and changed <= {name, *ancestors(name), NO_FINDING} else None
-
-    wrong_if = {
-        (name, value): left
-        for value in (1, 0)
-        for name in named[value]
-        if name in read and read[name] in ((1,) if value else (0, None))
-        if (left := spoiled(name, value))
-    }
-    if not wrong_if:
+    if not findings and not impression:
         return None
-    name, value = list(wrong_if)[int(rng.integers(len(wrong_if)))]
-    question = correction_request([name] if value else [], [] if value else [name])
-    assert question is not None
-    return Exchange(report_text(**wrong_if[name, value]), question, report_text(**sections))
+    by_name = {clue["name"]: clue for clue in clues}
+    if kind == "correction":
+        sections = {"findings": findings, "impression": impression}
+        made = make_correction(sections, list(labels), by_name, labeler, rng, pool)
+        return Exchange(*made) if made else None
+    turn = _Turn(list(cut_sentences(findings or "")), list(cut_sentences(impression or "")), labels, by_name, rng)
+    report = report_text(findings, impression)
+    if kind == "impression":
+        answer = impression if findings else None
+        return Exchange(report_text(findings, None), turn.ask(kind), answer) if answer else None
+    if kind == "view":
+        said = (turn.ask(kind), f"This is a {view} view.") if (view := _view(study)) else None
+    elif kind in ("easy_language", "summary"):
+        text = plain_report(turn.lines) if kind == "easy_language" else turn.summary(len(report))
+        said = (turn.ask(kind), text) if text and _same_claims(labeler(report), labeler(text), kind) else None
+    else:
+        answers = {
+            "findings_qa": turn.all_findings,
+            "finding_qa": turn.one_finding,
+            "region_qa": turn.region,
+            "explanation": turn.explanation,
+            "detailed_qa": turn.detail,
+        }
+        said = answers[kind]()
+    return Exchange(report, *said) if said else None
 
 
-def _drop(sections: Sections, name: str, values: tuple[int, ...], labeler: Callable[[str], Labels]) -> Sections:
-    """The sections without the sentences that say one of these values of a finding."""
-    return {
-        part: " ".join(s for s in cut_sentences(text) if labeler(s).get(name) not in values) or None if text else None
-        for part, text in sections.items()
-    }
+class _Turn:
+    """Questions and answers about one report."""
+
+    def __init__(
+        self,
+        findings: list[str],
+        impression: list[str],
+        labels: Labels,
+        clues: Mapping[str, Mapping[str, str]],
+        rng: np.random.Generator,
+    ):
+        self.findings, self.impression, self.lines = findings, impression, findings + impression
+        self.labels, self.clues, self.rng = labels, clues, rng
+
+    def pick(self, options: Sequence[str]) -> str:
+        return options[int(self.rng.integers(len(options)))]
+
+    def ask(self, kind: str, **words: str) -> str:
+        return self.pick(QUESTIONS[kind]).format(**words)
+
+    def claims(self, name: str) -> list[str]:
+        return [line for line in self.lines if says(line).labels.get(name) == 1]
+
+    def claimed(self) -> list[str]:
+        """The findings that the report claims, among the clues."""
+        return [name for name in self.labels if name in WORDS["signs"] and self.claims(name)]
+
+    def named(self, value: int) -> list[str]:
+        return [name for name, label in self.labels.items() if label == value and name != NO_FINDING]
+
+    def all_findings(self) -> tuple[str, str] | None:
+        named = self.named(1)
+        if not named and self.labels.get(NO_FINDING) != 1:
+            return None
+        return self.ask("findings_qa"), f"{', '.join(named)}.".capitalize() if named else "No common findings."
+
+    def one_finding(self) -> tuple[str, str] | None:
+        values = [value for value in (1, 0) if self.named(value)]
+        if not values:
+            return None
+        value = int(self.rng.choice(values))  # as many yes as no where both are known
+        name = self.pick(self.named(value))
+        word = name_of(name, self.claims(name) or [self.clues[name]["positive"]] if value else (), self.rng)
+        sides = {side for line in self.claims(name) for sides in find_sides(line) for side in sides}
+        if value and name in WORDS["sided"] and len(sides) == 1 and self.rng.random() < ASKED_OF_A_SIDE:
+            side = self.pick(("left", "right"))
+            there, a = side in sides, with_side(word, side)
+            answer = f"{'Yes' if there else 'No'}. There is {'' if there else 'no '}{side} {name.lower()}."
+            return self.ask("finding_qa", a=a, x=bare(a), said=f"There is {a}.", asked=f"Is there {a}?"), answer
+        said = self.clues[name]["positive"]
+        asked = f"Is there {word}?"
+        if self.rng.random() < ASKED_BY_NAME:
+            word, asked = name.lower(), _STATED.sub(lambda m: f"{m[1].capitalize()} there {m[2]}?", said)
+        answer = f"Yes. {said}" if value else f"No. {self.clues[name]['negative']}"
+        return self.ask("finding_qa", a=word, x=bare(word), said=said, asked=asked), answer
+
+    def region(self) -> tuple[str, str] | None:
+        """The sentences that speak of a region: those of the findings, where there are any."""
+        found = {}
+        for name, words in REGIONS.items():
+            for lines in (self.findings, self.impression):
+                if name not in found and (about := [line for line in lines if words.search(line)]):
+                    found[name] = " ".join(about)
+        if not found:
+            return None
+        name = self.pick(list(found))
+        return self.ask("region_qa", region=name), found[name]
+
+    def summary(self, longest: int) -> str | None:
+        """The fewest sentences with all that the report claims or suspects, the impression's first."""
+        held: set[tuple[str, int, frozenset[str]]] = set()
+        chosen = []
+        for line in (*self.impression, *self.findings):
+            sides = {name: said.side for name, said in finding_attributes(line).items()}
+            labels = says(line).labels.items()
+            new = {(name, value, sides.get(name, frozenset())) for name, value in labels if value}
+            if not all(any(n == m and v == w and s <= t for m, w, t in held) for n, v, s in new):
+                chosen.append(line)
+                held |= new
+        if not chosen and not any(says(line).claims for line in self.lines):
+            chosen = [NORMAL]
+        text = " ".join(chosen)
+        return text if text and len(text) < longest else None
+
+    def explanation(self) -> tuple[str, str] | None:
+        claimed = self.claimed()
+        if not claimed:
+            return None
+        name = self.pick(claimed)
+        claims = self.claims(name)
+        sides, _, zones = _details(claims, name)
+        places = [f"on {'both sides' if len(sides) == 2 else f'the {min(sides)}'}"] if sides else []
+        places += [f"in the {zone} zone" for zone in sorted(zones)] if len(zones) == 1 else []
+        seen = f"It is seen {', '.join(places)}. " if places else ""
+        word = name_of(name, claims, self.rng)
+        return self.ask("explanation", a=word, x=bare(word)), f"{seen}{claims[0]} {WORDS['signs'][name]}"
+
+    def detail(self) -> tuple[str, str] | None:
+        answers = {}
+        for name in self.claimed():
+            sides, sizes, zones = _details(self.claims(name), name)
+            if sides:
+                answers[name, "side"] = "On both sides." if len(sides) == 2 else f"On the {min(sides)}."
+            if len(sizes) == 1 and name != SUPPORT_DEVICES:
+                size = min(sizes)
+                answers[name, "size"] = (
+                    f"{DEGREES[size][name not in WITH_SIZE].capitalize()}." if size in DEGREES else f"{size}."
+                )
+            if len(zones) == 1 and name in WITH_SIZE:
+                answers[name, "place"] = f"In the {min(zones)} zone."
+        if not answers:
+            return None
+        name, aspect = list(answers)[int(self.rng.integers(len(answers)))]
+        word = name_of(name, self.claims(name), self.rng)
+        return self.ask(aspect, x=bare(word)), answers[name, aspect]
+
+
+def _details(claims: Sequence[str], name: str) -> tuple[set[str], set[str], set[str]]:
+    """Sides, severities (or lengths in mm, where there are any) and zones that sentences give a finding; zones only of
+    sentences that claim nothing else."""
+    said = [found for line in claims if (found := finding_attributes(line).get(name))]
+    lengths = {f"{length:g} mm" for found in said for length in found.size}
+    alone = [line for line in claims if sum(value == 1 for value in says(line).labels.values()) == 1]
+    return (
+        {side for found in said for side in found.side},
+        lengths or {degree for found in said for degree in found.severity},
+        {str(zone.lastgroup) for line in alone for zone in ZONE.finditer(line.lower())},
+    )
+
+
+def _same_claims(report: Labels, text: Labels, kind: str) -> bool:
+    """Whether a text keeps all labels of its report, a summary what is claimed or suspected."""
+    if kind == "easy_language":
+        return report == text
+    return {n for n, v in report.items() if v and n != NO_FINDING} == {
+        n for n, v in text.items() if v and n != NO_FINDING
+    } and set(positives(report)) == set(positives(text))
 
 
 def _said(text: str | None) -> str | None:
