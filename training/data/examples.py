@@ -5,6 +5,7 @@ import json
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -328,7 +329,7 @@ class Examples(Dataset[Example]):
                 clues = self.sources[example.source].clues
                 shown = replace(example.record, images=example.record.images[: len(example.squares)])
                 pool = self.sources[example.source].pool
-                say = None if pool is None else lambda name, value: pool.say(name, value, rng)
+                say = None if pool is None else partial(pool.say, rng=rng)
                 return make_exchange(kind, shown, labels, clues, label_report, rng, say)
         return None
 
