@@ -23,6 +23,7 @@ from tqdm import tqdm
 
 from evaluation.reading.labeler import label_report
 from processing_trrg import report_text
+from training.builders.builder import NOTHING_LEFT, StudySet, clean_targets
 from training.builders.nih import labels_and_boxes, patient_split
 from training.builders.train_tokenizers import (
     texts_for_clues,
@@ -51,14 +52,14 @@ def nih_records(folder: Path) -> Iterator[Study]:
         )
 
 
-def iu_records(folder: Path) -> Iterator[Study]:
-    """One record a report, labelled by the project's own labeler; images are not there."""
-    splits = {"train": "train", "val": "validation"}
+def iu_records(folder: Path) -> StudySet:
+    """One record a report, cleaned as `iu.py` does, labelled by the project's own labeler; images are not there."""
+    splits, found = {"train": "train", "val": "validation"}, StudySet("iu", folder, [])
     for row in _rows(folder / "reports.jsonl"):
         findings, impression = (row[part].strip() or None if row[part] else None for part in ("findings", "impression"))
         if row.get("r2gen_split") not in splits or not (findings or impression):
             continue
-        yield Study(
+        study = Study(
             row["uid"],
             f"iu-{row['uid']}",
             splits[row["r2gen_split"]],
@@ -67,6 +68,9 @@ def iu_records(folder: Path) -> Iterator[Study]:
             impression=impression,
             labels=label_report(report_text(findings, impression)),
         )
+        found.studies.append(study)
+    clean_targets(found, compare=False)
+    return found
 
 
 def phantom_records(out: Path, counts: dict[str, int], size: int) -> Iterator[Study]:
@@ -123,10 +127,12 @@ def main() -> None:
     manifest: dict[str, Any] = {"phantom_seed": PHANTOM_SEED, "phantom_size": arguments.size}
     manifest["nih"] = write_set(out / "nih", nih_records(nih))
     _link(out / "nih" / "images", nih / "images")
-    manifest["iu"] = write_set(out / "iu", iu_records(iu))
+    found = iu_records(iu)
+    manifest["iu"] = {**write_set(out / "iu", found.studies), "targets": dict(found.targets)}
     reports = sum(1 for _ in _rows(iu / "reports.jsonl"))
     manifest["iu"]["left_out"] = {
-        "in R2Gen's test set, without an R2Gen split, or blank": reports - sum(manifest["iu"]["studies"].values())
+        "in R2Gen's test set, without an R2Gen split, or blank": reports - len(found.studies) - len(found.dropped),
+        NOTHING_LEFT: len(found.dropped),
     }
     counts = {
         "train": arguments.phantoms, "validation": arguments.phantom_validation, "test": arguments.phantom_test
