@@ -40,15 +40,16 @@ _SIGNED = re.compile(
     r"|(?:attending|reading|reporting|consultant|staff|interpreting) radiologist\b)",
     re.IGNORECASE,
 )
+_TOLD = r"(?:discussed|(?:tele)?phoned|communicated|relayed|conveyed|called|paged|notified|informed|e-?mailed)"
+_WHO = (
+    r"(?:Drs?|Doctor|M\.?D|nurs(?:e|ing)|RN|(?:tele)?phone|pager|physician|clinician|team|ward|service|surgeon|resident"
+    r"|provider|department|patient)"
+)
 _MESSAGE = re.compile(
     r"(?:\d[.)] )?(?:(?:(?:the|these|this|all|above|critical|urgent|important|preliminary|results?|findings?|reports?"
-    r"|was|were"
-    r"|and|has|have|been|case|impression) ){0,8}(?:discussed|telephoned|phoned|communicated|relayed|conveyed|called"
-    r"|paged"
-    r"|notified|informed|e-?mailed)\b.{0,80}?\b(?:Drs?|Doctor|M\.?D|nurse|RN|(?:tele)?phone|pager|physician|clinician"
-    r"|team)\b"
-    r"|(?:Drs?|Doctor)\b.{0,60}?\b(?:was|were|is|has been) (?:notified|informed|called|paged|telephoned|phoned"
-    r"|aware)\b)",
+    rf"|was|were|and|has|have|been|case|impression|I|we|also) ){{0,8}}{_TOLD}\b(?:.{{0,80}}?\b{_WHO}\b| (?:with|to) )"
+    rf"|(?:the )?(?:[\w-]+ ){{0,2}}?{_WHO}\b.{{0,60}}?\b(?:(?:was|were|is|are|been|made) (?:{_TOLD}|aware)"
+    rf"|(?:notified|informed|paged|(?:tele)?phoned) (?:by|of|about|at|on|via|with)|acknowledged)\b)",
     re.IGNORECASE,
 )
 _SENTENCE = re.compile(r"(?<=[.!?])(?<!\bDr\.)(?<!\bDrs\.)(?<!\b[A-Z]\.)(?<![.!?] \d\.)(?<!\A\d\.) (?=\S)")
@@ -110,7 +111,12 @@ def signature_start(text: str) -> int | None:
 
 def without_messages(text: str) -> str:
     """The text without the sentences that tell who was told of it: "Discussed with Dr. Roe by phone."."""
-    return " ".join(sentence for sentence in _SENTENCE.split(text) if not _MESSAGE.match(sentence))
+    return " ".join(sentence for sentence in _SENTENCE.split(text) if not is_message(sentence))
+
+
+def is_message(sentence: str) -> bool:
+    """Whether a sentence tells who was told of the report."""
+    return bool(_MESSAGE.match(sentence))
 
 
 def is_name_above(line: str, signature: str) -> bool:

@@ -25,7 +25,7 @@ from tests.helpers.fake_trees import (
 )
 from tests.helpers.paths import ROOT
 from tests.helpers.training_helpers import environment, records
-from training.builders import chexpert_plus, clinic, iu, mimic, nih, shards
+from training.builders import builder, chexpert_plus, clinic, iu, mimic, nih, shards
 from training.data.images import ImageBank
 from training.data.study import Studies
 
@@ -140,6 +140,40 @@ def test_iu_from_the_official_reports(tmp_path, command):
     manifest = command(iu, *arguments, "--annotation", annotation, "--out", tmp_path / "r2gen")
     assert list(records(tmp_path / "r2gen", "validation")) == ["CXR1"]
     assert manifest["dropped"] == {"not in R2Gen's annotation": 3}
+
+
+def test_targets_hold_no_blanks_names_or_comparisons_unless_wanted_as_written(tmp_path, command):
+    xml, images = iu_tree(tmp_path)
+    findings = "Stable cardiomegaly. Clear XXXX. Discussed with Dr. Roe at 5 pm. No effusion."
+    for number, text in ((1, findings), (2, "XXXX XXXX. Unchanged.")):
+        name = "CXR1_1_IM-0001-4001" if number == 1 else "CXR2_IM-0652-1001"
+        (xml / f"{number}.xml").write_text(iu_xml(f"CXR{number}", [name], findings=text), encoding="utf-8")
+    manifest = command(iu, "--xml", xml, "--images", images, "--out", tmp_path / "clean")
+    (study,) = (study for split in manifest["splits"] for study in records(tmp_path / "clean", split).values())
+    assert study["findings"] == "Cardiomegaly. No effusion."
+    assert manifest["targets"] == {
+        "blank of de-identification": 2, "message": 1, "reports rewritten without comparisons": 2,
+        "reports that still compare": 0,
+    }  # fmt: skip
+    assert manifest["dropped"][builder.NOTHING_LEFT] == 1
+    assert builder.NOTHING_LEFT in (tmp_path / "clean" / "dropped.csv").read_text()
+
+    manifest = command(iu, "--xml", xml, "--images", images, "--as-written", "--out", tmp_path / "written")
+    written = {k: v for split in manifest["splits"] for k, v in records(tmp_path / "written", split).items()}
+    assert (written["CXR1"]["findings"], manifest["targets"]) == (findings, {})
+
+
+def test_only_studies_without_a_prior_are_rewritten(tmp_path, command):
+    jpg, reports = mimic_tree(tmp_path)
+    for file in reports.glob("files/*/*/*.txt"):
+        file.write_text("FINDINGS: Stable cardiomegaly. Effusion seen by Dr. Roe.\n", encoding="utf-8")
+    arguments = ("--jpg", jpg, "--reports", reports)
+    command(mimic, *arguments, "--no-comparisons", "--out", tmp_path / "out")
+    found = {name: study["findings"] for name, study in records(tmp_path / "out", "train").items()}
+    stable = "Stable cardiomegaly."
+    assert found == {"s50000001": "Cardiomegaly.", "s50000002": stable, "s50000003": stable}
+    command(mimic, *arguments, "--out", tmp_path / "kept")
+    assert records(tmp_path / "kept", "train")["s50000001"]["findings"] == stable
 
 
 def test_iu_from_r2gens_own_folder(tmp_path, command):
@@ -346,7 +380,7 @@ def test_the_real_iu_sample(data_dir, tmp_path, command):
         views += [f"1,{Path(i['image']).stem[3:]}.dcm.png,{i['projection']}" for i in images if i["uid"] == uid]
     (tmp_path / "views.csv").write_text("\n".join(views))
     arguments = ("--xml", xml, "--images", data_dir / "iu_xray" / "images", "--projections", tmp_path / "views.csv")
-    manifest = command(iu, *arguments, "--out", tmp_path / "out", "--size", 224)
+    manifest = command(iu, *arguments, "--as-written", "--out", tmp_path / "out", "--size", 224)
     built = {k: v for split in manifest["splits"] for k, v in records(tmp_path / "out", split).items()}
     assert len(built) + sum(manifest["dropped"].values()) == len({image["uid"] for image in images})
     assert all(study["images"][0]["view"] == "frontal" for study in built.values())

@@ -9,6 +9,7 @@ import csv
 import gzip
 import hashlib
 import zlib
+from collections import Counter
 from collections.abc import Iterator, Set
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,7 +17,10 @@ from typing import Any
 
 from tqdm import tqdm
 
+from evaluation.reading.comparison_rewriting import without_comparisons
 from evaluation.reading.observations import Label, check_label
+from evaluation.reading.prior_comparisons import comparison_sentences
+from evaluation.reading.targets import target_of
 from processing_trrg import report_text
 from training.data.study import Study, View
 
@@ -29,6 +33,7 @@ MAX_CELL = 1_000_000
 """Characters of one cell of a table; csv's own limit of 131,072 is less than some reports."""
 NOT_UTF8 = "not UTF-8; save it as CSV UTF-8"
 NO_SECTION = "neither findings nor impression in its report"
+NOTHING_LEFT = "nothing left of its report without blanks, dates, names, messages and comparisons"
 
 
 class TreeError(ValueError):
@@ -45,6 +50,7 @@ class StudySet:
         dropped: (study id, reason) of every study left out.
         inputs: tables that were read, for the manifest's hashes.
         choices: what the user chose, for the manifest.
+        targets: how many sentences were taken out of the reports, by reason, and how many reports were rewritten.
     """
 
     name: str
@@ -53,6 +59,7 @@ class StudySet:
     dropped: list[tuple[str, str]] = field(default_factory=list)
     inputs: list[Path] = field(default_factory=list)
     choices: dict[str, Any] = field(default_factory=dict)
+    targets: Counter[str] = field(default_factory=Counter)
 
 
 def sorted_views(images: list[View], frontal_only: bool) -> list[View]:
@@ -71,6 +78,32 @@ def why_dropped(study: Study, findings_only: bool) -> str | None:
     if not study.findings and not study.impression:
         return "no findings in its report" if findings_only else NO_SECTION
     return None
+
+
+def clean_targets(found: StudySet, compare: bool) -> None:
+    """Take out of every report what is no target (`reading/targets.py`); studies of which nothing is left are dropped.
+
+    Args:
+        compare: False: reports of studies without a prior are rewritten without comparisons with one. Labels stay those
+            of the report as it was written: they are true of the picture.
+    """
+    kept = []
+    for study in found.studies:
+        had_report = bool(study.findings or study.impression)
+        study.findings, study.impression = (
+            target_of(text, found.targets) for text in (study.findings, study.impression)
+        )
+        if not compare and not (study.prior_report or study.prior_images):
+            before = (study.findings, study.impression)
+            study.findings, study.impression = without_comparisons(*before)
+            found.targets["reports rewritten without comparisons"] += before != (study.findings, study.impression)
+            still = any(map(comparison_sentences, (study.findings, study.impression)))
+            found.targets["reports that still compare"] += still
+        if had_report and not (study.findings or study.impression):
+            found.dropped.append((study.study_id, NOTHING_LEFT))
+        else:
+            kept.append(study)
+    found.studies = kept
 
 
 def set_priors(studies: list[Study], times: dict[str, tuple[float, ...]]) -> None:

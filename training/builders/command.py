@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from processing_trrg import RadiographError
-from training.builders.builder import StudySet, TreeError, check_set, need_images, read_skips
+from training.builders.builder import StudySet, TreeError, check_set, clean_targets, need_images, read_skips
 from training.builders.shards import write_set
 
 
@@ -21,6 +21,16 @@ def builder_arguments(doc: str | None, reports: bool = True) -> argparse.Argumen
     if reports:
         parser.add_argument("--findings-only", action="store_true", help="the target is the findings, as in MAIRA-1")
         parser.add_argument("--frontal-only", action="store_true", help="leave out lateral and unnamed views")
+        parser.add_argument(
+            "--as-written", action="store_true",
+            help="keep reports whole, as published test references are: blanks, dates, names, messages, comparisons",
+        )  # fmt: skip
+        parser.add_argument(
+            "--no-comparisons", action="store_true",
+            help="rewrite reports of studies without a prior so that they compare with none",
+        )  # fmt: skip
+    else:
+        parser.set_defaults(as_written=True)
     return parser
 
 
@@ -29,6 +39,9 @@ def build(arguments: argparse.Namespace, read: Callable[[], StudySet]) -> None:
     the command with one line that names the path."""
     try:
         found = read()
+        if not arguments.as_written:
+            clean_targets(found, not arguments.no_comparisons)
+            found.choices["no_comparisons"] = arguments.no_comparisons
         check_set(found)
         skipped = read_skips(arguments.skip_file, found)
         need_images(found, skipped)

@@ -8,7 +8,11 @@ With --xml: the official reports (one XML a report, 3,955 in all) and the folder
 split and drops the reports R2Gen does not have; without it one report in five is test and one in ten validation, by a
 hash of its id (every report is another patient's). The XML does not name the views: --projections does.
 Without --xml: R2Gen's own folder (`CXR1000_IM-0003/0.png`), whose reports are findings only and whose views have no
-name. Labels are those of the project's own labeler. Never for clinical use.
+name. Labels are those of the project's own labeler, of the report as it was written.
+
+A target holds no blank ("XXXX"), date, name or message, and, as the set has no earlier studies, compares with none:
+`evaluation/reading/targets.py`, `comparison_rewriting.py`; the manifest counts. --as-written keeps all, as published
+test references do. Never for clinical use.
 """
 
 import json
@@ -159,6 +163,7 @@ def main() -> None:
     parser.add_argument("--images", type=Path, required=True, help="NLMCXR_png, or R2Gen's iu_xray/images")
     parser.add_argument("--annotation", type=Path, help="R2Gen's annotation.json")
     parser.add_argument("--projections", type=Path, help="indiana_projections.csv, the views of the official images")
+    parser.set_defaults(no_comparisons=True)
     arguments = parser.parse_args()
     if not (arguments.xml or arguments.annotation):
         parser.error("give --xml, --annotation or both")

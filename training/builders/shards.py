@@ -244,6 +244,7 @@ def _manifest(found: StudySet, size: int, shards: list[Shard], skipped: Set[str]
         "choices": {**found.choices, "size": size},
         "splits": counts,
         "dropped": _reasons(found),
+        "targets": dict(sorted(found.targets.items())),
         "skipped_images": sorted(skipped),
         "inputs_sha256": {path.name: _sha256(path) for path in found.inputs},
         "records_sha256": hashlib.sha256(json.dumps(everything, sort_keys=True).encode()).hexdigest(),

@@ -22,6 +22,7 @@ from typing import Any
 from PIL import Image
 from tqdm import tqdm
 
+from training.builders.builder import NOTHING_LEFT
 from training.builders.small_sets import iu_records, jsrt_records, nih_records, rows, wingspan_records
 from training.builders.train_tokenizers import (
     texts_for_clues,
@@ -95,10 +96,12 @@ def main() -> None:
     for name, records in IMAGE_SETS.items():
         manifest[name] = write_set(out / name, records(arguments.data / name))
         _link(out / name / "images", arguments.data / name / "images")
-    manifest["iu"] = write_set(out / "iu", iu_records(iu))
+    found = iu_records(iu)
+    manifest["iu"] = {**write_set(out / "iu", found.studies), "targets": dict(found.targets)}
     reports = sum(1 for _ in rows(iu / "reports.jsonl"))
     manifest["iu"]["left_out"] = {
-        "in R2Gen's test set, without an R2Gen split, or blank": reports - sum(manifest["iu"]["studies"].values())
+        "in R2Gen's test set, without an R2Gen split, or blank": reports - len(found.studies) - len(found.dropped),
+        NOTHING_LEFT: len(found.dropped),
     }
     counts = {
         "train": arguments.phantoms, "validation": arguments.phantom_validation, "test": arguments.phantom_test

@@ -12,7 +12,7 @@ from typing import Any
 from evaluation.reading.labeler import label_report
 from evaluation.reading.observations import ancestors
 from processing_trrg import report_text
-from training.builders.builder import share_of
+from training.builders.builder import StudySet, clean_targets, share_of
 from training.builders.nih import VALIDATION_SHARE, labels_and_boxes, patient_split
 from training.data.study import Box, Study
 
@@ -52,15 +52,15 @@ def wingspan_records(folder: Path) -> Iterator[Study]:
         yield _image(row, f"wingspan-{row['patient_id']}", split, labels=_heart(ratio))
 
 
-def iu_records(folder: Path) -> Iterator[Study]:
-    """One record a report of R2Gen's training and validation splits, labelled by the project's own labeler; images are
-    not there."""
-    splits = {"train": "train", "val": "validation"}
+def iu_records(folder: Path) -> StudySet:
+    """One record a report of R2Gen's training and validation splits, cleaned as `iu.py` does, labelled by the project's
+    own labeler; images are not there."""
+    splits, found = {"train": "train", "val": "validation"}, StudySet("iu", folder, [])
     for row in rows(folder / "reports.jsonl"):
         findings, impression = (row[part].strip() or None if row[part] else None for part in ("findings", "impression"))
         if row.get("r2gen_split") not in splits or not (findings or impression):
             continue
-        yield Study(
+        study = Study(
             row["uid"],
             f"iu-{row['uid']}",
             splits[row["r2gen_split"]],
@@ -69,6 +69,9 @@ def iu_records(folder: Path) -> Iterator[Study]:
             impression=impression,
             labels=label_report(report_text(findings, impression)),
         )
+        found.studies.append(study)
+    clean_targets(found, compare=False)
+    return found
 
 
 def rows(file: Path) -> Iterator[dict[str, Any]]:

@@ -41,7 +41,7 @@ class SentencePool:
 
     Attributes:
         claims: (section, clue) -> sentences that claim that finding, on that side where the clue has one.
-        denials: sentences of the findings, each with the observations it must not stand beside.
+        denials: sentences of the findings, each with the observations it must not stand beside; as often as they occur.
         indications: of the reports.
     """
 
@@ -135,17 +135,16 @@ def compose(present: dict[str, int], pool: SentencePool, rng: np.random.Generato
     sided = {place[1] for name in said if (place := side_and_finding(name))}
     said = [name for name in said if name not in sided]  # "left effusion" says the effusion too
     plain = {place[1] if (place := side_and_finding(name)) else name for name in said}
-    over = {parent for name in plain for parent in (name, *ancestors(name))}
-    free = [(text, names) for text, names in pool.denials if not names & (over | plain)]
+    over: set[str] = {parent for name in plain for parent in (name, *ancestors(name))}
     for _ in range(20):
         order = [said[i] for i in rng.permutation(len(said))]
         findings = [pool.claim("findings", name, rng) for name in order]
-        denied: set[str] = set()
-        for _ in range(int(rng.integers(1, 5)) if plain else int(rng.integers(2, 6))):
-            text, names = free[int(rng.integers(len(free)))]
-            if not names & denied:
+        taken = over | plain
+        for place in rng.integers(len(pool.denials), size=6 + int(rng.integers(6))):
+            text, names = pool.denials[place]
+            if not names & taken:
                 findings.append(text)
-                denied |= names
+                taken |= names
         impression = None
         if rng.random() < WITH_IMPRESSION:
             short = [name for name in order if name != SUPPORT_DEVICES][:3] or order
