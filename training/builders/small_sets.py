@@ -67,10 +67,11 @@ def iu_records(folder: Path) -> StudySet:
             indication=row["indication"] or None,
             findings=findings,
             impression=impression,
-            labels=label_report(report_text(findings, impression)),
         )
         found.studies.append(study)
     clean_targets(found, compare=False)
+    for study in found.studies:  # a clue that no sentence is left of would teach to leave a clue unsaid
+        study.labels = label_report(report_text(study.findings, study.impression))
     return found
 
 
