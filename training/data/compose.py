@@ -31,6 +31,9 @@ _UNFIT = re.compile(
 )
 NUMBER_OF_FINDINGS = (0.12, 0.2, 0.2, 0.16, 0.12, 0.1, 0.06, 0.04)
 """Probability of 0, 1, ... findings where they are drawn at random."""
+OFTEN = {"Lung Opacity": 3, "Pneumonia": 3, "Consolidation": 2, "Atelectasis": 2, "Lung Lesion": 2, "Pleural Other": 2}
+"""Findings that a random combination has that many times as often as any other: they look alike, and are seen together
+most."""
 FROM_LABELS = 0.4
 """Share of the draws whose findings are the image's labels; the others are drawn at random, whatever the image."""
 WITH_IMPRESSION = 0.85
@@ -114,7 +117,8 @@ def draw_findings(labels: Labels, names: Sequence[str], pool: SentencePool, rng:
         found = [name for name in plain if labels.get(name) == 1]
     else:
         count = int(rng.choice(len(NUMBER_OF_FINDINGS), p=NUMBER_OF_FINDINGS))
-        found = list(rng.choice(plain, size=min(count, len(plain)), replace=False))
+        weights = np.array([OFTEN.get(name, 1) for name in plain], dtype=float)
+        found = list(rng.choice(plain, size=min(count, len(plain)), replace=False, p=weights / weights.sum()))
     present = set(map(str, found))
     for name in found:
         sides = [side for side in (f"Left {name}", f"Right {name}") if side in names and labels.get(side) != 0]
