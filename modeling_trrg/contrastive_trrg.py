@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from transformers.utils import ModelOutput, can_return_tuple
 
 from .configuration_trrg import TRRGConfig
-from .encoder_trrg import SeenImages, TRRGEncoder
+from .encoder_trrg import SeenImages, TRRGEncoder, check_seen
 from .outputs_trrg import TRRGStudyFeatures
 from .pretrained_trrg import TRRGPreTrainedModel
 
@@ -192,6 +192,7 @@ class TRRGForContrastivePretraining(TRRGPreTrainedModel):
         seen = self.model.encode_images(
             pixel_values, image_mask, output_hidden_states=output_hidden_states, output_attentions=output_attentions
         )
+        check_seen(seen.image_mask)
         out = TRRGContrastiveOutput(
             hidden_states=seen.outputs.get("hidden_states"), attentions=seen.outputs.get("attentions")
         )

@@ -23,6 +23,16 @@ except ImportError:  # then nothing is offloaded either
     align_module_device = None
 
 
+def check_seen(image_mask: torch.Tensor) -> None:
+    """
+    Raises:
+        ValueError: a study of `[B, V]` has no view.
+    """
+    if not bool(image_mask.any(dim=1).all()):
+        blind = (~image_mask.any(dim=1)).nonzero().flatten().tolist()
+        raise ValueError(f"image_mask leaves no view to the studies {blind} of the batch; expected at least one.")
+
+
 @dataclass
 class SeenImages:
     """Views in the order study by study: patches `[n, P, Dv]`, pooled `[n, Dv]`, the study of each view `[n]`, and
@@ -82,11 +92,12 @@ class TRRGEncoder(TRRGPreTrainedModel):
         """
         Args:
             pixel_values: `[B, V, 3, H, W]`, or `[B, 3, H, W]` for one view each.
-            image_mask: `[B, V]` bool, False for views that only pad; they are never computed.
+            image_mask: `[B, V]` bool, False for views that only pad; they are never computed. A row without any view
+                is a text alone.
 
         Raises:
-            ValueError: wrong shape, a study without a view or with more than `config.max_views`, or a tower that
-                returns another number of patches than the config promises.
+            ValueError: wrong shape, a study with more than `config.max_views`, or a tower that returns another number
+                of patches than the config promises.
         """
         if pixel_values.dim() == 4:
             pixel_values = pixel_values[:, None]
@@ -103,16 +114,16 @@ class TRRGEncoder(TRRGPreTrainedModel):
                 f"{list(pixel_values.shape[:2])}."
             )
         image_mask = image_mask.bool()
-        if not bool(image_mask.any(dim=1).all()):
-            blind = (~image_mask.any(dim=1)).nonzero().flatten().tolist()
-            raise ValueError(f"image_mask leaves no view to the studies {blind} of the batch; expected at least one.")
         if (
             image_mask.shape[1] > self.config.max_views
             and (most := int(image_mask.sum(1).max())) > self.config.max_views
         ):
             raise ValueError(f"a study has {most} views; the model was trained with at most {self.config.max_views}.")
         # channels last: convolutions run up to twice as fast, on CPUs as on GPUs; transformers do not mind
-        pixels = pixel_values[image_mask].to(self.vision_tower.dtype, memory_format=torch.channels_last)
+        pixels = pixel_values[image_mask]
+        if not len(pixels):
+            check_seen(image_mask)
+        pixels = pixels.to(self.vision_tower.dtype, memory_format=torch.channels_last)
         asked = {name: value for name, value in tower_options.items() if value is not None}
         outputs = self.vision_tower(pixels, return_dict=True, **asked)
         hidden = outputs.last_hidden_state
@@ -336,6 +347,7 @@ class TRRGEncoder(TRRGPreTrainedModel):
             logits = certain.log() if config.clue_scoring == "softmax" else certain.logit()
         elif config.clue_source != "none":
             logits, clue_scores = self.score_clues(seen, bank)
+            clue_scores = clue_scores * seen.image_mask.any(1, keepdim=True).to(clue_scores.device)  # text alone: 0
         if clue_scores is not None:
             selected = select_clues(clue_scores, config.num_selected_clues, config.clue_threshold)
             image_mask = clue_scores.new_ones(len(clue_scores), 1, dtype=torch.bool)  # without images: one view each
@@ -375,6 +387,7 @@ class TRRGEncoder(TRRGPreTrainedModel):
             ValueError: see `look`.
         """
         study = self._features({name: value for name, value in inputs.items() if name not in TEXT_INPUTS})
+        check_seen(study.image_mask)
         if self.config.clue_source != "none" and study.last_hidden_state is not None:
             study.evidence_maps = self.evidence_maps(study.last_hidden_state, study.image_mask, study.clue_bank)
         return study

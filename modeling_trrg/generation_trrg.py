@@ -1,10 +1,17 @@
 """`generate` of a study: it is looked at once, and enters with the prompt."""
 
 import inspect
+from collections.abc import Mapping
 from typing import Any
 
 import torch
-from transformers.generation import GenerationMixin, MaxLengthCriteria, StoppingCriteriaList
+from transformers.generation import (
+    GenerationMixin,
+    LogitsProcessor,
+    LogitsProcessorList,
+    MaxLengthCriteria,
+    StoppingCriteriaList,
+)
 
 from .configuration_trrg import TRRGConfig
 from .outputs_trrg import TRRGStudyFeatures
@@ -20,6 +27,25 @@ CACHE_NAME = "cache" if "cache" in _NAMES else "past_key_values"  # renamed in T
 
 class ContextEnd(MaxLengthCriteria):
     """Ends a report where the language model's context ends; a type of its own, so that it stands beside another."""
+
+
+class NoPlaceholder(LogitsProcessor):
+    """A report never holds an image placeholder; `forward` has a finite logit for it, as for every other token."""
+
+    def __init__(self, image_token_id: int) -> None:
+        self.image_token_id = image_token_id
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        """`scores` `[B, vocabulary]`, that of the placeholder -inf; its id may lie outside of the vocabulary."""
+        scores = scores.clone()
+        scores[..., self.image_token_id : self.image_token_id + 1] = float("-inf")
+        return scores
+
+
+def shows_study(given: Mapping[str, Any]) -> bool:
+    """Whether a view or clue scores are `given`; else the texts stand alone."""
+    pixels, mask = given.get("pixel_values"), given.get("image_mask")
+    return given.get("clue_scores") is not None or (pixels is not None and (mask is None or bool(mask.any())))
 
 
 def max_context(config: TRRGConfig) -> int | None:
@@ -39,14 +65,26 @@ class TRRGGenerationMixin(GenerationMixin):
 
         Args:
             study: from `read_study`; then the images and clues among `kwargs` are not looked at again.
+
+        Raises:
+            ValueError: `prefill_chunk_size` with a study, which enters with its whole prompt.
         """
         given = {name: kwargs.pop(name) for name in STUDY_INPUTS if name in kwargs}
-        if study is None and any(given.get(name) is not None for name in ("pixel_values", "clue_scores")):
+        if study is None and shows_study(given):
             study = self.get_image_features(**given, return_dict=True)
             if kwargs.get("assistant_model") is not None:  # it looks for itself, see `_get_candidate_generator`
                 kwargs |= given
         if study is not None:
             kwargs["study"] = study
+            chunk = kwargs.get("prefill_chunk_size") or getattr(
+                kwargs.get("generation_config"), "prefill_chunk_size", None
+            )
+            if chunk is not None:
+                raise ValueError(
+                    f"prefill_chunk_size is {chunk}, but a study enters with its whole prompt; expected None."
+                )
+        writes = [*(kwargs.get("logits_processor") or ()), NoPlaceholder(self.config.image_token_id)]
+        kwargs["logits_processor"] = LogitsProcessorList(writes)
         if (context := max_context(self.config)) is not None:
             criteria = [*(kwargs.get("stopping_criteria") or ()), ContextEnd(context)]
             kwargs["stopping_criteria"] = StoppingCriteriaList(criteria)

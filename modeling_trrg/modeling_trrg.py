@@ -22,7 +22,7 @@ from .configuration_trrg import TRRGConfig
 from .connector_trrg import ClueInteraction, MLPConnector
 from .contrastive_trrg import TRRGForContrastivePretraining
 from .encoder_trrg import TRRGEncoder
-from .generation_trrg import TRRGGenerationMixin, max_context
+from .generation_trrg import TRRGGenerationMixin, max_context, shows_study
 from .outputs_trrg import TRRGCausalLMOutputWithPast, TRRGModelOutputWithPast, TRRGStudyFeatures
 from .pretrained_trrg import TRRGPreTrainedModel
 
@@ -161,7 +161,8 @@ class TRRGModel(TRRGEncoder):
     ) -> TRRGModelOutputWithPast:
         """
         Args:
-            input_ids: `[B, T]` with N placeholders (`config.image_token_id`) for each view.
+            input_ids: `[B, T]` with N placeholders (`config.image_token_id`) for each view; none in a text alone, whose
+                row of image_mask is False.
             attention_mask: `[B, T]`.
             pixel_values, image_mask, clue_input_ids, clue_attention_mask, clue_parents, clue_scores: see
                 `get_image_features`.
@@ -176,7 +177,7 @@ class TRRGModel(TRRGEncoder):
         """
         if (input_ids is None) == (inputs_embeds is None):
             raise ValueError("expected exactly one of input_ids and inputs_embeds.")
-        given = pixel_values is not None or clue_scores is not None
+        given = shows_study({"pixel_values": pixel_values, "image_mask": image_mask, "clue_scores": clue_scores})
         if given and study is not None:
             raise ValueError("pixel_values or clue_scores together with study, which stands for them: expected one.")
         if inputs_embeds is None:
@@ -197,7 +198,7 @@ class TRRGModel(TRRGEncoder):
         elif input_ids is not None and input_ids.shape[1] > 1 and bool(placeholder.any()):  # no decoding step: a prompt
             raise ValueError(
                 f"the text has {int(placeholder.sum())} image placeholders, but there is neither pixel_values "
-                "nor clue_scores nor study."
+                "with a view in image_mask nor clue_scores nor study."
             )
         context = max_context(self.config)
         if context is not None and inputs_embeds.shape[1] > context:
@@ -323,8 +324,6 @@ class TRRGForConditionalGeneration(TRRGPreTrainedModel, TRRGGenerationMixin):
         hidden, study = outputs.last_hidden_state, outputs.study
         keep = slice(-logits_to_keep, None) if isinstance(logits_to_keep, int) and logits_to_keep else slice(None)
         logits = self.lm_head(hidden[:, keep if isinstance(logits_to_keep, int) else logits_to_keep])
-        if self.config.image_token_id < logits.shape[-1]:  # a report never holds a placeholder
-            logits[..., self.config.image_token_id] = torch.finfo(logits.dtype).min
 
         loss = consistency = None
         if labels is not None or shift_labels is not None:
@@ -338,7 +337,8 @@ class TRRGForConditionalGeneration(TRRGPreTrainedModel, TRRGGenerationMixin):
             )
             if self.report_projection is not None and study is not None:
                 targets = (shift_labels != -100).sum(1)
-                consistency = self._consistency(study, hidden, shift_labels, clue_targets) * targets
+                seen = study.image_mask.any(1).to(hidden.device)  # a text alone has no clues to agree with
+                consistency = self._consistency(study, hidden, shift_labels, clue_targets) * targets * seen
                 items = targets.sum().clamp(min=1) if num_items_in_batch is None else num_items_in_batch
                 consistency = consistency.sum() / items
                 loss = loss + consistency

@@ -24,7 +24,8 @@ class TRRGStudyFeatures(ModelOutput):
         pooler_output: image features `[n, N, Dt]`, one row a placeholder (the name serving engines look for); None
             after stage 1, which has no language model.
         image_mask: `[B, V]` bool, which views a study has; the n views are its true entries, study by study.
-        clue_scores: `[B, C]` in [0, 1]: a softmax over the clues, or for each clue the probability of "there is X".
+        clue_scores: `[B, C]` in [0, 1]: a softmax over the clues, or for each clue the probability of "there is X"; 0
+            in a row without a view, which only `forward` and `generate` accept (a text alone).
         clue_logits: `[B, C]`, the scores before softmax or sigmoid. Both None where `clue_source` is `"none"`.
         selected_clues: `[B, C]` bool, the clues that reach the language model, injected or said in its prompt.
         evidence_maps: `[B, V, C, h, w]`, similarity of each patch to each clue, in logits; zero in masked views. Only

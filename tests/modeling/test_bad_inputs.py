@@ -11,7 +11,7 @@ from tests.helpers.models import SYSTEMS, TINY_TEXT, build, studies
     [
         ({"pixel_values": None, "image_mask": None}, r"image placeholders, but there is neither"),
         ({"pixel_values": torch.zeros(2, 1, 3, 16, 16)}, r"pixel_values has the shape \[2, 1, 3, 16, 16\]; expected"),
-        ({"image_mask": torch.zeros(2, 1, dtype=torch.bool)}, r"no view to the studies \[0, 1\]"),
+        ({"image_mask": torch.zeros(2, 1, dtype=torch.bool)}, r"neither pixel_values with a view in image_mask"),
         ({"image_mask": torch.ones(2, 3, dtype=torch.bool)}, r"image_mask has the shape \[2, 3\]"),
         ({"clue_input_ids": torch.ones(1, 4, 6).long(), "clue_attention_mask": None}, "give each clue its negative"),
         ({"clue_input_ids": torch.ones(4, 6).long(), "clue_attention_mask": None}, r"expected \[S, C, L\] of both"),

@@ -106,6 +106,53 @@ def test_embeddings_with_images_need_a_row_for_the_image_token(tiny_config):
     assert torch.equal(model(**inputs, input_ids=ids).logits, model(**given).logits)
 
 
+@pytest.mark.parametrize("system", SYSTEMS)
+@torch.no_grad()
+def test_texts_without_an_image_are_read_as_alone(tiny_config, system):
+    config, views = tiny_config(system), (2, 0, 1)
+    model, inputs = build(config), studies(config, views=views, text=(4, 9, 6))
+    inputs["pixel_values"][1] = 1e4  # hidden by the mask
+    logits, options = model(**inputs).logits, {"max_new_tokens": 3, "min_new_tokens": 3, "num_beams": 2}
+    written = model.generate(**inputs, **options)[:, -3:]
+    for row, count in enumerate(views):
+        alone = only(inputs, row, count)
+        if not count:
+            hidden = only(inputs, row, 2)  # no view in the whole batch
+            assert torch.equal(model.generate(**hidden, **options)[0, -3:], written[row])
+            del alone["pixel_values"], alone["image_mask"]
+        expected = model(**alone).logits[0]
+        torch.testing.assert_close(logits[row, -len(expected) :], expected, rtol=1e-4, atol=1e-4)
+        assert torch.equal(model.generate(**alone, **options)[0, -3:], written[row])
+    with pytest.raises(ValueError, match=r"no view to the studies \[1\]"):
+        model.read_study(**inputs)
+    inputs["image_mask"][2] = False
+    with pytest.raises(ValueError, match="image placeholders, their images"):
+        model(**inputs)
+
+
+@pytest.mark.parametrize("options", [{}, {"num_beams": 3}, {"do_sample": True}, {"prompt_lookup_num_tokens": 3}])
+@torch.no_grad()
+def test_a_placeholder_is_never_written(tiny_config, options):
+    config = tiny_config("trrg")
+    model, inputs = build(config), only(studies(config), 0, 1)
+    hidden = model.model(**inputs).last_hidden_state[0, -1]
+    model.lm_head.weight[config.image_token_id] = hidden  # the likeliest token by far
+    assert model(**inputs).logits[0, -1].argmax() == config.image_token_id
+    written = model.generate(**inputs, **{**GREEDY, **options})
+    assert config.image_token_id not in written[0, inputs["input_ids"].shape[1] :]
+
+
+@torch.no_grad()
+def test_a_prompt_in_pieces(tiny_config):
+    config = tiny_config("trrg")
+    model, inputs = build(config), only(studies(config), 0, 1)
+    with pytest.raises(ValueError, match="prefill_chunk_size is 4, but a study enters with its whole prompt"):
+        model.generate(**inputs, **GREEDY, prefill_chunk_size=4)
+    text = {"input_ids": torch.tensor([[1, 10, 11, 12, 13, 14]]), "attention_mask": torch.ones(1, 6).long()}
+    expected = model.generate(**text, **GREEDY)
+    assert torch.equal(model.generate(**text, **GREEDY, prefill_chunk_size=4), expected)
+
+
 @torch.no_grad()
 def test_a_later_turn_goes_on_from_the_cache(tiny_config):
     for model, inputs in llava_and_trrg(tiny_config):

@@ -7,6 +7,7 @@ import pytest
 import torch
 from peft import PeftModel, PrefixTuningConfig, PromptTuningConfig, get_peft_model
 from transformers import Trainer, TrainingArguments
+from transformers.trainer_pt_utils import LabelSmoother
 
 from modeling_trrg import TRRGForConditionalGeneration, TRRGForContrastivePretraining
 from tests.helpers.models import CLUE_NAMES, SYSTEMS, TINY, TINY_TEXT, build, only, stage1_inputs, studies
@@ -54,6 +55,36 @@ def test_trainer_trains_and_evaluates(tiny_config, tmp_path, system):
     predictions = run.predict(rows(batch))
     logits = predictions.predictions[0]
     assert logits.shape == (4, batch["input_ids"].shape[1], 64) and predictions.label_ids.shape == logits.shape[:2]
+
+
+@torch.no_grad()
+def test_labels_can_be_smoothed(tiny_config):
+    model = build(tiny_config("trrg"))
+    batch = labelled(model.config)
+    labels = batch.pop("labels")
+    output = model(**batch)
+    logits, targets = output.logits[:, :-1].flatten(0, 1), labels[:, 1:].flatten()
+    expected = torch.nn.functional.cross_entropy(logits, targets, label_smoothing=0.1)
+    torch.testing.assert_close(LabelSmoother(epsilon=0.1)(output, labels, shift_labels=True), expected)
+
+
+@pytest.mark.parametrize("system", SYSTEMS)
+def test_text_alone_beside_studies_learns_what_it_does_alone(tiny_config, system):
+    config, views = tiny_config(system), (1, 0, 2)
+    model, inputs = build(config), studies(config, views=views, text=(5, 8, 6))
+    inputs["labels"] = inputs["input_ids"].masked_fill(inputs["input_ids"] <= 3, -100)
+    items = int((inputs["labels"][:, 1:] != -100).sum())
+    together = model(**inputs, num_items_in_batch=items)
+    together.loss.backward()
+    assert all(p.grad is None or p.grad.isfinite().all() for p in model.parameters())
+    parts = []
+    for row, count in enumerate(views):
+        alone = only(inputs, row, count)
+        if not count:
+            del alone["pixel_values"], alone["image_mask"]
+        labels = alone["input_ids"].masked_fill(alone["input_ids"] <= 3, -100)
+        parts.append(model(**alone, labels=labels, num_items_in_batch=items).loss)
+    torch.testing.assert_close(together.loss, torch.stack(parts).sum(), rtol=1e-4, atol=1e-5)
 
 
 def test_trainer_evaluates_without_clue_targets(tiny_config, tmp_path):

@@ -92,6 +92,23 @@ def test_text_alone_has_no_study_beside_it(processor: TRRGProcessor):
             processor(text=text)
 
 
+def test_chats_with_and_without_an_image_make_one_batch(processor: TRRGProcessor):
+    asked, words = (
+        chat(processor)[:1],
+        [{"role": "user", "content": [{"type": "text", "text": "What is an effusion?"}]}],
+    )
+    options = {"tokenize": True, "return_dict": True, "return_tensors": "pt", "add_generation_prompt": True}
+    for order in ([asked, words], [words, asked]):
+        batch = processor.apply_chat_template(order, **options)
+        assert batch["image_mask"].tolist() == [[messages is asked] for messages in order]
+    assert set(processor.apply_chat_template(words, **options)) == {"input_ids", "attention_mask"}
+    empty = [{"role": "user", "content": [{"type": "image"}, *words[0]["content"]]}]
+    with pytest.raises(ValueError, match="no view: give images"):
+        processor.apply_chat_template(empty, **options)
+    with pytest.raises(StudyError, match="study 1: the study has no view"):
+        processor.apply_chat_template([asked, empty], **options)
+
+
 def test_a_finished_chat_is_no_prompt_that_could_be_too_long(processor: TRRGProcessor):
     most = processor(images=ONE)["input_ids"].shape[1]
     limited, messages = tiny_processor(max_prompt_length=most), chat(processor)
