@@ -1,3 +1,8 @@
+# Copyright 2026 The TRRG package authors. Licensed under the Apache License, Version 2.0 (the "License"); you may not
+# use this file except in compliance with the License. You may obtain a copy of the License at
+# https://www.apache.org/licenses/LICENSE-2.0. Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either
+# express or implied. See the License for the specific language governing permissions and limitations under the License.
 """TRRGProcessor: a study as files and words -> tensors; generated tokens and clue scores -> reports."""
 
 import functools
@@ -50,7 +55,7 @@ from .report_trrg import Report, decode, sorted_clues, split_report
 CONTEXT_FIELDS = ("indication", "technique", "comparison", "prior_report", "question")
 
 
-class TRRGProcessor(SavedProcessor):
+class TRRGProcessor(SavedProcessor):  # trf-ignore: TRF057
     """Images, context, questions and clues to tensors, and generated tokens to reports.
 
     Args:
@@ -135,7 +140,7 @@ class TRRGProcessor(SavedProcessor):
 
     # --------------------------------------------------------------------------------------------- study -> tensors
 
-    def __call__(
+    def __call__(  # trf-ignore: TRF057
         self,
         images=None,
         text: str | Sequence[str] | None = None,
