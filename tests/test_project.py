@@ -209,7 +209,21 @@ def test_a_card_is_valid_and_says_what_it_is_not_for(path: Path) -> None:
     if path.parent.name != "space":
         assert card.data.pipeline_tag == "image-text-to-text"
         assert card.data.library_name == "transformers"
-        assert card.data.license
+        assert card.data.license and "conversational" in card.data.tags
+
+
+def test_a_card_names_what_its_weights_come_from() -> None:
+    """By what the Hub links: data sets, and the checkpoints that the training configurations start from."""
+    for path in (path for path in CARDS if path.parent.name != "space"):
+        data = ModelCard.load(path).data
+        configs = [
+            yaml.safe_load(file.read_text(encoding="utf-8")).get("model", {})
+            for file in (ROOT / "training" / "configs").glob(f"{path.parent.name}-*.yaml")
+        ]
+        names = {config[key] for config in configs for key in config if key.endswith("_model") and "/" in config[key]}
+        assert set(data.base_model or ()) == names, path
+        results = {result.dataset_type for result in data.eval_results or ()}
+        assert data.datasets and set(data.datasets) >= results, path
 
 
 def test_the_small_cards_scores_are_those_of_its_table() -> None:
