@@ -7,7 +7,7 @@ from transformers.processing_utils import MultiModalData
 
 from .batch_trrg import StudyBatch
 from .fingerprint_trrg import SavedProcessor
-from .prompt_trrg import ASSISTANT, MARK, check_messages
+from .prompt_trrg import ASSISTANT, MARK, PromptStyle, check_messages
 from .report_trrg import response_template
 
 END = "\x1f"
@@ -19,7 +19,7 @@ class ChatProcessor(SavedProcessor):
 
     num_image_tokens: int
     image_token: str
-    prompt_style: str
+    prompt_style: PromptStyle
 
     def apply_chat_template(self, conversation, *args, sanitize_control_tokens: bool = False, **kwargs):
         """As in Transformers, but a special token typed in a message is refused, unless `sanitize_control_tokens` (with
