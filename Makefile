@@ -59,9 +59,10 @@ fuzz: .venv/.installed ## hostile pictures, texts, records, configurations, chec
 publish-check: .venv/.installed ## install package, Space and endpoint in clean environments without the lock, a report each
 	.venv/bin/python -m hub_cards.publish_check
 
-lint: .venv/.installed ## ruff: rules and format
+lint: .venv/.installed ## ruff: rules and format; mlinter: Transformers' rules for a model's repository
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
+	.venv/bin/mlinter --no-progress hub_cards/trrg-small
 
 types: .venv/.installed ## mypy
 	.venv/bin/mypy

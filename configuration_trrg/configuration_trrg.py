@@ -1,3 +1,8 @@
+# Copyright 2026 The TRRG package authors. Licensed under the Apache License, Version 2.0 (the "License"); you may not
+# use this file except in compliance with the License. You may obtain a copy of the License at
+# https://www.apache.org/licenses/LICENSE-2.0. Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either
+# express or implied. See the License for the specific language governing permissions and limitations under the License.
 """TRRGConfig: the axes on which TRRG, MAIRA-1 and RaDialog differ, as typed and checked fields, and their presets."""
 
 import copy
@@ -59,7 +64,7 @@ def check_sizes(name: str, value: Any) -> None:
 
 
 @strict
-class TRRGConfig(PreTrainedConfig):
+class TRRGConfig(PreTrainedConfig):  # trf-ignore: TRF057
     r"""
     Configuration of a radiology report generator with disease clues (TRRG, arXiv 2408.12141) and of the two systems it
     is measured with, MAIRA-1 (arXiv 2311.13668) and RaDialog (arXiv 2311.18681).
@@ -355,8 +360,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "vision_config": {"model_type": "dinov2", "image_size": 518, "patch_size": 14, "use_mask_token": False},
         "text_config": _VICUNA_7B,
         "connector": "mlp", "clue_source": "none", "vision_hidden_size": 768, "image_size": 518,
-        "patch_grid": 37, "num_prefix_tokens": 1,
-        "vision_pooling": "cls",
+        "patch_grid": 37, "num_prefix_tokens": 1, "vision_pooling": "cls",
     },
     # ResNet-50 at 448 px (BioViL-T's image encoder), BERT alignment module with 32 queries, Vicuna-7B.
     "radialog": {

@@ -33,6 +33,7 @@ CARD_TEMPLATE = REPOSITORY / "hub_cards" / "card_template.md"
 SOURCE_PACKAGES = ("configuration_trrg", "modeling_trrg", "processing_trrg")
 AUTO_CLASSES = ("AutoConfig", "AutoProcessor", "AutoModel", "AutoModelForImageTextToText")
 CHECKPOINT_SUFFIXES = (".json", ".jinja", ".md", ".png", ".safetensors", ".txt")
+WRITTEN = ("handler.py", "notebook.ipynb", "phantom.png", "LICENSE-CODE")  # by `assemble`, of every checkpoint
 REQUIRED_FILES = ("config.json", "generation_config.json", "processor_config.json", "tokenizer.json")
 TOLERANCE = 1e-5  # largest difference allowed between two processes, on logits of order 10 in float32
 
@@ -69,7 +70,7 @@ def checkpoint_files(checkpoint: Path) -> list[Path]:
     Raises:
         ValueError: a needed file is missing, or a file has no place in a checkpoint (a pickle, say).
     """
-    ours = {path.name for path in source_files()} | {"handler.py", "LICENSE-CODE", ".gitattributes"}
+    ours = {path.name for path in source_files()} | {*WRITTEN, ".gitattributes"}
     files = sorted(path.relative_to(checkpoint) for path in checkpoint.rglob("*") if path.is_file())
     files = [path for path in files if path.name not in ours and "__pycache__" not in path.parts]
     for path in files:
@@ -165,8 +166,9 @@ def assemble(checkpoint: Path, out: Path) -> list[Path]:
     for path in files:
         (out / path).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(checkpoint / path, out / path)
-    for source in [*source_files(), REPOSITORY / "hub_cards" / "handler.py"]:
+    for source in [*source_files(), *(REPOSITORY / "hub_cards" / name for name in ("handler.py", "notebook.ipynb"))]:
         shutil.copyfile(source, out / source.name)
+    Image.fromarray(generate_phantom(seed=0, index=0, size=512).image).save(out / "phantom.png")
     write_requirements(out)
     if not (out / "README.md").is_file():
         write_card(out)
@@ -215,8 +217,7 @@ def prove(folder: Path, max_new_tokens: int = 128) -> Proof:
         scratch = Path(scratch_name)
         home = scratch / "home"
         repository = emulate_hub_cache(folder, home)
-        Image.fromarray(generate_phantom(seed=0, index=0, size=512).image).save(scratch / "phantom.png")
-        study = ("--image", str(scratch / "phantom.png"), "--indication", "Shortness of breath.")
+        study = ("--image", str(folder / "phantom.png"), "--indication", "Shortness of breath.")
         budget = ("--max-new-tokens", str(max_new_tokens))
         saved_again = scratch / "saved_again"
         ways = {

@@ -14,6 +14,7 @@ from typing import Any
 import jinja2
 import transformers
 from transformers import AutoModelForMultimodalLM
+from transformers.cli.serving import utils as serving
 from transformers.models.auto import modeling_auto
 
 import processing_trrg  # noqa: F401 - registers the processors
@@ -24,10 +25,15 @@ IMAGE_PARTS = ("image_url", "input_image", "image")
 
 
 def register() -> None:
-    """Enters TRRG where `transformers serve` looks for the class of a model; it asks no Auto class."""
+    """Enters TRRG where `transformers serve` looks for the class of a model; it asks no Auto class. Answers are
+    sent as they are written: by its response template the server would send no `content` while it streams."""
     modeling_auto.MODEL_FOR_MULTIMODAL_LM_MAPPING_NAMES["trrg"] = "TRRGForConditionalGeneration"
     AutoModelForMultimodalLM.register(TRRGConfig, TRRGForConditionalGeneration, exist_ok=True)
     transformers.TRRGForConditionalGeneration = TRRGForConditionalGeneration
+    template_of = serving.get_response_template
+    serving.get_response_template = lambda processor, model: (
+        None if model.config.model_type == "trrg" else template_of(processor, model)
+    )
 
 
 def check_request(body: dict[str, Any]) -> None:

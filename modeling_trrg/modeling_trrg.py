@@ -1,3 +1,8 @@
+# Copyright 2026 The TRRG package authors. Licensed under the Apache License, Version 2.0 (the "License"); you may not
+# use this file except in compliance with the License. You may obtain a copy of the License at
+# https://www.apache.org/licenses/LICENSE-2.0. Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either
+# express or implied. See the License for the specific language governing permissions and limitations under the License.
 """The TRRG model: an X-ray study and disease clues in, report tokens out. Read this file first.
 
     vision tower -> patches, pooled            encoder_trrg.py
@@ -36,10 +41,11 @@ class TRRGModel(TRRGEncoder):
     def __init__(self, config: TRRGConfig) -> None:
         super().__init__(config)
         text_width = config.text_config.hidden_size
-        if config.connector == "clue_interaction":
+        if config.connector == "clue_interaction":  # CODEPATH: the presets "trrg" and "trrg-small"
+            # CODEPATH: the presets have a clue encoder; with clue_source="none" there is none.
             self.clue_width = config.clue_config.hidden_size if config.clue_config else config.projection_dim
             self.multi_modal_projector: nn.Module = ClueInteraction(config, self.clue_width)
-        elif config.connector == "mlp":
+        elif config.connector == "mlp":  # CODEPATH: the preset "maira1"; below, "radialog"
             self.multi_modal_projector = MLPConnector(config)
         else:
             self.multi_modal_projector = nn.Linear(config.query_transformer_config.hidden_size, text_width)
@@ -93,9 +99,9 @@ class TRRGModel(TRRGEncoder):
             output_hidden_states=output_hidden_states, output_attentions=output_attentions,
         )  # fmt: skip
         connector = self.multi_modal_projector
-        if self.config.connector == "clue_interaction":
+        if self.config.connector == "clue_interaction":  # CODEPATH: see __init__
             features = self._interact(study)
-        elif self.config.connector == "mlp":
+        elif self.config.connector == "mlp":  # CODEPATH: see __init__
             features = connector(study.last_hidden_state)
         else:
             queries = self.query_transformer(study.last_hidden_state)
@@ -220,7 +226,7 @@ class TRRGModel(TRRGEncoder):
         return TRRGModelOutputWithPast(**outputs, study=study)
 
 
-class TRRGForConditionalGeneration(TRRGPreTrainedModel, TRRGGenerationMixin):
+class TRRGForConditionalGeneration(TRRGPreTrainedModel, TRRGGenerationMixin):  # trf-ignore: TRF057
     """Writes the report: `TRRGModel` with a language modelling head, its loss and the consistency loss."""
 
     _tied_weights_keys = {"lm_head.weight": "model.language_model.embed_tokens.weight"}
@@ -237,7 +243,7 @@ class TRRGForConditionalGeneration(TRRGPreTrainedModel, TRRGGenerationMixin):
                 )
         self.lm_head = nn.Linear(text.hidden_size, text.vocab_size, bias=False)
         self.report_projection = None
-        if config.uses_consistency_loss and config.uses_clue_encoder:
+        if config.uses_consistency_loss and config.uses_clue_encoder:  # CODEPATH: the presets "trrg", "trrg-small"
             self.report_projection = nn.Linear(text.hidden_size, config.projection_dim)
         self.post_init()
         self.freeze_unused()
@@ -265,7 +271,7 @@ class TRRGForConditionalGeneration(TRRGPreTrainedModel, TRRGGenerationMixin):
         """The language modelling head, `[vocabulary, Dt]`."""
         return self.lm_head
 
-    def get_image_features(self, *args: Any, **kwargs: Any) -> TRRGStudyFeatures:
+    def get_image_features(self, *args: Any, **kwargs: Any) -> TRRGStudyFeatures:  # trf-ignore: TRF057
         """See `TRRGModel.get_image_features`."""
         return self.model.get_image_features(*args, **kwargs)
 
@@ -274,7 +280,7 @@ class TRRGForConditionalGeneration(TRRGPreTrainedModel, TRRGGenerationMixin):
         return self.model.read_study(**inputs)
 
     @can_return_tuple
-    def forward(
+    def forward(  # trf-ignore: TRF057
         self,
         input_ids: torch.Tensor | None = None,
         attention_mask: torch.Tensor | None = None,
@@ -327,7 +333,7 @@ class TRRGForConditionalGeneration(TRRGPreTrainedModel, TRRGGenerationMixin):
 
         loss = consistency = None
         if labels is not None or shift_labels is not None:
-            shift_labels = self._shifted_labels(labels, shift_labels, list(logits.shape[:2]))
+            shift_labels = self._shifted_labels(labels, shift_labels, logits)
             loss = self.loss_function(
                 logits=logits,
                 labels=labels,
@@ -349,13 +355,14 @@ class TRRGForConditionalGeneration(TRRGPreTrainedModel, TRRGGenerationMixin):
         return TRRGCausalLMOutputWithPast(loss=loss, logits=logits, consistency_loss=consistency, **passed_on)
 
     def _shifted_labels(
-        self, labels: torch.Tensor | None, shift_labels: torch.Tensor | None, expected: list[int]
+        self, labels: torch.Tensor | None, shift_labels: torch.Tensor | None, logits: torch.Tensor
     ) -> torch.Tensor:
         """`[B, T]`: at each token the label of the next one, -100 for none and for placeholders."""
         for name, value in (("labels", labels), ("shift_labels", shift_labels)):
-            if value is not None and list(value.shape) != expected:
+            if value is not None and value.shape != logits.shape[:2]:
                 raise ValueError(
-                    f"{name} has the shape {list(value.shape)}; expected one for each of the logits, {expected}."
+                    f"{name} has the shape {list(value.shape)}; expected one for each of the logits, "
+                    f"{list(logits.shape[:2])}."
                 )
         if shift_labels is None:
             shift_labels = nn.functional.pad(labels, (-1, 1), value=-100)
@@ -380,7 +387,7 @@ class TRRGForConditionalGeneration(TRRGPreTrainedModel, TRRGGenerationMixin):
             self.model.similarity(report_vectors, study.clue_bank).to(study.clue_logits.device),
             clue_targets,
             study.clue_bank.valid,
-            self.config.clue_scoring if self.config.clue_source == "zero_shot" else "pairwise",
+            self.config.clue_scoring if self.config.clue_source == "zero_shot" else "pairwise",  # CODEPATH: "trrg*"
             self.config.consistency_kl_weight,
             self.config.consistency_bce_weight,
         )

@@ -1,3 +1,8 @@
+# Copyright 2026 The TRRG package authors. Licensed under the Apache License, Version 2.0 (the "License"); you may not
+# use this file except in compliance with the License. You may obtain a copy of the License at
+# https://www.apache.org/licenses/LICENSE-2.0. Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either
+# express or implied. See the License for the specific language governing permissions and limitations under the License.
 """Radiographs of any size -> grey squares -> normalised pixels; and evidence maps back onto the radiograph.
 
 This is the one way for a pixel: file -> `read_radiograph` -> `TRRGImageProcessor.square` -> `.normalise`. Inference
@@ -33,7 +38,7 @@ FIXED = {
 IMAGE_OPTIONS = {*SETTINGS, *FIXED, *ImagesKwargs.__annotations__} - {"return_tensors"}
 
 
-class ContentBox(NamedTuple):
+class ContentBox(NamedTuple):  # trf-ignore: TRF057
     """Where a radiograph lies in its padded square, in pixels of the square."""
 
     top: int
@@ -60,7 +65,7 @@ class PreparedView:
     square: np.ndarray
 
 
-class TRRGImageProcessor(BaseImageProcessor):
+class TRRGImageProcessor(BaseImageProcessor):  # trf-ignore: TRF057
     """Stretches the grey values, resizes the longer side to `size` (antialiased bicubic), pads to a centred square with
     air, rounds to 8 bits, normalises.
 
@@ -122,6 +127,7 @@ class TRRGImageProcessor(BaseImageProcessor):
             raise TypeError(f"unknown arguments: {', '.join(unknown)}")
         return type(self)(**{name: getattr(self, name) for name in SETTINGS} | given) if given else self
 
+    # trf-ignore: TRF057
     def preprocess(self, images: Any, return_tensors: str | None = "pt", **options: Any) -> BatchFeature:
         """`n` views, anything that `read_radiograph` reads, alone or in lists -> `pixel_values` `[n, 3, size, size]`.
 

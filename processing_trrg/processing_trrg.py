@@ -1,3 +1,8 @@
+# Copyright 2026 The TRRG package authors. Licensed under the Apache License, Version 2.0 (the "License"); you may not
+# use this file except in compliance with the License. You may obtain a copy of the License at
+# https://www.apache.org/licenses/LICENSE-2.0. Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either
+# express or implied. See the License for the specific language governing permissions and limitations under the License.
 """TRRGProcessor: a study as files and words -> tensors; generated tokens and clue scores -> reports."""
 
 import functools
@@ -6,7 +11,6 @@ from typing import Any, Unpack
 
 import numpy as np
 import torch
-from transformers.processing_utils import MultiModalData
 
 from .batch_trrg import (
     StudyBatch,
@@ -21,8 +25,9 @@ from .batch_trrg import (
     scores_by_clue,
     text_tensors,
 )
+from .chat_trrg import ChatProcessor
 from .dicom_trrg import decode_dicom as decode_dicom  # copied to the Hub with this file
-from .fingerprint_trrg import SavedProcessor, check_fingerprint
+from .fingerprint_trrg import check_fingerprint
 from .grey_trrg import GreyRange as GreyRange  # copied to the Hub with this file
 from .image_processing_trrg import IMAGE_OPTIONS, PreparedView
 from .image_processing_trrg import TRRGImageProcessor as TRRGImageProcessor  # this too
@@ -31,13 +36,11 @@ from .options_trrg import NO_CUTTING, TRRGProcessorKwargs, read_options
 from .picture_trrg import RadiographError as RadiographError  # this too
 from .pipeline_trrg import RadiologyReportPipeline as RadiologyReportPipeline  # copied to the Hub with this file
 from .prompt_trrg import (
-    MARK,
     PROMPT_STYLES,
     STYLES_WITH_FINDINGS,
     PromptError,
     PromptStyle,
     check_clues,
-    check_messages,
     check_prompt,
     count_images,
     default_chat_template,
@@ -50,7 +53,7 @@ from .report_trrg import Report, decode, sorted_clues, split_report
 CONTEXT_FIELDS = ("indication", "technique", "comparison", "prior_report", "question")
 
 
-class TRRGProcessor(SavedProcessor):
+class TRRGProcessor(ChatProcessor):  # trf-ignore: TRF057
     """Images, context, questions and clues to tensors, and generated tokens to reports.
 
     Args:
@@ -121,6 +124,7 @@ class TRRGProcessor(SavedProcessor):
         self.image_token_id = tokenizer.convert_tokens_to_ids(image_token)
         template = chat_template or default_chat_template(prompt_style, image_token)
         super().__init__(image_processor, tokenizer, clue_tokenizer, chat_template=template)
+        tokenizer.response_template = self.response_template()
         for name, saved in (vocabularies or {}).items():
             check_fingerprint(name, getattr(self, name), saved)
 
@@ -135,7 +139,7 @@ class TRRGProcessor(SavedProcessor):
 
     # --------------------------------------------------------------------------------------------- study -> tensors
 
-    def __call__(
+    def __call__(  # trf-ignore: TRF057
         self,
         images=None,
         text: str | Sequence[str] | None = None,
@@ -358,35 +362,6 @@ class TRRGProcessor(SavedProcessor):
             for row, clues in enumerate(sorted_clues(study, getattr(inputs, "clue_names", None), len(reports))):
                 reports[row].clues = clues
         return reports
-
-    # ---------------------------------------------------------------------------------------- chats, engines, saving
-
-    def apply_chat_template(self, conversation, *args, sanitize_control_tokens: bool = False, **kwargs):
-        """As in Transformers, but a special token typed in a message is refused, unless `sanitize_control_tokens` (with
-        `tokenize=True`, since Transformers 5.23) reads it as plain text. With `return_assistant_tokens_mask` ids and
-        masks are lists, unless `return_tensors` asks for tensors.
-
-        Raises:
-            PromptError: a message's text holds one.
-        """
-        if guarded := sanitize_control_tokens and MARK is not None:
-            kwargs["sanitize_control_tokens"] = True
-        check_messages(conversation, [] if guarded else self.tokenizer.all_special_tokens)
-        out = super().apply_chat_template(conversation, *args, **kwargs)
-        if isinstance(out, StudyBatch) and isinstance(out.get("assistant_masks"), list):
-            out.update({name: out[name].tolist() for name in ("input_ids", "attention_mask")})
-        return out
-
-    def replace_image_token(self, image_inputs: dict, image_idx: int, **kwargs) -> str:
-        """The N placeholders of one view, in place of its one image token in the prompt."""
-        return self.image_token * self.num_image_tokens
-
-    def _get_num_multimodal_tokens(self, image_sizes=None, **kwargs) -> MultiModalData:
-        """For serving engines: every view takes the same number of placeholders, whatever its size."""
-        if image_sizes is None:
-            return MultiModalData()
-        count = len(image_sizes)
-        return MultiModalData(num_image_tokens=[self.num_image_tokens] * count, num_image_patches=[1] * count)
 
     @property
     def model_input_names(self) -> list[str]:

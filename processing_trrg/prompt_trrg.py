@@ -59,6 +59,8 @@ REQUEST = {
     ),
 }
 
+ASSISTANT = {"trrg": "Assistant:", "maira1": "ASSISTANT:", "radialog": "ASSISTANT:"}
+"""Stands before an answer."""
 
 MARK = getattr(chat_template_utils, "_CONTROL_TOKEN_START", None)
 """Stands before a special token that a user typed; since Transformers 5.23, with `sanitize_control_tokens=True`."""
@@ -209,9 +211,10 @@ def default_chat_template(style: PromptStyle, image_token: str) -> str:
     is marked, for trainers that learn nothing else (`assistant_only_loss`).
     """
     if style == "trrg":
-        image, user, assistant, between = f"<Img>{image_token}</Img> ", "Human: ", "Assistant:", "\\n"
+        image, user, between = f"<Img>{image_token}</Img> ", "Human: ", "\\n"
     else:
-        image, user, assistant, between = image_token + (" " if style == "maira1" else ""), "USER: ", "ASSISTANT:", " "
+        image, user, between = image_token + (" " if style == "maira1" else ""), "USER: ", " "
+    assistant = ASSISTANT[style]
     return (
         "{%- macro said(content) -%}"
         "{%- if content is string -%}{{ content }}{%- else -%}{%- for item in content -%}"
@@ -287,11 +290,14 @@ def refuse_special_tokens(field: str, text: str, special_tokens: Iterable[str]) 
 def check_messages(conversation: Sequence[Any], special_tokens: Iterable[str]) -> None:
     """
     Raises:
-        PromptError: the text of a message, in one chat or in several, holds a special token, or half a character.
+        PromptError: the text of a message, in one chat or in several, holds a special token, or half a character; or a
+            message has no content, as a parsed answer that was cut before its end.
     """
     chats = conversation if conversation and isinstance(conversation[0], (list, tuple)) else [conversation]
     for message in (message for chat in chats for message in chat):
-        content = message.get("content") or ""
+        if "content" not in message:
+            raise PromptError(f"{message['role']} message: it has no content, only {', '.join(sorted(message))}")
+        content = message["content"] or ""
         texts = [content] if isinstance(content, str) else [item.get("text") or "" for item in content]
         for text in texts:
             refuse_special_tokens(f"{message['role']} message", text, special_tokens)

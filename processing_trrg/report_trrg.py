@@ -8,7 +8,15 @@ from typing import Any
 import numpy as np
 import torch
 
-_HEADING = re.compile(r"\b((?i:impression|findings))\s*:\s*")
+# Headings, with the blanks before them, as both `re` and the response templates of Transformers read them. "Incidental
+# findings: ..." inside a sentence is none: "findings" counts at a start or with a capital only.
+_BREAKS = r"\n\r\v\f\x1c-\x1e\x85\u2028\u2029"
+FINDINGS = (
+    r"(?:(?:(?<!\s)\s+)?\b(?:Findings|FINDINGS)"
+    rf"|(?:\A|(?<=[.!?])|(?<!\s)[^\S{_BREAKS}]*[{_BREAKS}])\s*(?i:findings))\s*:"
+)
+IMPRESSION = r"(?:(?:(?<!\s)\s+)?\b(?i:impression)\s*:)+"
+_HEADING = re.compile(f"(?P<findings>{FINDINGS})|(?P<impression>{IMPRESSION})")
 
 
 @dataclass
@@ -92,25 +100,36 @@ def split_report(text: str) -> tuple[str, str | None]:
     sections: dict[str, list[str]] = {"findings": [], "impression": []}
     name, start = "findings", 0
     for heading in _HEADING.finditer(text):
-        if not _is_heading(text, heading):
-            continue
         sections[name].append(text[start : heading.start()].strip())
-        name, start = heading.group(1).lower(), heading.end()
+        name, start = str(heading.lastgroup), heading.end()
     sections[name].append(text[start:].strip())
     findings = " ".join(part for part in sections["findings"] if part)
     impression = " ".join(part for part in sections["impression"] if part)
     return findings, impression or None
 
 
-def _is_heading(text: str, found: re.Match[str]) -> bool:
-    """ "Incidental findings: ..." inside a sentence is none: "findings" counts at a start or with a capital only."""
-    if found.group(1) in ("Findings", "FINDINGS") or found.group(1).lower() == "impression":
-        return True
-    end = found.start()
-    while end and text[end - 1].isspace():
-        end -= 1
-    between = text[end : found.start()]
-    return end == 0 or text[end - 1] in ".!?" or len(f"{between}|".splitlines()) > 1
+def response_template(start: str, ends: Sequence[str]) -> dict[str, Any]:
+    """By what `tokenizer.parse_response`, and `tokenizer.get_response_parser` while it is written, read an answer: the
+    sections of `split_report`, and as `content` the whole answer once its end was seen.
+
+    Args:
+        start: what stands before an answer in a chat.
+        ends: the tokens, or other marks, one of which ends an answer.
+    """
+    end = rf"\s*(?:{'|'.join(map(re.escape, ends))})"
+    said = rf"(?={end})(?<=\A\s*(?P<said>|\S(?:.*\S)?)\s*).*"  # found at the end, it looks back to the start
+    section = {"repeats": True, "join": " "}
+    return {
+        "start_anchor": start,
+        "defaults": {"role": "assistant"},
+        "fields": {
+            "findings": {"close_pattern": FINDINGS, **section},  # without `open_pattern`: text before any heading
+            "impression": {
+                "open_pattern": IMPRESSION, "close_pattern": f"(?={IMPRESSION}|{FINDINGS}|{end})", **section
+            },
+            "content": {"open_pattern": said, "transform": "{said}"},
+        },
+    }  # fmt: skip
 
 
 def decode(

@@ -1,5 +1,6 @@
 """The publishing room: a Hub folder, its proof in clean processes, the endpoint handler."""
 
+import ast
 import base64
 import importlib.util
 import io
@@ -9,6 +10,7 @@ import tomllib
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 import torch
@@ -50,7 +52,7 @@ def test_a_published_folder_holds_the_checkpoint_the_source_and_the_handler(publ
         path.name for package in publish.SOURCE_PACKAGES for path in (publish.REPOSITORY / package).glob("*_trrg.py")
     }
     assert sources <= names
-    assert {"config.json", "model.safetensors", "README.md", "handler.py", "requirements.txt", "LICENSE-CODE"} <= names
+    assert {"config.json", "model.safetensors", "README.md", "requirements.txt", *publish.WRITTEN} <= names
     real = (publish.REPOSITORY / "configuration_trrg" / "configuration_trrg.py").read_text(encoding="utf-8")
     assert (published / "configuration_trrg.py").read_text(encoding="utf-8") == real, "the alias was published"
 
@@ -221,3 +223,23 @@ def test_the_endpoint_checks_an_images_size_before_it_decodes_it(handler: Module
 def test_the_endpoint_refuses_parameters_out_of_range(handler: ModuleType, parameters: dict) -> None:
     with pytest.raises(ValueError, match="parameters"):
         handler.read_parameters(parameters)
+
+
+def test_the_notebook_runs_as_it_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys) -> None:
+    publish.assemble(publish.REPOSITORY / "hub_cards" / "trrg-small", tmp_path / "published")
+    monkeypatch.chdir(tmp_path / "published")
+    notebook = json.loads(Path("notebook.ipynb").read_text(encoding="utf-8"))
+    assert (notebook["nbformat"], notebook["metadata"]["kernelspec"]["language"]) == (4, "python")
+    assert "never for clinical use" in "".join(notebook["cells"][0]["source"])
+    names: dict[str, Any] = {}
+    for cell in notebook["cells"]:
+        source = "".join(cell["source"])
+        if cell["cell_type"] == "code":
+            assert cell["outputs"] == [] and cell["execution_count"] is None
+            tree = ast.parse(source)
+            if isinstance(tree.body[-1], ast.Expr):  # Jupyter shows it
+                tree.body[-1] = ast.Assign([ast.Name("_", ast.Store())], tree.body[-1].value)
+            exec(compile(ast.fix_missing_locations(tree), "notebook", "exec"), names)  # noqa: S102 - our own page
+    report, message = names["report"], names["_"]
+    assert message["content"] == report.text
+    assert report.text in capsys.readouterr().out

@@ -1,0 +1,63 @@
+"""What chats, pipelines and serving engines of Transformers ask of a processor."""
+
+import re
+from typing import Any
+
+from transformers.processing_utils import MultiModalData
+
+from .batch_trrg import StudyBatch
+from .fingerprint_trrg import SavedProcessor
+from .prompt_trrg import ASSISTANT, MARK, PromptStyle, check_messages
+from .report_trrg import response_template
+
+END = "\x1f"
+"""Stands for the end tokens of an answer in the texts of Transformers' own pipeline; to `str.strip` it is a blank."""
+
+
+class ChatProcessor(SavedProcessor):
+    """The chats of `TRRGProcessor`, and its contract with engines."""
+
+    num_image_tokens: int
+    image_token: str
+    prompt_style: PromptStyle
+
+    def apply_chat_template(self, conversation, *args, sanitize_control_tokens: bool = False, **kwargs):
+        """As in Transformers, but a special token typed in a message is refused, unless `sanitize_control_tokens` (with
+        `tokenize=True`, since Transformers 5.23) reads it as plain text. With `return_assistant_tokens_mask` ids and
+        masks are lists, unless `return_tensors` asks for tensors.
+
+        Raises:
+            PromptError: a message's text holds one.
+        """
+        if guarded := sanitize_control_tokens and MARK is not None:
+            kwargs["sanitize_control_tokens"] = True
+        check_messages(conversation, [] if guarded else self.tokenizer.all_special_tokens)
+        out = super().apply_chat_template(conversation, *args, **kwargs)
+        if isinstance(out, StudyBatch) and isinstance(out.get("assistant_masks"), list):
+            out.update({name: out[name].tolist() for name in ("input_ids", "attention_mask")})
+        return out
+
+    def replace_image_token(self, image_inputs: dict, image_idx: int, **kwargs) -> str:
+        """The N placeholders of one view, in place of its one image token in the prompt."""
+        return self.image_token * self.num_image_tokens
+
+    def _get_num_multimodal_tokens(self, image_sizes=None, **kwargs) -> MultiModalData:
+        """For serving engines: every view takes the same number of placeholders, whatever its size."""
+        if image_sizes is None:
+            return MultiModalData()
+        count = len(image_sizes)
+        return MultiModalData(num_image_tokens=[self.num_image_tokens] * count, num_image_patches=[1] * count)
+
+    def _ends(self) -> list[str]:
+        return list(dict.fromkeys((self.tokenizer.eos_token, self.tokenizer.pad_token)))
+
+    def response_template(self) -> dict[str, Any]:
+        """Of this processor's chats, see report_trrg.py; the tokenizer has it and is saved with it."""
+        return response_template(ASSISTANT[self.prompt_style], [*self._ends(), END])
+
+    def post_process_image_text_to_text(self, generated_outputs, skip_special_tokens: bool = True, **kwargs):
+        """As in Transformers. Its pipeline asks for special tokens, so that the response template sees the end of an
+        answer; here `END` stands for them, so that the text of an answer is clean."""
+        texts = super().post_process_image_text_to_text(generated_outputs, skip_special_tokens, **kwargs)
+        ends = rf"(?:{'|'.join(map(re.escape, self._ends()))})+\Z"
+        return re.sub(ends, END, texts) if isinstance(texts, str) else [re.sub(ends, END, text) for text in texts]
