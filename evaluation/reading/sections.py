@@ -8,7 +8,9 @@
 - Findings and impression go on over blank lines. Indication, technique and comparison end at one, or where a sentence
   says how lungs or heart look (`prompt_guard.py`): they go into a prompt, and what the report says may never stand
   there. What follows them is the body of the report: its findings, put before those under a heading of their own.
-- Text headed by the view ("PA AND LATERAL VIEWS OF THE CHEST:") is the findings where no findings heading exists.
+- Text headed by the view ("PA AND LATERAL VIEWS OF THE CHEST:") is the findings where no findings heading exists, and
+  so is text below a title line without a colon ("CHEST RADIOGRAPH, TWO VIEWS") if it says how something looks. (The
+  splitter that comes with MIMIC-CXR knows no such line and leaves that text to its fallback, the last paragraph.)
 - A wet read, an addendum, a signature, what was phoned to whom and the head of a page belong to no section.
 `walk_sections` finds the sections of a text that may be one long line, for reading what it says.
 """
@@ -84,7 +86,7 @@ _AT_LINE_START = {
     "findings": "technique and findings|(?:radiological |reference )?findings?(?: *[/,&] *comments?)?|body of report",
     "impression": (
         "(?:final|overall|corrected|radiological) (?:impression|opinion)"
-        "|(?:impressions?|conclusions?) *(?:and|/|&) *(?:impressions?|conclusions?|recommendations?|plan)"
+        "|impr?|(?:impressions?|conclusions?) *(?:and|/|&) *(?:impressions?|conclusions?|recommendations?|plan)"
     ),
     "technique": "techni(?:que|cal) (?:factors?|details?|quality)",
     "indication": (
@@ -129,10 +131,12 @@ _MAX_NAME = 70
 _COLON = re.compile("(?:(?<!\\d)[:\uff1a]|[:\uff1a](?!\\d))\\**")  # not that of a time
 _BARE = re.compile("([A-Z][A-Za-z ]{3,25}?)(?: *[-\u2013\u2014]+ |  +| (?=[A-Z][a-z]))")
 _INSIDE = re.compile(rf"(?<=[\s.!?;])(?:{'|'.join(HEADINGS.values())})[ \t]*[:\uff1a]", re.IGNORECASE)
-_SEMICOLON = re.compile(
-    r"^([ \t]*(?:findings?|impressions?|conclusions?|indications?|history|techniques?|comparisons?))[ \t]*;",
+_ODD = re.compile(
+    r"^[ \t]*(?P<mark>[-<\[]|\d{1,2}[.)])? ?(?P<name>findings?|impressions?|conclusions?|history|indications?"
+    r"|techniques?|comparisons?)[ \t]*(?:[;:>\]]|(?<=(?-i:[A-Z]))\.(?= )|(?(mark)-|(?!)))",
     re.IGNORECASE | re.MULTILINE,
 )
+"""A heading with another mark than a colon: "Findings;", "[Findings]", "FINDINGS.", "1. FINDINGS:"."""
 _FRAME = " \t*#=>|\u2022"
 _FINISHED = (".", "!", "?", ";", ":", ")", "*")
 _WRAPPED = 50  # characters; a shorter line was not wrapped
@@ -146,7 +150,8 @@ _REQUEST = re.compile(r"//|\?|please |evaluat|eval\b|assess |rule out|r/o|query 
 
 @dataclass
 class _Part:
-    """A stretch of the report under one heading; "" is before the first, "body" behind a section that ended."""
+    """A stretch of the report under one heading; "" is before the first, "body" behind a section that ended, "title"
+    below a line that names the examination ("CHEST RADIOGRAPH, TWO VIEWS")."""
 
     section: str
     lines: list[str] = field(default_factory=list)
@@ -172,6 +177,7 @@ def split_sections(report: str) -> Sections:
         if part.section == "findings"
         or (part.section == "body" and (not headed or says(part.text)))
         or (part.section == "view" and not headed and not is_stamp(part.text))
+        or (part.section == "title" and not headed and says(part.text))
     ]
 
     def joined(section: str) -> str | None:
@@ -189,9 +195,9 @@ def split_sections(report: str) -> Sections:
 def unheaded_text(report: str) -> str | None:
     """All of a report that has no heading, its signature cut off; None where one opens a section."""
     parts = _parts(report)
-    if any(part.section not in ("", "other") for part in parts):
+    if any(part.section not in ("", "title", "other") for part in parts):
         return None
-    return clean(" ".join(part.text for part in parts if not part.section))
+    return clean(" ".join(part.text for part in parts if part.section != "other"))
 
 
 def walk_sections(text: str) -> Iterator[tuple[str, str]]:
@@ -218,9 +224,9 @@ def clean(text: str | None) -> str | None:
 
 def _parts(report: str) -> list[_Part]:
     """The report cut at its headings, at the blank lines that end a section, and at signatures."""
-    lines = [
-        re.sub(r"\s", " ", line.expandtabs(4)) for line in _SEMICOLON.sub(r"\1:", without_pages(report)).splitlines()
-    ]
+    report = without_pages(report)
+    lines = _ODD.sub(r"\g<name>:", report).splitlines()
+    lines = [line if line.isprintable() else re.sub(r"\s", " ", line.expandtabs(4)) for line in lines]
     case = _Case(lines)
     parts, before = [_Part("")], ""
     for line in lines:
@@ -293,6 +299,9 @@ class _Case:
                 section = "other"  # a code, "SUMMARY: 2 ABNORMAL"
         elif section := section_of(line.strip(_FRAME + "_-.")):
             name, end = line.strip(_FRAME + "_-."), len(line)
+            below = finished or len(before) < _WRAPPED
+            if section == "view" and current in ("", "indication") and below and name[0].isupper() and is_title(name):
+                return "title", len(line)
             wrapped = not finished and not name.isupper() and len(before) >= _WRAPPED
             if wrapped or line.rstrip().endswith(".") or section == "view" or name.lower() == "chest":
                 return None
@@ -325,7 +334,8 @@ class _Case:
             elif name.isupper():
                 counts = free or not common
             elif current in ("findings", "impression"):  # which swallow no finding into another section
-                counts = free and goes_on and (name[0].isupper() or not self.told)
+                first = current == "findings" and start and not between.strip() and section in PROMPT_SECTIONS
+                counts = free and (goes_on or first) and (name[0].isupper() or not self.told)
             else:
                 counts = not common and (name[0].isupper() or (free and not self.told))
             if counts and section:
