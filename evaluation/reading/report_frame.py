@@ -18,8 +18,9 @@ _TITLE = re.compile(
 _PAGE_HEAD = re.compile(r"\(over\).{0,1500}?\(cont[^()\n]{0,8}\)", re.IGNORECASE | re.DOTALL)
 _OF_A_PAGE = re.compile(r"final report|clip ?#|_{10}", re.IGNORECASE)
 _MARKS = re.compile(r"\((?:over|cont(?:inued|'d|d)?\.?)\)", re.IGNORECASE)
-_RULE = re.compile(r"[\s_=*~#.-]{5,}")
-BANNER = re.compile(r"\W*(?:FINAL|PRELIMINARY|INTERIM|MAIN) REPORT\W*")
+_BANNER = r"\W*(?:FINAL|PRELIMINARY|INTERIM|MAIN) REPORT\W*"
+BANNER = re.compile(_BANNER)
+_RULE = re.compile(rf"[\s_=*~#.-]{{5,}}|{_BANNER}")
 _ADDED = re.compile(
     r"\W*(?:(?:FINAL|REVISED|PRELIMINARY|RESIDENT) )*(?:(?:ADDEND(?:UM|A)|AMENDMENT|WET ?READ)\b"
     r"|[Aa]ddend(?:um|a)(?:\W*\d*\W*$| (?:by|dated|on|to|from|made|\d|#)))"
@@ -47,7 +48,7 @@ _SIGNED = re.compile(
     re.IGNORECASE,
 )
 """How a sentence starts that signs."""
-_START = re.compile(r"^|(?<=[.!?] )")
+_FULL_STOP = re.compile("[.!?] ")
 _TOLD = (
     r"(?:discussed|(?:tele)?phoned|communicated|relayed|conveyed|called|paged|notified|informed|e-?mailed"
     r"|call (?:was )?made|spoken?)"
@@ -96,7 +97,7 @@ def without_pages(report: str) -> str:
 
 def is_rule(line: str) -> bool:
     """Whether a line only parts what is above from what is below: "______", "FINAL REPORT"."""
-    return bool(_RULE.fullmatch(line) or BANNER.fullmatch(line))
+    return _RULE.fullmatch(line) is not None
 
 
 def names_the_chest(text: str) -> bool:
@@ -124,8 +125,10 @@ def addendum_start(line: str) -> int | None:
 
 def signature_start(text: str) -> int | None:
     """Where in a line it stops to be the report: "Electronically signed by", a person's name; None: nowhere."""
-    starts = (start.end() for start in _START.finditer(text))
-    signed = next(filter(None, (_SIGNED.match(text, start) for start in starts)), None)
+    signed = _SIGNED.match(text)
+    for stop in () if signed else _FULL_STOP.finditer(text):
+        if signed := _SIGNED.match(text, stop.end()):
+            break
     if "electronically" in (lower := text.lower()) or "digitally" in lower:
         signed = min(filter(None, (signed, _SIGNED_SO.search(text))), key=re.Match.start, default=None)
     if not signed and len(text) <= _MAX_SIGNATURE:
@@ -135,10 +138,13 @@ def signature_start(text: str) -> int | None:
 
 def without_messages(text: str) -> str:
     """The text without the sentences that tell who was told of it: "Discussed with Dr. Roe by phone."."""
-    lower = text.lower()
-    if not any(told in lower for told in _TELLS):
-        return text
     return " ".join(sentence for sentence in _SENTENCE.split(text) if not is_message(sentence))
+
+
+def may_hold_messages(report: str) -> bool:
+    """Whether a report holds one of the words that every message has: quick, to save `without_messages`."""
+    lower = report.lower()
+    return any(told in lower for told in _TELLS)
 
 
 def is_message(sentence: str) -> bool:

@@ -30,6 +30,7 @@ from evaluation.reading.report_frame import (
     is_rule,
     is_stamp,
     is_title,
+    may_hold_messages,
     names_the_chest,
     signature_start,
     without_messages,
@@ -132,11 +133,12 @@ _COLON = re.compile("(?:(?<!\\d)[:\uff1a]|[:\uff1a](?!\\d))\\**")  # not that of
 _BARE = re.compile("([A-Z][A-Za-z ]{3,25}?)(?: *[-\u2013\u2014]+ |  +| (?=[A-Z][a-z]))")
 _INSIDE = re.compile(rf"(?<=[\s.!?;])(?:{'|'.join(HEADINGS.values())})[ \t]*[:\uff1a]", re.IGNORECASE)
 _ODD = re.compile(
-    r"^[ \t]*(?P<mark>[-<\[]|\d{1,2}[.)])? ?(?P<name>findings?|impressions?|conclusions?|history|indications?"
+    r"\s*(?P<mark>[-<\[]|\d{1,2}[.)])? ?(?P<name>findings?|impressions?|conclusions?|history|indications?"
     r"|techniques?|comparisons?)[ \t]*(?:[;:>\]]|(?<=(?-i:[A-Z]))\.(?= )|(?(mark)-|(?!)))",
-    re.IGNORECASE | re.MULTILINE,
+    re.IGNORECASE,
 )
 """A heading with another mark than a colon: "Findings;", "[Findings]", "FINDINGS.", "1. FINDINGS:"."""
+_LETTER = re.compile(r"[^\W\d_]")
 _FRAME = " \t*#=>|\u2022"
 _FINISHED = (".", "!", "?", ";", ":", ")", "*")
 _WRAPPED = 50  # characters; a shorter line was not wrapped
@@ -171,6 +173,7 @@ def split_sections(report: str) -> Sections:
     parts = _parts(report)
     headed = any(part.section == "findings" and clean(part.text) for part in parts)
     parts = [part for whole in parts for part in _without_the_report(whole, headed)]
+    told = without_messages if may_hold_messages(report) else str
     findings = [
         part.text
         for part in parts
@@ -181,10 +184,10 @@ def split_sections(report: str) -> Sections:
     ]
 
     def joined(section: str) -> str | None:
-        return clean(without_messages(" ".join(part.text for part in parts if part.section == section)))
+        return clean(told(" ".join(part.text for part in parts if part.section == section)))
 
     return {
-        "findings": clean(without_messages(" ".join(findings))),
+        "findings": clean(told(" ".join(findings))),
         "impression": joined("impression"),
         "indication": joined("indication"),
         "technique": joined("technique"),
@@ -219,13 +222,15 @@ def walk_sections(text: str) -> Iterator[tuple[str, str]]:
 def clean(text: str | None) -> str | None:
     """White space made single; None when no letter is left."""
     single = " ".join((text or "").split())
-    return single if re.search(r"[^\W\d_]", single) else None
+    return single if _LETTER.search(single) else None
 
 
 def _parts(report: str) -> list[_Part]:
     """The report cut at its headings, at the blank lines that end a section, and at signatures."""
-    report = without_pages(report)
-    lines = _ODD.sub(r"\g<name>:", report).splitlines()
+    lines = [
+        f"{odd['name']}:{line[odd.end() :]}" if (odd := _ODD.match(line)) else line
+        for line in without_pages(report).splitlines()
+    ]
     lines = [line if line.isprintable() else re.sub(r"\s", " ", line.expandtabs(4)) for line in lines]
     case = _Case(lines)
     parts, before = [_Part("")], ""
@@ -244,10 +249,10 @@ def _parts(report: str) -> list[_Part]:
         elif not before:
             _after_a_blank_line(parts, text)
         for section, name, text_start in case.headings_inside(line, start, parts[-1].section):
-            _add(parts, line[start:name])
+            _add(parts, " ".join(line[start:name].split()))
             parts.append(_Part(section))
             start = text_start
-        _add(parts, line[start:])
+        _add(parts, " ".join(line[start:].split()) if start else text)
         before = text
     return parts
 
@@ -262,7 +267,6 @@ def _after_a_blank_line(parts: list[_Part], text: str) -> None:
 
 
 def _add(parts: list[_Part], text: str) -> None:
-    text = " ".join(text.split())
     if not text or (parts[-1].section == "body" and not parts[-1].lines and is_title(text)):
         return
     end, lines = signature_start(text), parts[-1].lines
@@ -292,12 +296,12 @@ class _Case:
         finished = not before or before.endswith(_FINISHED)
         if (added := addendum_start(line)) is not None:
             return "other", added
-        if colon := _COLON.search(line, 0, _MAX_NAME):
+        if ":" in line and (colon := _COLON.search(line, 0, _MAX_NAME)):
             name, end = line[: colon.start()].strip(_FRAME), colon.end()
             section = section_of(name)
             if section == "impression" and name.lower() == "summary" and re.match(r" *\d *[A-Z-]", line[end:]):
                 section = "other"  # a code, "SUMMARY: 2 ABNORMAL"
-        elif section := section_of(line.strip(_FRAME + "_-.")):
+        elif len(line) <= 2 * _MAX_NAME and (section := section_of(line.strip(_FRAME + "_-."))):
             name, end = line.strip(_FRAME + "_-."), len(line)
             below = finished or len(before) < _WRAPPED
             if section == "view" and current in ("", "indication") and below and name[0].isupper() and is_title(name):
@@ -321,7 +325,7 @@ class _Case:
 
     def headings_inside(self, line: str, start: int, current: str) -> Iterator[tuple[str, int, int]]:
         """(section, start of its name, start of its text) of the headings behind `start`."""
-        if not _COLON.search(line, start):
+        if line.find(":", start) < 0:
             return
         for found in _INSIDE.finditer(line, start):
             name = found.group().rstrip(" :\uff1a")
