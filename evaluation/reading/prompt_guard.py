@@ -77,6 +77,23 @@ _PRIOR_HAD = re.compile(
     r"(?:[\w-]+ ){0,3}(?:ct|mri?|cxr|radiographs?|films?|x-?rays?|study) (?:of|from|dated|on) [\w/ ]+ with\b",
     re.IGNORECASE,
 )
+# Behind the first sentence of an indication: where a device is or that it is gone; what has become of the heart.
+_OF_A_DEVICE = re.compile(
+    r"(?:(?:the|a|an|new|left|right|bilateral|both|single|dual|chamber|lumen|lead|large|small|bore|internal|jugular"
+    r"|subclavian|femoral|central|venous|dialysis|basilar|apical|sided)[ -])*"
+    r"(?:(?:et|ng|og|endotracheal|nasogastric|orogastric|enteric|chest|pleural|pigtail|feeding|tracheostomy) ?"
+    r"(?:tubes?|drains?|catheters?)|ett|ngt|picc(?: line)?|central (?:venous )?(?:lines?|catheter)|lines?|catheters?"
+    r"|drains?|swan[ -]ganz(?: catheter)?|pacemaker(?: leads?)?|leads|dobb?hoff(?: tube)?|icd(?: leads?)?)\b"
+    r"(?:.{0,30}?\b(?:tips?|coiled|intact|overl(?:ies|ie|ying)|kinked|above|in (?:situ|place|position)|not seen)\b"
+    rf"|.{{0,30}}?\b(?:removed|withdrawn|pulled)\b.*\b(?:no|small|tiny) (?:\w+ )?{_FINDING}\b)"
+    r"|(?:bilateral|left|right)? ?(?:hilar|mediastinal) (?:enlargement|widening|fullness|prominence)\b",
+    re.IGNORECASE,
+)
+_COMPARES = re.compile(
+    r"(?:in comparison|(?:as )?compared|comparison is made) (?:with|to)\b[^,.]*, ?(?!eval|assess|rule)\w",
+    re.IGNORECASE,
+)
+"""A sentence of the body that names the study before: "In comparison with study of ___, there is little change"."""
 _SENTENCES = re.compile(r"(?<=[.!?])(?<![.!?] \d\.)(?<!\n\d\.)(?<!\A\d\.) (?=\S)|\n")
 
 
@@ -98,12 +115,14 @@ def cut_at_the_body(section: str, text: str, apart: bool) -> tuple[list[str], li
     sentences = _SENTENCES.split(text)
 
     def is_body(n: int, sentence: str) -> bool:
+        if _COMPARES.match(sentence):
+            return True
         if section == "indication":
             tells = n > 0 and not _OF_THE_PATIENT.search(sentence)
             of_image = _ALONE.search(sentence) or (
                 _SEEN.search(sentence) and (_HOW.match(sentence) or _STATED.search(sentence))
             )
-            return bool(_LIKE_A_REPORT.match(sentence) or (tells and of_image))
+            return bool(_LIKE_A_REPORT.match(sentence) or (tells and (of_image or _OF_A_DEVICE.match(sentence))))
         if section == "comparison" and (n or apart) and not _A_COMPARISON.match(sentence):
             return True
         return says(sentence) and not _PRIOR_HAD.match(sentence)

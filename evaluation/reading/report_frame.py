@@ -4,50 +4,66 @@ import re
 import unicodedata
 
 _CHEST = re.compile(r"\b(?:chest|cxr)\b", re.IGNORECASE)
-_VIEW = re.compile(r"\b(?:views?|pa|ap|lat(?:eral)?|portable|radiograph\w*|films?|frontal|x-?rays?)\b", re.IGNORECASE)
+_VIEW = re.compile(
+    r"\b(?:xr|views?|pa|ap|lat(?:eral)?|portable|radiograph\w*|films?|frontal|x-?rays?)\b", re.IGNORECASE
+)
 _TITLE = re.compile(
     "a|am|and|ap|at|bedside|by|chest|cxr|dated|decubitus|erect|exam(?:ination)?|films?|frontal|hours|images?|in"
     "|lat(?:eral)?"
     "|m|mobile|obtained|of|on|one|p|pa|performed|plain|pm|portable|projections?|radiograph(?:s|ic)?|rays?|semi|single"
-    "|semi(?:erect|upright)|study|supine|the|three|time|two|upright|views?|with|x|xray"
+    "|semi(?:erect|upright)|study|supine|the|three|time|two|upright|views?|with|x|xr|xray"
 )
 """Words of a line that names the examination and says nothing of it."""
 
 _PAGE_HEAD = re.compile(r"\(over\).{0,1500}?\(cont[^()\n]{0,8}\)", re.IGNORECASE | re.DOTALL)
 _OF_A_PAGE = re.compile(r"final report|clip ?#|_{10}", re.IGNORECASE)
 _MARKS = re.compile(r"\((?:over|cont(?:inued|'d|d)?\.?)\)", re.IGNORECASE)
-_RULE = re.compile(r"[\s_=*~#.-]{5,}")
-BANNER = re.compile(r"\W*(?:FINAL|PRELIMINARY|INTERIM|MAIN) REPORT\W*")
+_BANNER = r"\W*(?:FINAL|PRELIMINARY|INTERIM|MAIN) REPORT\W*"
+BANNER = re.compile(_BANNER)
+_RULE = re.compile(rf"[\s_=*~#.-]{{5,}}|{_BANNER}")
 _ADDED = re.compile(
     r"\W*(?:(?:FINAL|REVISED|PRELIMINARY|RESIDENT) )*(?:(?:ADDEND(?:UM|A)|AMENDMENT|WET ?READ)\b"
     r"|[Aa]ddend(?:um|a)(?:\W*\d*\W*$| (?:by|dated|on|to|from|made|\d|#)))"
 )
-_SIGNED = re.compile(
+_SIGNED_SO = re.compile(
     r"\b(?:electronically|digitally)[ -](?:signed|approved|authenticated|verified|reviewed)"
-    r"|\b(?:signed|approved|authenticated|verified|reviewed) (?:electronically|digitally)"
-    r"|(?:^|(?<=[.!?] ))\W{0,6}(?:"
+    r"|\b(?:signed|approved|authenticated|verified|reviewed) (?:electronically|digitally)",
+    re.IGNORECASE,
+)
+_SIGNED = re.compile(
+    r"\W{0,6}(?:"
     r"(?:this |the )?(?:final |preliminary )?(?:report|document|study|examination) (?:(?:was|is|has been) )?"
     r"(?:electronically |digitally )?(?:signed|dictated|transcribed|approved|verified|finali[sz]ed|generated"
     r"|(?:reviewed|read|interpreted|edited)(?: and \w+)? by)\b"
     r"|(?:sincerely|respectfully|yours \w+|(?:with )?(?:best |kind )?regards)\b\W*(?:$|(?=[A-Z]))|cc ?:|d[dt] ?: ?[\d_]"
     r"|i, .{0,80}?\b(?:have|attest|certify|reviewed|agree)\b"
-    r"|(?:resident|attending|fellow|author|transcriptionist|reviewer|reported|typist) ?:"
+    r"|(?:resident|attending|fellow|author|transcriptionist|reviewer|reported|typist|physician|doctor|consultant|nurse"
+    r"|technologist|technician|radiographer|clinician|surgeon|provider|practitioner|gp) ?:"
     r"|radiologist\b *(?::|\W*$)|"
     r"(?-i:[A-Z])(?:igned|ictated|ranscribed|eported|pproved|erified|uthenticated|inali[sz]ed|nterpreted|yped|alidated|"
-    r"o-?signed|ead)(?: and \w+)? by\b"
+    r"o-?signed|ead|equested|eferred|rdered|erformed)(?: and \w+)? by\b"
     r"|i have (?:personally )?(?:reviewed|examined)|i,? (?:as )?the (?:teaching|attending)"
     r"|end of (?:the )?(?:report|impression)\b|thank(?:s| you) for (?:the )?(?:referr|your|this)"
     r"|(?:attending|reading|reporting|consultant|staff|interpreting) radiologist\b)",
     re.IGNORECASE,
 )
-_TOLD = r"(?:discussed|(?:tele)?phoned|communicated|relayed|conveyed|called|paged|notified|informed|e-?mailed)"
+"""How a sentence starts that signs."""
+_FULL_STOP = re.compile("[.!?] ")
+_TOLD = (
+    r"(?:discussed|(?:tele)?phoned|communicated|relayed|conveyed|called|paged|notified|informed|e-?mailed"
+    r"|call (?:was )?made|spoken?)"
+)
+_TELLS = ("discuss", "phone", "communic", "relay", "convey", "call", "paged", "notif", "inform", "mailed", "aware",
+          "acknowl", "spoke", "reported to")  # fmt: skip
+"""One of these stands in every message."""
 _WHO = (
     r"(?:Drs?|Doctor|M\.?D|nurs(?:e|ing)|RN|(?:tele)?phone|pager|physician|clinician|team|ward|service|surgeon|resident"
-    r"|provider|department|patient)"
+    r"|provider|department|patient|(?:Mr|Mrs|Ms)\.? \w+)"
 )
 _MESSAGE = re.compile(
     r"(?:\d[.)] )?(?:(?:(?:the|these|this|all|above|critical|urgent|important|preliminary|results?|findings?|reports?"
     rf"|was|were|and|has|have|been|case|impression|I|we|also) ){{0,8}}{_TOLD}\b(?:.{{0,80}}?\b{_WHO}\b| (?:with|to) )"
+    rf"|(?:(?:the|these|results?|findings?|were|was) ){{1,4}}reported to .{{0,60}}?\b{_WHO}\b"
     rf"|(?:the )?(?:[\w-]+ ){{0,2}}?{_WHO}\b.{{0,60}}?\b(?:(?:was|were|is|are|been|made) (?:{_TOLD}|aware)"
     rf"|(?:notified|informed|paged|(?:tele)?phoned) (?:by|of|about|at|on|via|with)|acknowledged)\b)",
     re.IGNORECASE,
@@ -70,14 +86,18 @@ _STAMP = re.compile(
 def without_pages(report: str) -> str:
     """The report without the marks and heads of its pages, "(Over)", "(Cont)", and without invisible characters; wide
     letters are made plain (NFKC)."""
-    report = re.sub("[\ufeff\u200b\u2060]", "", unicodedata.normalize("NFKC", report))
+    if not report.isascii():
+        report = re.sub("[\ufeff\u200b\u2060]", "", unicodedata.normalize("NFKC", report))
+    lower = report.lower()
+    if "(over" not in lower and "(cont" not in lower:
+        return report
     report = _PAGE_HEAD.sub(lambda head: "" if _OF_A_PAGE.search(head.group()) else head.group(), report)
     return _MARKS.sub("", report)
 
 
 def is_rule(line: str) -> bool:
     """Whether a line only parts what is above from what is below: "______", "FINAL REPORT"."""
-    return bool(_RULE.fullmatch(line) or BANNER.fullmatch(line))
+    return _RULE.fullmatch(line) is not None
 
 
 def names_the_chest(text: str) -> bool:
@@ -105,13 +125,26 @@ def addendum_start(line: str) -> int | None:
 
 def signature_start(text: str) -> int | None:
     """Where in a line it stops to be the report: "Electronically signed by", a person's name; None: nowhere."""
-    signed = _SIGNED.search(text) or (_PERSON.fullmatch(text) if len(text) <= _MAX_SIGNATURE else None)
+    signed = _SIGNED.match(text)
+    for stop in () if signed else _FULL_STOP.finditer(text):
+        if signed := _SIGNED.match(text, stop.end()):
+            break
+    if "electronically" in (lower := text.lower()) or "digitally" in lower:
+        signed = min(filter(None, (signed, _SIGNED_SO.search(text))), key=re.Match.start, default=None)
+    if not signed and len(text) <= _MAX_SIGNATURE:
+        signed = _PERSON.fullmatch(text)
     return signed.start() if signed else None
 
 
 def without_messages(text: str) -> str:
     """The text without the sentences that tell who was told of it: "Discussed with Dr. Roe by phone."."""
     return " ".join(sentence for sentence in _SENTENCE.split(text) if not is_message(sentence))
+
+
+def may_hold_messages(report: str) -> bool:
+    """Whether a report holds one of the words that every message has: quick, to save `without_messages`."""
+    lower = report.lower()
+    return any(told in lower for told in _TELLS)
 
 
 def is_message(sentence: str) -> bool:

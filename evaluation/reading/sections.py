@@ -8,7 +8,9 @@
 - Findings and impression go on over blank lines. Indication, technique and comparison end at one, or where a sentence
   says how lungs or heart look (`prompt_guard.py`): they go into a prompt, and what the report says may never stand
   there. What follows them is the body of the report: its findings, put before those under a heading of their own.
-- Text headed by the view ("PA AND LATERAL VIEWS OF THE CHEST:") is the findings where no findings heading exists.
+- Text headed by the view ("PA AND LATERAL VIEWS OF THE CHEST:") is the findings where no findings heading exists, and
+  so is text below a title line without a colon ("CHEST RADIOGRAPH, TWO VIEWS") if it says how something looks. (The
+  splitter that comes with MIMIC-CXR knows no such line and leaves that text to its fallback, the last paragraph.)
 - A wet read, an addendum, a signature, what was phoned to whom and the head of a page belong to no section.
 `walk_sections` finds the sections of a text that may be one long line, for reading what it says.
 """
@@ -28,6 +30,7 @@ from evaluation.reading.report_frame import (
     is_rule,
     is_stamp,
     is_title,
+    may_hold_messages,
     names_the_chest,
     signature_start,
     without_messages,
@@ -84,7 +87,7 @@ _AT_LINE_START = {
     "findings": "technique and findings|(?:radiological |reference )?findings?(?: *[/,&] *comments?)?|body of report",
     "impression": (
         "(?:final|overall|corrected|radiological) (?:impression|opinion)"
-        "|(?:impressions?|conclusions?) *(?:and|/|&) *(?:impressions?|conclusions?|recommendations?|plan)"
+        "|impr?|(?:impressions?|conclusions?) *(?:and|/|&) *(?:impressions?|conclusions?|recommendations?|plan)"
     ),
     "technique": "techni(?:que|cal) (?:factors?|details?|quality)",
     "indication": (
@@ -129,10 +132,13 @@ _MAX_NAME = 70
 _COLON = re.compile("(?:(?<!\\d)[:\uff1a]|[:\uff1a](?!\\d))\\**")  # not that of a time
 _BARE = re.compile("([A-Z][A-Za-z ]{3,25}?)(?: *[-\u2013\u2014]+ |  +| (?=[A-Z][a-z]))")
 _INSIDE = re.compile(rf"(?<=[\s.!?;])(?:{'|'.join(HEADINGS.values())})[ \t]*[:\uff1a]", re.IGNORECASE)
-_SEMICOLON = re.compile(
-    r"^([ \t]*(?:findings?|impressions?|conclusions?|indications?|history|techniques?|comparisons?))[ \t]*;",
-    re.IGNORECASE | re.MULTILINE,
+_ODD = re.compile(
+    r"\s*(?P<mark>[-<\[]|\d{1,2}[.)])? ?(?P<name>findings?|impressions?|conclusions?|history|indications?"
+    r"|techniques?|comparisons?)[ \t]*(?:[;:>\]]|(?<=(?-i:[A-Z]))\.(?= )|(?(mark)-|(?!)))",
+    re.IGNORECASE,
 )
+"""A heading with another mark than a colon: "Findings;", "[Findings]", "FINDINGS.", "1. FINDINGS:"."""
+_LETTER = re.compile(r"[^\W\d_]")
 _FRAME = " \t*#=>|\u2022"
 _FINISHED = (".", "!", "?", ";", ":", ")", "*")
 _WRAPPED = 50  # characters; a shorter line was not wrapped
@@ -146,7 +152,8 @@ _REQUEST = re.compile(r"//|\?|please |evaluat|eval\b|assess |rule out|r/o|query 
 
 @dataclass
 class _Part:
-    """A stretch of the report under one heading; "" is before the first, "body" behind a section that ended."""
+    """A stretch of the report under one heading; "" is before the first, "body" behind a section that ended, "title"
+    below a line that names the examination ("CHEST RADIOGRAPH, TWO VIEWS")."""
 
     section: str
     lines: list[str] = field(default_factory=list)
@@ -166,19 +173,21 @@ def split_sections(report: str) -> Sections:
     parts = _parts(report)
     headed = any(part.section == "findings" and clean(part.text) for part in parts)
     parts = [part for whole in parts for part in _without_the_report(whole, headed)]
+    told = without_messages if may_hold_messages(report) else str
     findings = [
         part.text
         for part in parts
         if part.section == "findings"
         or (part.section == "body" and (not headed or says(part.text)))
         or (part.section == "view" and not headed and not is_stamp(part.text))
+        or (part.section == "title" and not headed and says(part.text))
     ]
 
     def joined(section: str) -> str | None:
-        return clean(without_messages(" ".join(part.text for part in parts if part.section == section)))
+        return clean(told(" ".join(part.text for part in parts if part.section == section)))
 
     return {
-        "findings": clean(without_messages(" ".join(findings))),
+        "findings": clean(told(" ".join(findings))),
         "impression": joined("impression"),
         "indication": joined("indication"),
         "technique": joined("technique"),
@@ -189,9 +198,9 @@ def split_sections(report: str) -> Sections:
 def unheaded_text(report: str) -> str | None:
     """All of a report that has no heading, its signature cut off; None where one opens a section."""
     parts = _parts(report)
-    if any(part.section not in ("", "other") for part in parts):
+    if any(part.section not in ("", "title", "other") for part in parts):
         return None
-    return clean(" ".join(part.text for part in parts if not part.section))
+    return clean(" ".join(part.text for part in parts if part.section != "other"))
 
 
 def walk_sections(text: str) -> Iterator[tuple[str, str]]:
@@ -213,14 +222,16 @@ def walk_sections(text: str) -> Iterator[tuple[str, str]]:
 def clean(text: str | None) -> str | None:
     """White space made single; None when no letter is left."""
     single = " ".join((text or "").split())
-    return single if re.search(r"[^\W\d_]", single) else None
+    return single if _LETTER.search(single) else None
 
 
 def _parts(report: str) -> list[_Part]:
     """The report cut at its headings, at the blank lines that end a section, and at signatures."""
     lines = [
-        re.sub(r"\s", " ", line.expandtabs(4)) for line in _SEMICOLON.sub(r"\1:", without_pages(report)).splitlines()
+        f"{odd['name']}:{line[odd.end() :]}" if (odd := _ODD.match(line)) else line
+        for line in without_pages(report).splitlines()
     ]
+    lines = [line if line.isprintable() else re.sub(r"\s", " ", line.expandtabs(4)) for line in lines]
     case = _Case(lines)
     parts, before = [_Part("")], ""
     for line in lines:
@@ -238,10 +249,10 @@ def _parts(report: str) -> list[_Part]:
         elif not before:
             _after_a_blank_line(parts, text)
         for section, name, text_start in case.headings_inside(line, start, parts[-1].section):
-            _add(parts, line[start:name])
+            _add(parts, " ".join(line[start:name].split()))
             parts.append(_Part(section))
             start = text_start
-        _add(parts, line[start:])
+        _add(parts, " ".join(line[start:].split()) if start else text)
         before = text
     return parts
 
@@ -256,7 +267,6 @@ def _after_a_blank_line(parts: list[_Part], text: str) -> None:
 
 
 def _add(parts: list[_Part], text: str) -> None:
-    text = " ".join(text.split())
     if not text or (parts[-1].section == "body" and not parts[-1].lines and is_title(text)):
         return
     end, lines = signature_start(text), parts[-1].lines
@@ -286,13 +296,16 @@ class _Case:
         finished = not before or before.endswith(_FINISHED)
         if (added := addendum_start(line)) is not None:
             return "other", added
-        if colon := _COLON.search(line, 0, _MAX_NAME):
+        if ":" in line and (colon := _COLON.search(line, 0, _MAX_NAME)):
             name, end = line[: colon.start()].strip(_FRAME), colon.end()
             section = section_of(name)
             if section == "impression" and name.lower() == "summary" and re.match(r" *\d *[A-Z-]", line[end:]):
                 section = "other"  # a code, "SUMMARY: 2 ABNORMAL"
-        elif section := section_of(line.strip(_FRAME + "_-.")):
+        elif len(line) <= 2 * _MAX_NAME and (section := section_of(line.strip(_FRAME + "_-."))):
             name, end = line.strip(_FRAME + "_-."), len(line)
+            below = finished or len(before) < _WRAPPED
+            if section == "view" and current in ("", "indication") and below and name[0].isupper() and is_title(name):
+                return "title", len(line)
             wrapped = not finished and not name.isupper() and len(before) >= _WRAPPED
             if wrapped or line.rstrip().endswith(".") or section == "view" or name.lower() == "chest":
                 return None
@@ -312,7 +325,7 @@ class _Case:
 
     def headings_inside(self, line: str, start: int, current: str) -> Iterator[tuple[str, int, int]]:
         """(section, start of its name, start of its text) of the headings behind `start`."""
-        if not _COLON.search(line, start):
+        if line.find(":", start) < 0:
             return
         for found in _INSIDE.finditer(line, start):
             name = found.group().rstrip(" :\uff1a")
@@ -325,7 +338,8 @@ class _Case:
             elif name.isupper():
                 counts = free or not common
             elif current in ("findings", "impression"):  # which swallow no finding into another section
-                counts = free and goes_on and (name[0].isupper() or not self.told)
+                first = current == "findings" and start and not between.strip() and section in PROMPT_SECTIONS
+                counts = free and (goes_on or first) and (name[0].isupper() or not self.told)
             else:
                 counts = not common and (name[0].isupper() or (free and not self.told))
             if counts and section:

@@ -144,3 +144,31 @@ def test_readers_of_sections_take_time_in_proportion_to_the_text(read, text):
     finally:
         gc.enable()
     assert large < max(24 * small, 1.0), "eight times the text takes some 64 times as long"
+
+
+@pytest.mark.parametrize(
+    ("report", "sections"),
+    [
+        ("HISTORY: Sepsis. Right PICC with its tip in the SVC.\nIMPRESSION: None.",
+         {"indication": "Sepsis.", "findings": "Right PICC with its tip in the SVC."}),
+        ("HISTORY: Empyema. Pigtail catheter removed; no pneumothorax.\nIMPRESSION: None.",
+         {"indication": "Empyema.", "findings": "Pigtail catheter removed; no pneumothorax."}),
+        ("REASON: Fever. As compared with the film of ___, the heart has grown.\nIMPRESSION: None.",
+         {"indication": "Fever.", "findings": "As compared with the film of ___, the heart has grown."}),
+        ("FINDINGS: Indication: dyspnea. The lungs are clear.\nIMPRESSION: None.",
+         {"indication": "dyspnea.", "findings": "The lungs are clear."}),
+        ("PORTABLE CHEST RADIOGRAPH\nThe lungs are clear.\nIMPRESSION: None.", {"findings": "The lungs are clear."}),
+        ("PORTABLE CHEST RADIOGRAPH\nWard 5, bed 2\nIMPRESSION: None.", {}),
+        ("HISTORY: Cough\nXR chest\nThe lungs are clear.\nIMPRESSION: None.",
+         {"indication": "Cough", "findings": "The lungs are clear."}),
+        ("<FINDINGS> The lungs are clear.\n[Impression]\nNone.", {"findings": "The lungs are clear."}),
+        ("1. Findings: The lungs are clear.\n2. Impression: None.", {"findings": "The lungs are clear."}),
+        ("FINDINGS. The lungs are clear.\nIMPRESSION. None.", {"findings": "The lungs are clear."}),
+        ("IMPRESSION: None.\nTechnologist: Ada Moss", {}),
+        ("IMPRESSION: None. I spoke with Dr. Moss at 4 pm.", {}),
+        ("IMPRESSION: None.\nRequested by Dr Moss", {}),
+        ("IMPRESSION: None. Nurse Moss was informed.", {}),
+    ],
+)  # fmt: skip
+def test_the_body_of_a_report_and_the_people_around_it(report, sections):
+    assert found(report) == {**sections, "impression": "None."}
