@@ -5,6 +5,7 @@ from transformers.pipelines import PIPELINE_REGISTRY
 
 from configuration_trrg import TRRGConfig, __version__
 from processing_trrg.batch_trrg import StudyBatch, StudyError
+from processing_trrg.conversation_trrg import Change, Correction, TalkedStudy
 from processing_trrg.grey_trrg import GreyRange, stretch
 from processing_trrg.image_processing_trrg import PreparedView, TRRGImageProcessor
 from processing_trrg.image_trrg import Radiograph, list_views, read_radiograph
@@ -31,7 +32,9 @@ PIPELINE_REGISTRY.register_pipeline(
 
 __all__ = [
     "CHEXPERT_14",
+    "Change",
     "ClueScore",
+    "Correction",
     "GreyRange",
     "PreparedView",
     "PromptError",
@@ -43,6 +46,7 @@ __all__ = [
     "StudyError",
     "TRRGImageProcessor",
     "TRRGProcessor",
+    "TalkedStudy",
     "__version__",
     "check_clues",
     "correction_request",

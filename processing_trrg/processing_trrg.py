@@ -21,8 +21,12 @@ from .batch_trrg import (
     scores_by_clue,
     text_tensors,
 )
+from .chat_trrg import ChatProcessor
+from .conversation_trrg import TalkedStudy as TalkedStudy  # copied to the Hub with this file
 from .dicom_trrg import decode_dicom as decode_dicom  # copied to the Hub with this file
-from .fingerprint_trrg import SavedProcessor, check_fingerprint
+from .findings_trrg import read_request as read_request  # this too
+from .fingerprint_trrg import SavedProcessor as SavedProcessor  # this too
+from .fingerprint_trrg import check_fingerprint
 from .grey_trrg import GreyRange as GreyRange  # copied to the Hub with this file
 from .image_processing_trrg import IMAGE_OPTIONS, PreparedView
 from .image_processing_trrg import TRRGImageProcessor as TRRGImageProcessor  # this too
@@ -30,14 +34,13 @@ from .image_trrg import read_radiograph
 from .options_trrg import NO_CUTTING, TRRGProcessorKwargs, read_options
 from .picture_trrg import RadiographError as RadiographError  # this too
 from .pipeline_trrg import RadiologyReportPipeline as RadiologyReportPipeline  # copied to the Hub with this file
+from .prompt_trrg import CONTEXT_FIELDS as CONTEXT_FIELDS
 from .prompt_trrg import (
-    MARK,
     PROMPT_STYLES,
     STYLES_WITH_FINDINGS,
     PromptError,
     PromptStyle,
     check_clues,
-    check_messages,
     check_prompt,
     count_images,
     default_chat_template,
@@ -46,11 +49,10 @@ from .prompt_trrg import (
     report_messages,
 )
 from .report_trrg import Report, decode, sorted_clues, split_report
+from .sentences_trrg import cut_sentences as cut_sentences  # copied to the Hub with this file
 
-CONTEXT_FIELDS = ("indication", "technique", "comparison", "prior_report", "question")
 
-
-class TRRGProcessor(SavedProcessor):
+class TRRGProcessor(ChatProcessor):
     """Images, context, questions and clues to tensors, and generated tokens to reports.
 
     Args:
@@ -360,22 +362,6 @@ class TRRGProcessor(SavedProcessor):
         return reports
 
     # ---------------------------------------------------------------------------------------- chats, engines, saving
-
-    def apply_chat_template(self, conversation, *args, sanitize_control_tokens: bool = False, **kwargs):
-        """As in Transformers, but a special token typed in a message is refused, unless `sanitize_control_tokens` (with
-        `tokenize=True`, since Transformers 5.23) reads it as plain text. With `return_assistant_tokens_mask` ids and
-        masks are lists, unless `return_tensors` asks for tensors.
-
-        Raises:
-            PromptError: a message's text holds one.
-        """
-        if guarded := sanitize_control_tokens and MARK is not None:
-            kwargs["sanitize_control_tokens"] = True
-        check_messages(conversation, [] if guarded else self.tokenizer.all_special_tokens)
-        out = super().apply_chat_template(conversation, *args, **kwargs)
-        if isinstance(out, StudyBatch) and isinstance(out.get("assistant_masks"), list):
-            out.update({name: out[name].tolist() for name in ("input_ids", "attention_mask")})
-        return out
 
     def replace_image_token(self, image_inputs: dict, image_idx: int, **kwargs) -> str:
         """The N placeholders of one view, in place of its one image token in the prompt."""

@@ -242,3 +242,17 @@ def test_one_look(system, options, tiny_config, tower_calls):
     first = model.generate(**inputs, study=study, max_new_tokens=4, **options)
     second = model.generate(**inputs, study=study, max_new_tokens=4, **options)
     assert len(calls) == 4 and torch.equal(first, second)
+
+
+@pytest.mark.parametrize("system", SYSTEMS)
+def test_one_look_for_a_dialogue_of_five_turns(system, tiny_config, tower_calls):
+    model = build(config := tiny_config(system, num_classifier_labels=14))
+    processor = tiny_processor(system, size=32, num_image_tokens=config.num_image_tokens)
+    calls = tower_calls(model)
+    study = RadiologyReportPipeline(model=model, processor=processor, max_new_tokens=3)(radiograph())
+    study.ask("is there an effusion?")
+    study.correct(remove=["Fracture"])
+    study.correct("add edema")
+    study.ask("why?")
+    study.correct(**({"add": ["Edema"]} if system == "maira1" else {"clues": {"Edema": 0.9}}))
+    assert len(calls) == 1
