@@ -66,14 +66,17 @@ class ChatProcessor(SavedProcessor):
     def check_said(self, field: str, text: str) -> None:
         """
         Raises:
-            PromptError: `text` is no text, or holds what only the chat template writes: a special token, a speaker's
-                name ("Assistant:"), the frame of an image.
+            PromptError: `text` is no text, or holds what only a chat template writes: a special token, of this model or
+                of another one, a speaker's name ("Assistant:"), the frame of an image.
         """
         special, speakers = self.tokenizer.all_special_tokens, list(self._turn_frame())
         for token in special:
             speakers = [part.replace(token, "").strip() for part in speakers]
         written = [part for part in speakers if part.endswith(":")] + re.findall(r"</?\w+>", self.chat_template)
-        refuse_special_tokens(field, text, [*special, *written])
+        refuse_special_tokens(field, text, special)
+        imitated = "|".join([r"<\|\w+\|>", r"\[/?INST\]", *map(re.escape, written)])
+        if found := re.search(imitated, text, re.IGNORECASE):
+            raise PromptError(f"{field}: the text holds {found[0]!r}, which only a chat template writes")
 
     def _turn_frame(self) -> tuple[str, str]:
         """What the template writes between a reply and the user's next words, and behind them."""

@@ -11,8 +11,7 @@ Research only, never for clinical use.
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
-from difflib import SequenceMatcher
-from typing import Any, Literal, NamedTuple
+from typing import Any
 
 import torch
 from transformers.generation import GenerateBeamDecoderOnlyOutput
@@ -21,16 +20,13 @@ from transformers.utils import logging
 from .batch_trrg import StudyBatch, scores_by_clue
 from .findings_trrg import SIDES, finding_of, read_request, stated
 from .prompt_trrg import CONTEXT_FIELDS, PromptError, correction_request, report_messages, said
-from .report_trrg import Report, decode, sorted_clues, split_report
-from .sentences_trrg import cut_sentences
+from .report_trrg import Change, Report, compare_reports, decode, sorted_clues, split_report
 
 logger = logging.get_logger(__name__)
 
 NO_FINDING = "No Finding"
 SHORT_REPLY = 20
 """Tokens of a reply that `generate` is told nothing about, as in Transformers."""
-ALIKE = 0.6
-"""Least similarity, difflib's ratio, of a sentence to the one that it was changed from."""
 
 _IMAGE = r"(?:x-?rays?|images?|views?|films?|radiographs?|pictures?)"
 _PRIOR_IMAGE = re.compile(
@@ -38,14 +34,6 @@ _PRIOR_IMAGE = re.compile(
 )
 _NUMBERED = re.compile(rf"\b(?:(second|third|fourth|both) {_IMAGE}|{_IMAGE} (?:number |no\.? ?)?(\d+))\b", re.I)
 _ORDINALS = {"both": 2, "second": 2, "third": 3, "fourth": 4}
-
-
-class Change(NamedTuple):
-    """A sentence of the report: as it was (None: it is new) and as it is (None: it is gone)."""
-
-    kind: Literal["kept", "added", "removed", "changed"]
-    before: str | None
-    after: str | None
 
 
 @dataclass
@@ -82,7 +70,7 @@ class TalkedStudy(Report):
     """The current report of one study, which can be asked about and corrected. Made by the pipeline.
 
     The features of the first look are kept, and the key-value cache of the text: a turn computes its own tokens alone.
-    A copy or a pickle of it is a plain `Report`.
+    A copy or a pickle of it is a plain `Report`; where many are collected, collect `report`, which holds no features.
     """
 
     def __init__(self, report, model, processor, batch, study, options, generated) -> None:
@@ -127,6 +115,11 @@ class TalkedStudy(Report):
         """Give the memory of the cache back; the next turn reads the chat anew, without another look at the study."""
         self._cache: dict[str, Any] = {}
 
+    def rest(self) -> None:
+        """Leave the accelerator: no cache, and the features wait on the CPU for the next turn."""
+        self.free_cache()
+        self._study = self._study.to("cpu")
+
     def ask(self, question: str, streamer: Any = None, **generate: Any) -> str:
         """The answer to a question about the study and its report.
 
@@ -167,7 +160,8 @@ class TalkedStudy(Report):
             PromptError: nothing asked, an unknown finding, one that is to be added and removed; or see `ask`.
             ValueError: clues of a model that knows none.
         """
-        before, edits = self.report, dict(clues or {})
+        before, spelled = self.report, {name.lower(): name for name in self._batch.clue_names}
+        edits = {spelled.get(str(name).lower(), name): score for name, score in dict(clues or {}).items()}
         adding, removing, study = self._asked(request, add, remove, edits)
         if study is not None:
             self._study, self.clues = study, sorted_clues(study, self._batch.clue_names, 1)[0]
@@ -183,7 +177,9 @@ class TalkedStudy(Report):
         not_done = [name for name in adding if not stated(self.text, name)]
         not_done += [name for name in removing if stated(self.text, name)]
         asked = {"add": adding, "remove": removing}
-        return Correction(self.report, changes(before, self), asked, not_done if adding or removing or edits else None)
+        return Correction(
+            self.report, compare_reports(before, self), asked, not_done if adding or removing or edits else None
+        )
 
     def recall(self, messages: Sequence[Mapping[str, Any]]) -> None:
         """Put turns of an earlier chat behind the report: the user's, the reply, and so on (`messages`).
@@ -251,7 +247,13 @@ class TalkedStudy(Report):
         if NO_FINDING in new and NO_FINDING not in edits:
             new[NO_FINDING] = min(new[NO_FINDING], 1 - there)
         clues = {name: self._batch[name] for name in self._processor.clue_input_names if name in self._batch}
-        return self._model.edit_clues(self._study, clue_scores=scores.new_tensor([list(new.values())]), **clues)
+        clues["clue_scores"] = scores.new_tensor([list(new.values())]).to(self._batch["input_ids"].device)
+        return self._model.edit_clues(self._awake(), **clues)
+
+    def _awake(self) -> Any:
+        """The features where the model is."""
+        self._study = self._study.to(self._batch["input_ids"].device)
+        return self._study
 
     def _refuse_other_images(self, question: str) -> None:
         """
@@ -292,7 +294,7 @@ class TalkedStudy(Report):
         self.free_cache()  # a turn that is broken off must not stay in it
         texts = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
         options |= {**cache, "return_dict_in_generate": True}
-        generated = self._model.generate(**texts, study=self._study, streamer=streamer, **options)
+        generated = self._model.generate(**texts, study=self._awake(), streamer=streamer, **options)
         self._turns.append(self._turn([_message("user", request)], asked, generated, ids.shape[1]))
         return self._turns[-1]
 
@@ -347,28 +349,6 @@ class TalkedStudy(Report):
                 self._warned = True
 
 
-def changes(before: Report, after: Report) -> list[Change]:
-    """The sentences of two reports: kept word for word, changed (paired with the one most like it), added, removed."""
-    old, new = ([*cut_sentences(r.findings), *cut_sentences(r.impression or "")] for r in (before, after))
-    gone = list(old)
-    found = [Change("added", None, sentence) for sentence in new]
-    for place, sentence in enumerate(new):
-        if sentence in gone:
-            gone.remove(sentence)
-            found[place] = Change("kept", sentence, sentence)
-    pairs = [
-        (SequenceMatcher(None, was, sentence).ratio(), was, place)
-        for place, sentence in enumerate(new)
-        if found[place].kind == "added"
-        for was in gone
-    ]
-    for ratio, was, place in sorted(pairs, reverse=True):
-        if ratio >= ALIKE and was in gone and found[place].kind == "added":
-            gone.remove(was)
-            found[place] = Change("changed", was, new[place])
-    return found + [Change("removed", was, None) for was in gone]
-
-
 def _known(field: str, asked: Iterable[str], names: Sequence[str]) -> list[str]:
     """The findings as they are spelled in `names`, sides with a capital letter.
 
@@ -380,6 +360,7 @@ def _known(field: str, asked: Iterable[str], names: Sequence[str]) -> list[str]:
     known = [name for name in names if name != NO_FINDING]
     spelled = {name.lower(): name for name in known}
     spelled |= {f"{side} {low}": f"{side.title()} {name}" for low, name in spelled.items() for side in SIDES}
+    asked = list(asked)
     for name in asked:
         if not isinstance(name, str) or name.strip().lower() not in spelled:
             raise PromptError(f"{field}: {name!r} is no finding of the study; known are {', '.join(known)}")

@@ -58,10 +58,10 @@ class RadiologyReportPipeline(Pipeline):
                 or "skip"; anything else goes to `generate` (`max_new_tokens`, `num_beams` ...).
 
         Returns:
-            Of one study a `TalkedStudy`: its report, which can be asked about and corrected; it keeps its key-value
-            cache until the next study is looked at. Of many a list of `Report`s, or for an iterator an iterator: a
-            cache for each would fill the memory. With `on_error="skip"` a study that cannot be
-            read has its `StudyError` in the place of its report.
+            Of one study a `TalkedStudy`: its report, which can be asked about and corrected. Its key-value cache stays
+            until the next study is looked at. Of many a list of `Report`s, or for an iterator an iterator: a cache for
+            each would fill the memory. With `on_error="skip"` a study that cannot be read has its `StudyError` in the
+            place of its report.
 
         Raises:
             StudyError: a study cannot be read.
@@ -173,9 +173,9 @@ class RadiologyReportPipeline(Pipeline):
         chat: list[Mapping[str, Any]],
         generate: dict[str, Any],
     ) -> TalkedStudy:
-        """One study with its report, written or the first reply of a chat; the study before it frees its cache."""
+        """One study with its report, written or the first reply of a chat; the one before it goes to rest."""
         if self._last_talked is not None and (before := self._last_talked()) is not None:
-            before.free_cache()
+            before.rest()
         ids = prompts["input_ids"]
         if chat:
             replies = [place for place, message in enumerate(chat) if message.get("role") == "assistant"]
