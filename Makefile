@@ -6,7 +6,7 @@ MINUTES ?= 2
 TRANSFORMERS ?= ../transformers
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow test-latest test-oldest publish-check lint types check lock clean fuzz test-contract
+.PHONY: help demo chat test test-slow test-latest test-oldest publish-check lint types check lock clean fuzz test-contract
 
 help: ## list the targets
 	@grep -hE '^[a-z.-]+:.*## ' Makefile | awk -F ':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -33,6 +33,9 @@ help: ## list the targets
 
 demo: .venv/.installed ## report, clue table and picture; on your own study: make demo STUDY=path
 	.venv/bin/python -m hub_cards.demo $(if $(STUDY),"$(STUDY)") --out "$(OUT)"
+
+chat: .venv/.installed ## the same, then questions and corrections in the terminal: make chat STUDY=path
+	.venv/bin/python -m hub_cards.demo $(if $(STUDY),"$(STUDY)") --out "$(OUT)" --chat
 
 test: .venv/.installed ## the tests (offline, two processes)
 	OMP_NUM_THREADS=1 .venv/bin/python -m pytest -n 2

@@ -2,6 +2,7 @@
 
     make demo                          a synthetic phantom
     make demo STUDY=path/to/file.dcm   a DICOM, PNG or JPEG file, or a folder with the views of one study
+    make chat STUDY=path/to/file.dcm   the same, then questions and corrections (chat.py)
 
 The checkpoint is first published into `--out` (publish.py), then loaded from there as from the Hub: by Auto* and by
 its own code. Writes report.json and evidence.png. Research only, never for clinical use.
@@ -60,6 +61,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--checkpoint", type=Path, default=CHECKPOINT)
     parser.add_argument("--out", type=Path, default=Path("demo"), help="folder to write to")
     parser.add_argument("--max-new-tokens", type=int, help="longest report, in tokens (default: the checkpoint's own)")
+    parser.add_argument("--chat", action="store_true", help="talk about the study afterwards")
     args = parser.parse_args(arguments)
     for path in (args.study, args.checkpoint):
         if path is not None and not path.exists():
@@ -73,6 +75,7 @@ def run(args: argparse.Namespace) -> None:
     from transformers import pipeline
     from transformers.utils import logging
 
+    from hub_cards.chat import talk
     from hub_cards.evidence import SYNTHETIC, Case, draw_evidence, phantom_case, report_sections
     from hub_cards.publish import assemble
     from processing_trrg import list_views
@@ -143,6 +146,8 @@ def run(args: argparse.Namespace) -> None:
     if worth:
         print(worth)
     print(NOTICE)
+    if args.chat:
+        talk(report, write.tokenizer)
 
 
 if __name__ == "__main__":

@@ -5,6 +5,10 @@
     -> {"findings": "...", "impression": "...", "text": "...", "clues": [{"name": "...", "score": 0.93}, ...],
         "notice": "..."}
 
+With "messages" beside "images" the question that is the last of them is answered ("answer"), and the longer chat comes
+back ("messages"): [{"role": "assistant", "content": report}, {"role": "user", "content": "Is there an effusion?"}].
+Where the user is the first, the report is written first.
+
 Research only, never for clinical use.
 """
 
@@ -19,6 +23,7 @@ MAX_VIEWS = 4
 MAX_IMAGE_BYTES = 32 * 1024 * 1024
 MAX_CHARACTERS = 4_000  # of each text field
 MAX_NEW_TOKENS = 512
+MAX_MESSAGES = 64
 TEXT_FIELDS = ("indication", "technique", "comparison", "prior_report")
 NOTICE = "Research only, never for clinical use."
 
@@ -49,9 +54,10 @@ def read_inputs(inputs: Any) -> dict[str, Any]:
         raise ValueError(
             f"inputs is {type(inputs).__name__}; expected an object with images and {', '.join(TEXT_FIELDS)}"
         )
-    unknown = sorted(set(inputs) - {"images", *TEXT_FIELDS})
+    unknown = sorted(set(inputs) - {"images", "messages", *TEXT_FIELDS})
     if unknown:
-        raise ValueError(f"inputs has the unknown fields {unknown}; known are images, {', '.join(TEXT_FIELDS)}")
+        known = ("images", "messages", *TEXT_FIELDS)
+        raise ValueError(f"inputs has the unknown fields {unknown}; known are {', '.join(known)}")
     images = inputs.get("images")
     if not isinstance(images, list) or not 1 <= len(images) <= MAX_VIEWS:
         raise ValueError(f"inputs.images: expected a list of 1 to {MAX_VIEWS} base64 images, the views of one study")
@@ -64,6 +70,26 @@ def read_inputs(inputs: Any) -> dict[str, Any]:
             raise ValueError(f"inputs.{field}: expected text of at most {MAX_CHARACTERS} characters")
         study[field] = value
     return study
+
+
+def read_messages(messages: Any) -> list[dict[str, str]]:
+    """Check the chat of a request; without one, an empty list.
+
+    Raises:
+        ValueError: no list of turns with role and text, too many or too long, or the last one is not the user's.
+    """
+    if not isinstance(messages, list) or len(messages) > MAX_MESSAGES:
+        raise ValueError(f"inputs.messages: expected a list of at most {MAX_MESSAGES} turns")
+    for number, turn in enumerate(messages):
+        if not isinstance(turn, dict) or turn.get("role") not in ("assistant", "user"):
+            raise ValueError(f"inputs.messages[{number}]: expected an object with role, assistant or user, and content")
+        if not isinstance(turn.get("content"), str) or len(turn["content"]) > MAX_CHARACTERS:
+            raise ValueError(f"inputs.messages[{number}].content: expected text of at most {MAX_CHARACTERS} characters")
+    if messages and (messages[-1]["role"] != "user" or (messages[0]["role"] == "user" and len(messages) > 1)):
+        raise ValueError(
+            "inputs.messages: expected the report, then turns of user and assistant; the user's comes last"
+        )
+    return messages
 
 
 def read_parameters(parameters: Any) -> dict[str, int]:
@@ -94,8 +120,15 @@ class EndpointHandler:
     def __call__(self, data: dict[str, Any]) -> dict[str, Any]:
         study = read_inputs(data.get("inputs"))
         parameters = read_parameters(data.get("parameters") or {})
-        report = self.write(study, **parameters)
+        chat = read_messages(data["inputs"].get("messages") or [])
+        report = self.write(study, messages=chat[:-1], **parameters)
+        told: dict[str, Any] = {}
+        if chat:
+            told["answer"] = report.ask(chat[-1]["content"], **parameters)
+            turns = [{"role": turn["role"], "content": turn["content"][-1]["text"]} for turn in report.messages]
+            told["messages"] = turns[[turn["role"] for turn in turns].index("assistant") :]
         return {
+            **told,
             "findings": report.findings,
             "impression": report.impression,
             "text": report.text,

@@ -63,6 +63,9 @@ class TRRGGenerationMixin(GenerationMixin):
         """As in Transformers. The study is looked at once, whatever the number of beams and with or without a cache. A
         report ends at the latest where the language model's context does.
 
+        The next turn of a chat: `return_dict_in_generate=True` here, then the ids of the whole chat with the cache that
+        came back (`past_key_values=out.past_key_values`). Neither study nor text is computed a second time.
+
         Args:
             study: from `read_study`; then the images and clues among `kwargs` are not looked at again.
 
@@ -70,6 +73,8 @@ class TRRGGenerationMixin(GenerationMixin):
             ValueError: `prefill_chunk_size` with a study, which enters with its whole prompt.
         """
         given = {name: kwargs.pop(name) for name in STUDY_INPUTS if name in kwargs}
+        if self._is_cached(kwargs.get("input_ids") if inputs is None else inputs, kwargs):
+            given, study = {}, None
         if study is None and shows_study(given):
             study = self.get_image_features(**given, return_dict=True)
             if kwargs.get("assistant_model") is not None:  # it looks for itself, see `_get_candidate_generator`
@@ -89,6 +94,30 @@ class TRRGGenerationMixin(GenerationMixin):
             criteria = [*(kwargs.get("stopping_criteria") or ()), ContextEnd(context)]
             kwargs["stopping_criteria"] = StoppingCriteriaList(criteria)
         return super().generate(inputs, *args, **kwargs)
+
+    def _is_cached(self, input_ids: torch.Tensor | None, kwargs: dict[str, Any]) -> bool:
+        """Whether a cache of an earlier turn holds all that the text shows of the study."""
+        cache, mask = kwargs.get(CACHE_NAME, kwargs.get("past_key_values")), kwargs.get("attention_mask")
+        if cache is None or input_ids is None or not (length := int(cache.get_seq_length())):
+            return False
+        if mask is None or mask.shape[1] == input_ids.shape[1]:  # else only the new tokens were given
+            input_ids = input_ids[:, length:]
+        return not bool((input_ids == self.config.image_token_id).any())
+
+    @torch.no_grad()
+    def edit_clues(self, study: TRRGStudyFeatures, **clues: torch.Tensor) -> TRRGStudyFeatures:
+        """A study with other clue scores in the place of those that were seen. Its patches are kept: no tower is asked.
+
+        Args:
+            study: from `read_study`.
+            clues: `clue_scores` `[B, C]`, and the clue list as `read_study` took it.
+
+        Raises:
+            ValueError: see `TRRGEncoder.look`.
+        """
+        given = self.model.look(**clues)
+        scores = {name: given[name] for name in ("clue_scores", "clue_logits", "selected_clues")}
+        return self.model.connect(TRRGStudyFeatures(**{**study, **scores}))
 
     def _validate_model_kwargs(self, model_kwargs: dict[str, Any]) -> None:
         super()._validate_model_kwargs({name: value for name, value in model_kwargs.items() if name != CACHE_NAME})

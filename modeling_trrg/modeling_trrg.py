@@ -98,6 +98,10 @@ class TRRGModel(TRRGEncoder):
             pixel_values, image_mask, clue_input_ids, clue_attention_mask, clue_parents, clue_scores,
             output_hidden_states=output_hidden_states, output_attentions=output_attentions,
         )  # fmt: skip
+        return self.connect(study)
+
+    def connect(self, study: TRRGStudyFeatures) -> TRRGStudyFeatures:
+        """A study that was looked at, with what the language model reads of its patches and clues."""
         connector = self.multi_modal_projector
         if self.config.connector == "clue_interaction":  # CODEPATH: see __init__
             features = self._interact(study)
@@ -106,7 +110,7 @@ class TRRGModel(TRRGEncoder):
         else:
             queries = self.query_transformer(study.last_hidden_state)
             features = connector(queries.to(connector.weight.dtype))
-        return TRRGStudyFeatures(**study, pooler_output=features)  # anew, for its place in the tuple
+        return TRRGStudyFeatures(**{**study, "pooler_output": features})  # anew, for its place in the tuple
 
     def _features(self, inputs: dict[str, Any]) -> TRRGStudyFeatures:
         return self.get_image_features(**inputs, return_dict=True)

@@ -45,6 +45,11 @@ class TRRGStudyFeatures(ModelOutput):
     hidden_states: tuple[torch.Tensor, ...] | None = None
     attentions: tuple[torch.Tensor, ...] | None = None
 
+    def to(self, device: torch.device | str) -> "TRRGStudyFeatures":
+        """The features on `device`; the clue bank, which studies share, stays where it is."""
+        tensors = {name: value.to(device) for name, value in self.items() if isinstance(value, torch.Tensor)}
+        return TRRGStudyFeatures(**{**self, **tensors})
+
     def select(self, rows: torch.Tensor) -> "TRRGStudyFeatures":
         """The studies `rows` `[R]` of the batch, in that order; a study may come more than once, as beams ask for."""
         rows = rows.to(self.image_mask.device)

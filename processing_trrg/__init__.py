@@ -5,6 +5,7 @@ from transformers.pipelines import PIPELINE_REGISTRY
 
 from configuration_trrg import TRRGConfig, __version__
 from processing_trrg.batch_trrg import StudyBatch, StudyError
+from processing_trrg.conversation_trrg import Correction, TalkedStudy
 from processing_trrg.grey_trrg import GreyRange, stretch
 from processing_trrg.image_processing_trrg import PreparedView, TRRGImageProcessor
 from processing_trrg.image_trrg import Radiograph, list_views, read_radiograph
@@ -19,7 +20,7 @@ from processing_trrg.prompt_trrg import (
     follow_up,
     report_messages,
 )
-from processing_trrg.report_trrg import ClueScore, Report, report_text, split_report
+from processing_trrg.report_trrg import Change, ClueScore, Report, compare_reports, report_text, split_report
 
 AutoImageProcessor.register(
     TRRGConfig, image_processor_classes=dict.fromkeys(("pil", "torchvision"), TRRGImageProcessor), exist_ok=True
@@ -31,7 +32,9 @@ PIPELINE_REGISTRY.register_pipeline(
 
 __all__ = [
     "CHEXPERT_14",
+    "Change",
     "ClueScore",
+    "Correction",
     "GreyRange",
     "PreparedView",
     "PromptError",
@@ -43,8 +46,10 @@ __all__ = [
     "StudyError",
     "TRRGImageProcessor",
     "TRRGProcessor",
+    "TalkedStudy",
     "__version__",
     "check_clues",
+    "compare_reports",
     "correction_request",
     "follow_up",
     "list_views",

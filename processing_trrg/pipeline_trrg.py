@@ -2,19 +2,24 @@
 
     write = pipeline("radiology-report", model="demo/trrg-small", trust_remote_code=True)
     report = write("chest.png", indication="Cough.")
+    answer = report.ask("Is there a pleural effusion?")
     reports = write([{"images": ["a.dcm", "b.dcm"]}, {"images": "c.png", "indication": "Fever."}], batch_size=8)
 
 Research only, never for clinical use.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+import weakref
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any
 
 import torch
 from transformers import Pipeline
+from transformers.generation import GenerateDecoderOnlyOutput
 
 from .batch_trrg import StudyBatch, StudyError
+from .conversation_trrg import TalkedStudy
+from .prompt_trrg import PromptError, said
 from .report_trrg import Report
 
 STUDY_FIELDS = (
@@ -39,19 +44,24 @@ class RadiologyReportPipeline(Pipeline):
     _load_tokenizer = False
     _load_image_processor = False
     _load_feature_extractor = False
+    _last_talked: Callable[[], TalkedStudy | None] | None = None
 
-    def __call__(self, studies: Any = None, **options: Any) -> Any:
+    def __call__(self, studies: Any = None, messages: Sequence[Mapping[str, Any]] = (), **options: Any) -> Any:
         """
         Args:
             studies: one study or many. One: anything the processor reads as an image, a list of views, or a dict of
                 `STUDY_FIELDS`, as `TRRGProcessor` takes them.
                 Many: a list of dicts, or an iterator of dicts, which is read as reports are taken.
+            messages: of one study, a chat to go on with, as `TalkedStudy.messages` gives it (or from its first reply
+                on): that reply is taken as the report, and none is written.
             options: the fields of one study; `clues`, another clue list; `batch_size` (default 1); `on_error`, "raise"
                 or "skip"; anything else goes to `generate` (`max_new_tokens`, `num_beams` ...).
 
         Returns:
-            A `Report`, a list of them, or for an iterator an iterator. With `on_error="skip"` a study that cannot be
-            read has its `StudyError` in the place of its report.
+            Of one study a `TalkedStudy`: its report, which can be asked about and corrected. Its key-value cache stays
+            until the next study is looked at. Of many a list of `Report`s, or for an iterator an iterator: a cache for
+            each would fill the memory. With `on_error="skip"` a study that cannot be read has its `StudyError` in the
+            place of its report.
 
         Raises:
             StudyError: a study cannot be read.
@@ -60,11 +70,13 @@ class RadiologyReportPipeline(Pipeline):
         fields = {name: options.pop(name) for name in STUDY_FIELDS if name in options}
         batch_size = options.pop("batch_size", None) or self._batch_size or 1
         many = _is_many(studies)
-        if many and fields:
-            raise ValueError(f"{', '.join(fields)}: given beside several studies; put them into each study's dict")
+        if many and (fields or messages):
+            raise ValueError(
+                f"{', '.join(fields) or 'messages'}: given beside several studies; put them into each study's dict"
+            )
         if not many:
             study = studies if isinstance(studies, Mapping) else {} if studies is None else {"images": studies}
-            return next(self._reports(iter([{**study, **fields}]), 1, options))
+            return next(self._reports(iter([{**study, **fields}]), 1, {**options, "talk": list(messages)}))
         reports = self._reports(iter(studies), batch_size, options)
         return list(reports) if isinstance(studies, (list, tuple)) else reports
 
@@ -128,8 +140,13 @@ class RadiologyReportPipeline(Pipeline):
             raise ValueError(f"clues: this model reads no clue sentences (clue_source={source!r}); leave them out")
         return prepare_studies(self.processor, studies, clues, on_error)
 
-    def _forward(self, batch: StudyBatch, on_error: str = "raise", **generate: Any) -> dict[int, Any]:
-        """The look, then the report: place of each study of the batch -> its `Report` or `StudyError`."""
+    def _forward(
+        self, batch: StudyBatch, on_error: str = "raise", talk: list[Mapping[str, Any]] | None = None, **generate: Any
+    ) -> dict[int, Any]:
+        """The look, then the report: place of each study of the batch -> its `Report` or `StudyError`.
+
+        With `talk` the one study of the batch can be talked about, from the turns in it on.
+        """
         results: dict[int, Any] = {bad.index: bad for bad in batch.skipped}
         if not batch.kept:
             return results
@@ -142,9 +159,41 @@ class RadiologyReportPipeline(Pipeline):
             study = study.select(torch.tensor(prompts.kept, dtype=torch.long))
         if kept:
             texts = {name: prompts[name] for name in ("input_ids", "attention_mask")}
+            if talk is not None:
+                return results | {kept[0]: self._talked(batch, prompts, study, talk, generate)}
             generated = self.model.generate(**texts, study=study, **generate)
             results |= zip(kept, self.processor.post_process_report(generated, prompts, study), strict=True)
         return results
+
+    def _talked(
+        self,
+        batch: StudyBatch,
+        prompts: StudyBatch,
+        study: Any,
+        chat: list[Mapping[str, Any]],
+        generate: dict[str, Any],
+    ) -> TalkedStudy:
+        """One study with its report, written or the first reply of a chat; the one before it goes to rest."""
+        if self._last_talked is not None and (before := self._last_talked()) is not None:
+            before.rest()
+        ids = prompts["input_ids"]
+        if chat:
+            replies = [place for place, message in enumerate(chat) if message.get("role") == "assistant"]
+            chat = chat[replies[0] if replies else len(chat) :]
+            if not chat:
+                raise PromptError("messages: no reply of the assistant; the first one is the report")
+            self.processor.check_said("assistant message", report := said(chat[0]))
+            written = self.processor.reply_ids(report.strip() + self.processor.tokenizer.eos_token).to(ids.device)
+            generated = GenerateDecoderOnlyOutput(sequences=torch.cat([ids, written], 1))
+        else:
+            options = {**generate, "return_dict_in_generate": True}
+            generated = self.model.generate(ids, attention_mask=prompts["attention_mask"], study=study, **options)
+        (report,) = self.processor.post_process_report(generated, prompts, study)
+        options = {name: value for name, value in self._forward_params.items() if name != "on_error"}
+        talked = TalkedStudy(report, self.model, self.processor, batch, study, options, generated)
+        talked.recall(chat[1:])
+        self._last_talked = weakref.ref(talked)
+        return talked
 
     def postprocess(self, results: dict[int, Any]) -> list[Report | StudyError]:
         """In the order of the studies."""

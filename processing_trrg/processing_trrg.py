@@ -26,7 +26,10 @@ from .batch_trrg import (
     text_tensors,
 )
 from .chat_trrg import ChatProcessor
+from .conversation_trrg import TalkedStudy as TalkedStudy  # copied to the Hub with this file
 from .dicom_trrg import decode_dicom as decode_dicom  # copied to the Hub with this file
+from .findings_trrg import read_request as read_request  # this too
+from .fingerprint_trrg import SavedProcessor as SavedProcessor  # this too
 from .fingerprint_trrg import check_fingerprint
 from .grey_trrg import GreyRange as GreyRange  # copied to the Hub with this file
 from .image_processing_trrg import IMAGE_OPTIONS, PreparedView
@@ -35,6 +38,7 @@ from .image_trrg import read_radiograph
 from .options_trrg import NO_CUTTING, TRRGProcessorKwargs, read_options
 from .picture_trrg import RadiographError as RadiographError  # this too
 from .pipeline_trrg import RadiologyReportPipeline as RadiologyReportPipeline  # copied to the Hub with this file
+from .prompt_trrg import CONTEXT_FIELDS as CONTEXT_FIELDS
 from .prompt_trrg import (
     PROMPT_STYLES,
     STYLES_WITH_FINDINGS,
@@ -49,8 +53,7 @@ from .prompt_trrg import (
     report_messages,
 )
 from .report_trrg import Report, decode, sorted_clues, split_report
-
-CONTEXT_FIELDS = ("indication", "technique", "comparison", "prior_report", "question")
+from .sentences_trrg import cut_sentences as cut_sentences  # copied to the Hub with this file
 
 
 class TRRGProcessor(ChatProcessor):  # trf-ignore: TRF057

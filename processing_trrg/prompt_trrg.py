@@ -38,6 +38,7 @@ CLUE_SENTENCES = {
     "Support Devices": ("There are support devices.", "There are no support devices."),
 }
 
+CONTEXT_FIELDS = ("indication", "technique", "comparison", "prior_report", "question")
 PromptStyle = Literal["trrg", "maira1", "radialog"]
 PROMPT_STYLES = get_args(PromptStyle)
 STYLES_WITH_FINDINGS = ("radialog",)  # their prompt names the findings that were seen
@@ -301,6 +302,12 @@ def check_messages(conversation: Sequence[Any], special_tokens: Iterable[str]) -
         texts = [content] if isinstance(content, str) else [item.get("text") or "" for item in content]
         for text in texts:
             refuse_special_tokens(f"{message['role']} message", text, special_tokens)
+
+
+def said(message: Mapping[str, Any]) -> str:
+    """The text of a message, whether its content is one or a list of parts."""
+    content = message.get("content") or ""
+    return content if isinstance(content, str) else "".join(part.get("text") or "" for part in content)
 
 
 def _said(text: str | None) -> str:

@@ -3,11 +3,16 @@
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from difflib import SequenceMatcher
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
 
+from .sentences_trrg import cut_sentences
+
+ALIKE = 0.6
+"""Least similarity, difflib's ratio, of a sentence to the one that it was changed from."""
 # Headings, with the blanks before them, as both `re` and the response templates of Transformers read them. "Incidental
 # findings: ..." inside a sentence is none: "findings" counts at a start or with a capital only.
 _BREAKS = r"\n\r\v\f\x1c-\x1e\x85\u2028\u2029"
@@ -75,6 +80,14 @@ class Report:
         }
 
 
+class Change(NamedTuple):
+    """A sentence of the report: as it was (None: it is new) and as it is (None: it is gone)."""
+
+    kind: Literal["kept", "added", "removed", "changed"]
+    before: str | None
+    after: str | None
+
+
 def report_text(findings: str | None, impression: str | None) -> str:
     """The text a model learns to write: "Findings: ... Impression: ...", a missing part left out.
 
@@ -130,6 +143,28 @@ def response_template(start: str, ends: Sequence[str]) -> dict[str, Any]:
             "content": {"open_pattern": said, "transform": "{said}"},
         },
     }  # fmt: skip
+
+
+def compare_reports(before: Report, after: Report) -> list[Change]:
+    """The sentences of two reports: kept word for word, changed (paired with the one most like it), added, removed."""
+    old, new = ([*cut_sentences(r.findings), *cut_sentences(r.impression or "")] for r in (before, after))
+    gone = list(old)
+    found = [Change("added", None, sentence) for sentence in new]
+    for place, sentence in enumerate(new):
+        if sentence in gone:
+            gone.remove(sentence)
+            found[place] = Change("kept", sentence, sentence)
+    pairs = [
+        (SequenceMatcher(None, was, sentence).ratio(), was, place)
+        for place, sentence in enumerate(new)
+        if found[place].kind == "added"
+        for was in gone
+    ]
+    for ratio, was, place in sorted(pairs, reverse=True):
+        if ratio >= ALIKE and was in gone and found[place].kind == "added":
+            gone.remove(was)
+            found[place] = Change("changed", was, new[place])
+    return found + [Change("removed", was, None) for was in gone]
 
 
 def decode(

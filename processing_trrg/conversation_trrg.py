@@ -1,0 +1,375 @@
+"""A study to talk about: questions, and corrections of its report. One look and one cache for the whole conversation.
+
+    study = pipeline("radiology-report", model="demo/trrg-small", trust_remote_code=True)("chest.png")
+    study.ask("Is there a pleural effusion?")
+    done = study.correct(remove=["Pleural Effusion"])  # or in words, or clues={"Pleural Effusion": 0}
+    done.changes, done.not_done, study.report, study.messages
+
+Research only, never for clinical use.
+"""
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+import torch
+from transformers.generation import GenerateBeamDecoderOnlyOutput
+from transformers.utils import logging
+
+from .batch_trrg import StudyBatch, scores_by_clue
+from .findings_trrg import SIDES, finding_of, read_request, stated
+from .prompt_trrg import CONTEXT_FIELDS, PromptError, correction_request, report_messages, said
+from .report_trrg import Change, Report, compare_reports, decode, sorted_clues, split_report
+
+logger = logging.get_logger(__name__)
+
+NO_FINDING = "No Finding"
+SHORT_REPLY = 20
+"""Tokens of a reply that `generate` is told nothing about, as in Transformers."""
+
+_IMAGE = r"(?:x-?rays?|images?|views?|films?|radiographs?|pictures?)"
+_PRIOR_IMAGE = re.compile(
+    rf"\b(?:prior|previous|earlier|last|old) (?:chest )?(?:{_IMAGE}|stud(?:y|ies)|exams?)\b", re.I
+)
+_NUMBERED = re.compile(rf"\b(?:(second|third|fourth|both) {_IMAGE}|{_IMAGE} (?:number |no\.? ?)?(\d+))\b", re.I)
+_ORDINALS = {"both": 2, "second": 2, "third": 3, "fourth": 4}
+
+
+@dataclass
+class Correction:
+    """What came of a correction.
+
+    Attributes:
+        report: the new report.
+        changes: sentence by sentence, in the order of the new report; what was removed comes last.
+        asked: names of the findings to "add" and to "remove".
+        not_done: those of them that the new report still lacks or still states, by what its sentences say in the words
+            of `findings_trrg`. Empty: all was done. None: unknown, a request in free words that names no finding known
+            there. What such a request asks beyond findings (a size, the style) is never checked.
+    """
+
+    report: Report
+    changes: list[Change]
+    asked: dict[str, list[str]]
+    not_done: list[str] | None
+
+
+@dataclass
+class Turn:
+    """A turn of the user and the reply, in words and as ids `[1, t]`; the end of the reply belongs to the next turn."""
+
+    messages: list[dict[str, Any]]
+    asked: torch.Tensor
+    reply: str
+    answer: torch.Tensor
+    complete: bool | None
+
+
+class TalkedStudy(Report):
+    """The current report of one study, which can be asked about and corrected. Made by the pipeline.
+
+    The features of the first look are kept, and the key-value cache of the text: a turn computes its own tokens alone.
+    A copy or a pickle of it is a plain `Report`; where many are collected, collect `report`, which holds no features.
+    """
+
+    def __init__(self, report, model, processor, batch, study, options, generated) -> None:
+        """
+        Args:
+            report: the first one.
+            model, processor: that wrote it.
+            batch: what the processor made of the study.
+            study: its features, `TRRGStudyFeatures` of one study.
+            options: for `generate`, in every turn.
+            generated: what `generate` returned, as a dict.
+        """
+        super().__init__(*_values(report))
+        self._model, self._processor, self._options = model, processor, options
+        kept = ("input_ids", "attention_mask", *processor.clue_input_names)
+        tensors = {name: batch[name] for name in kept if name in batch}
+        self._batch = StudyBatch(tensors, [0], [], batch.clue_names, batch.studies)
+        self._study, self._warned = study, False
+        messages, asked = self._first_turn(study)
+        self._turns = [self._turn(messages, asked, generated, asked.shape[1])]
+        self._current = self._turns[0]
+
+    def __reduce__(self):
+        return Report, _values(self)
+
+    @property
+    def report(self) -> Report:
+        """The current report: the first one, or the last correction."""
+        return Report(*_values(self))
+
+    @property
+    def messages(self) -> list[dict[str, Any]]:
+        """The chat so far as the model knows it: roles and texts, an image part a view; the reply that is the current
+        report has the name "report". The pipeline takes it as `messages`, to go on with the chat another day."""
+        chat: list[dict[str, Any]] = []
+        for turn in self._turns:
+            named = {"name": "report"} if turn is self._current else {}
+            chat += [*map(dict, turn.messages), _message("assistant", turn.reply) | named]
+        return chat
+
+    def free_cache(self) -> None:
+        """Give the memory of the cache back; the next turn reads the chat anew, without another look at the study."""
+        self._cache: dict[str, Any] = {}
+
+    def rest(self) -> None:
+        """Leave the accelerator: no cache, and the features wait on the CPU for the next turn."""
+        self.free_cache()
+        self._study = self._study.to("cpu")
+
+    def ask(self, question: str, streamer: Any = None, **generate: Any) -> str:
+        """The answer to a question about the study and its report.
+
+        Args:
+            question: in words.
+            streamer: of Transformers; gets the answer's tokens as they come.
+            generate: anything else that `generate` takes.
+
+        Raises:
+            PromptError: no words, words that only a chat template writes, a question about an image that was not given,
+                or a chat that does not fit into the context even without its older turns.
+        """
+        self._processor.check_request("question", question)
+        self._refuse_other_images(question)
+        return self._say(question, streamer, generate).reply
+
+    def correct(
+        self,
+        request: str | None = None,
+        *,
+        add: Iterable[str] = (),
+        remove: Iterable[str] = (),
+        clues: Mapping[str, float] | None = None,
+        streamer: Any = None,
+        **generate: Any,
+    ) -> Correction:
+        """Have the report written again with what is asked and nothing else changed; it is the current one then.
+
+        Args:
+            request: free words.
+            add, remove: findings to state and not to state: clues of the study, or one of them with its side.
+            clues: new scores, 0 to 1, of clues of the study. The image features are made anew with them, without
+                another look at the image. A clue's sides follow it, and "No Finding" a finding that is there. Where
+                the report says otherwise, the correction is then asked for in words.
+            streamer, generate: as in `ask`.
+
+        Raises:
+            PromptError: nothing asked, an unknown finding, one that is to be added and removed; or see `ask`.
+            ValueError: clues of a model that knows none.
+        """
+        before, spelled = self.report, {name.lower(): name for name in self._batch.clue_names}
+        edits = {spelled.get(str(name).lower(), name): score for name, score in dict(clues or {}).items()}
+        adding, removing, study = self._asked(request, add, remove, edits)
+        if study is not None:
+            self._study, self.clues = study, sorted_clues(study, self._batch.clue_names, 1)[0]
+            self._turns[0].messages, self._turns[0].asked = self._first_turn(study)
+            self.free_cache()
+        if request is None:  # of an edited clue, what the report does not say already
+            request = correction_request(
+                [name for name in adding if name not in edits or not stated(self.text, name)],
+                [name for name in removing if name not in edits or stated(self.text, name)],
+            )
+        if request is not None and (turn := self._say(request, streamer, generate)).reply:
+            self._take(turn)
+        not_done = [name for name in adding if not stated(self.text, name)]
+        not_done += [name for name in removing if stated(self.text, name)]
+        asked = {"add": adding, "remove": removing}
+        return Correction(
+            self.report, compare_reports(before, self), asked, not_done if adding or removing or edits else None
+        )
+
+    def recall(self, messages: Sequence[Mapping[str, Any]]) -> None:
+        """Put turns of an earlier chat behind the report: the user's, the reply, and so on (`messages`).
+
+        Raises:
+            PromptError: they do not alternate, or see `ask`.
+        """
+        if [message.get("role") for message in messages] != ["user", "assistant"] * (len(messages) // 2):
+            raise PromptError("messages: behind the report expected turns of user and assistant, each with its reply")
+        for user, assistant in zip(messages[::2], messages[1::2], strict=True):
+            words = [said(message).strip() for message in (user, assistant)]
+            self._processor.check_request("user message", words[0])
+            self._processor.check_said("assistant message", words[1])
+            asked, answer = self._processor.turn_ids(words[0]), self._processor.reply_ids(words[1])
+            device = self._turns[0].asked.device
+            self._turns.append(Turn([_message("user", words[0])], asked.to(device), words[1], answer.to(device), None))
+            if assistant.get("name") == "report":
+                self._take(self._turns[-1])
+
+    # --- what is asked ---
+
+    def _asked(self, request: str | None, add: Iterable[str], remove: Iterable[str], edits: Mapping[str, float]) -> Any:
+        """Findings to add and to remove, and the study with edited clues (None: none was edited)."""
+        names, study = self._batch.clue_names, None
+        if request is not None:
+            if add or remove or edits:
+                raise ValueError("request: free words stand alone; put findings and clues into a call of their own")
+            self._processor.check_request("request", request)
+            adding, removing = read_request(request, [name for name in names if name != NO_FINDING])
+        else:
+            adding, removing = _known("add", add, names), _known("remove", remove, names)
+            if not (adding or removing or edits):
+                raise PromptError("correction: nothing is asked; give words, findings to add or to remove, or clues")
+            if edits:
+                study = self._edited(edits)
+                heard = dict(zip(names, study.selected_clues[0].tolist(), strict=True))
+                adding += [name for name in edits if heard[name] and name not in (*adding, NO_FINDING)]
+                removing += [name for name in edits if not heard[name] and name not in (*removing, NO_FINDING)]
+        for name in removing:
+            if opposed := [other for other in adding if other == name or finding_of(other) == name]:
+                raise PromptError(f"correction: it removes {name!r} and adds {opposed[0]!r}; ask for one of them")
+        return adding, removing, study
+
+    def _edited(self, edits: Mapping[str, float]) -> Any:
+        """The study with other clue scores; what was not edited follows what was, so that they do not contradict."""
+        names, scores = self._batch.clue_names, self._study.clue_scores
+        if scores is None:
+            raise ValueError(f"clues: this model knows none (clue_source={self._model.config.clue_source!r})")
+        if unknown := [name for name in edits if name not in names]:
+            raise PromptError(f"clues: {unknown[0]!r} is not among the clues of the study: {', '.join(names)}")
+        seen = dict(zip(names, scores[0].tolist(), strict=True))
+        new = dict(zip(names, scores_by_clue(seen | dict(edits), names), strict=True))
+        bank = self._study.clue_bank
+        parents = [-1] * len(names) if bank is None or bank.parents is None else bank.parents.tolist()
+        for child, parent in ((name, names[row]) for name, row in zip(names, parents, strict=True) if row >= 0):
+            if parent in edits and child in edits and new[child] > new[parent]:
+                raise PromptError(
+                    f"clues: {child!r} is {new[child]} and {parent!r} {new[parent]}; one implies the other"
+                )
+            if parent in edits and child not in edits:
+                new[child] = min(new[child], new[parent])
+            elif child in edits:
+                new[parent] = max(new[child], new[parent])
+        there = max((new[name] for name in edits if name not in (NO_FINDING, "Support Devices")), default=0.0)
+        if NO_FINDING in new and NO_FINDING not in edits:
+            new[NO_FINDING] = min(new[NO_FINDING], 1 - there)
+        clues = {name: self._batch[name] for name in self._processor.clue_input_names if name in self._batch}
+        clues["clue_scores"] = scores.new_tensor([list(new.values())]).to(self._batch["input_ids"].device)
+        return self._model.edit_clues(self._awake(), **clues)
+
+    def _awake(self) -> Any:
+        """The features where the model is."""
+        self._study = self._study.to(self._batch["input_ids"].device)
+        return self._study
+
+    def _refuse_other_images(self, question: str) -> None:
+        """
+        Raises:
+            PromptError: the question is about a picture that the study does not have, by its words.
+        """
+        words = self._batch.studies[0]
+        views = 0 if self._study.last_hidden_state is None else words["num_views"]
+        if (asked := _PRIOR_IMAGE.search(question)) and not (words["prior_report"] or words["comparison"]):
+            raise PromptError(
+                f"question: it asks about {asked[0]!r}; neither a prior image nor a prior report was given"
+            )
+        for asked in _NUMBERED.finditer(question):
+            if (_ORDINALS.get((asked[1] or "").lower()) or int(asked[2])) > views:
+                raise PromptError(f"question: it asks about {asked[0]!r}; the study has {views} views")
+        if not views and (asked := re.search(rf"\b{_IMAGE}\b", question, re.IGNORECASE)):
+            raise PromptError(f"question: it asks about {asked[0]!r}; the study is known by its clues alone")
+
+    # --- turns ---
+
+    def _first_turn(self, study: Any) -> tuple[list[dict[str, Any]], torch.Tensor]:
+        """Messages and ids of the request for the report; RaDialog's names the findings that were seen."""
+        prompts = self._processor.say_findings(self._batch, study.selected_clues)
+        words = prompts.studies[0]
+        context = {name: words[name] for name in (*CONTEXT_FIELDS, "predicted_findings")}
+        return report_messages(self._processor.prompt_style, words["num_views"], **context), prompts["input_ids"]
+
+    def _say(self, request: str, streamer: Any, generate: Mapping[str, Any]) -> Turn:
+        """One turn: only its own tokens are computed, what stands before them is in the cache."""
+        options = {**self._options, **generate}
+        if options.get("num_return_sequences", 1) != 1:
+            raise ValueError("num_return_sequences: one reply is written")
+        request = request.strip()
+        asked = self._processor.turn_ids(request).to(self._turns[0].asked.device)
+        self._make_room(asked.shape[1], options)
+        ids = torch.cat([*(part for turn in self._turns for part in (turn.asked, turn.answer)), asked], 1)
+        cache = self._cache
+        self.free_cache()  # a turn that is broken off must not stay in it
+        texts = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+        options |= {**cache, "return_dict_in_generate": True}
+        generated = self._model.generate(**texts, study=self._awake(), streamer=streamer, **options)
+        self._turns.append(self._turn([_message("user", request)], asked, generated, ids.shape[1]))
+        return self._turns[-1]
+
+    def _take(self, turn: Turn) -> None:
+        """The reply of a turn is the report from here on."""
+        self._current, self.text, self.complete = turn, turn.reply, turn.complete
+        self.findings, self.impression = split_report(turn.reply)
+
+    def _turn(self, messages: list[dict[str, Any]], asked: torch.Tensor, generated: Any, start: int) -> Turn:
+        """The turn whose reply was generated from `start` on; its cache is kept."""
+        processor, answer = self._processor, generated.sequences[:, start:]
+        (reply,), (complete,) = decode(generated, processor.tokenizer, start, processor.image_token_id)
+        if answer[0, -1:].tolist() == processor.turn_ids("-")[0, :1].tolist():
+            answer = answer[:, :-1]
+        self.free_cache()
+        name = "cache" if "cache" in generated else "past_key_values"  # renamed in Transformers 5.24
+        if name in generated and not isinstance(generated, GenerateBeamDecoderOnlyOutput):  # that holds every beam
+            self._cache = {name: generated[name]}
+        return Turn(messages, asked, reply, answer, complete)
+
+    def _make_room(self, new: int, options: Mapping[str, Any]) -> None:
+        """Forget the oldest turns where the context has no room for one more, with a warning. Images, the first request
+        and the current report stay: the report takes the place of the first one when its own turn goes.
+
+        Args:
+            new: tokens of the turn.
+            options: for `generate`; `max_new_tokens` is the room that the reply gets.
+
+        Raises:
+            PromptError: not even they leave room.
+        """
+        context = getattr(self._model.config.text_config, "max_position_embeddings", None)
+        limits = [limit for limit in (self._processor.max_length, context) if limit is not None]
+        if not limits:
+            return
+        least = self._turns[0].asked.shape[1] + self._current.answer.shape[1]
+        if least + new >= min(limits):
+            raise PromptError(
+                f"the turn is {new} tokens long; behind images, request and report ({least}) the context of "
+                f"{min(limits)} tokens has no room for it and a reply"
+            )
+        reply = options.get("max_new_tokens") or self._model.generation_config.max_new_tokens or SHORT_REPLY
+        room = min(limits) - new - reply
+        while len(self._turns) > 1 and room < sum(t.asked.shape[1] + t.answer.shape[1] for t in self._turns):
+            oldest = self._turns.pop(1)
+            if oldest is self._current:
+                oldest.messages, oldest.asked = self._turns[0].messages, self._turns[0].asked
+                self._turns[0] = oldest
+            self.free_cache()
+            if not self._warned:
+                logger.warning("The chat is longer than the context of the model: its oldest turns are forgotten.")
+                self._warned = True
+
+
+def _known(field: str, asked: Iterable[str], names: Sequence[str]) -> list[str]:
+    """The findings as they are spelled in `names`, sides with a capital letter.
+
+    Raises:
+        PromptError: one is neither among the names nor one of them with its side.
+    """
+    if isinstance(asked, str):
+        raise PromptError(f"{field}: expected a list of findings, got one string {asked!r}")
+    known = [name for name in names if name != NO_FINDING]
+    spelled = {name.lower(): name for name in known}
+    spelled |= {f"{side} {low}": f"{side.title()} {name}" for low, name in spelled.items() for side in SIDES}
+    asked = list(asked)
+    for name in asked:
+        if not isinstance(name, str) or name.strip().lower() not in spelled:
+            raise PromptError(f"{field}: {name!r} is no finding of the study; known are {', '.join(known)}")
+    return list(dict.fromkeys(spelled[name.strip().lower()] for name in asked))
+
+
+def _values(report: Report) -> tuple[Any, ...]:
+    return tuple(getattr(report, field.name) for field in fields(Report))
+
+
+def _message(role: str, text: str) -> dict[str, Any]:
+    return {"role": role, "content": [{"type": "text", "text": text}]}

@@ -1,0 +1,109 @@
+"""Which findings a sentence states or denies, and which a request asks for: a few plain words, no labeler.
+
+It travels with a checkpoint, so that a correction can say whether it was done. It knows the words below and a simple
+negation; `evaluation.reading.labeler` reads much more and stays behind.
+"""
+
+import re
+from collections.abc import Sequence
+
+from .sentences_trrg import cut_sentences
+
+FINDING_WORDS = {
+    "Enlarged Cardiomediastinum": r"(?:enlarge[dm]\w*|widen\w+|wide|prominent) (?:of the )?(?:cardio)?mediastin\w+"
+    r"|mediastin\w+ (?:\w+ ){0,3}(?:enlarged|widened|wide)|mediastinal (?:widening|enlargement)",
+    "Cardiomegaly": r"cardiomegaly|cardiac enlargement|enlarge(?:d|ment of the) (?:heart|cardiac)"
+    r"|(?:heart|cardiac silhouette|cardiac size) (?:\w+ ){0,4}(?:enlarged|increased|big|large)",
+    "Lung Opacity": r"opaci\w+|infiltrat\w+|airspace disease|scar(?:s|ring)?",
+    "Lung Lesion": r"lesions?|mass(?:es)?|nodul\w+|tumou?rs?",
+    "Edema": r"o?edema|(?:vascular|pulmonary) congestion",
+    "Consolidation": r"consolidat\w+",
+    "Pneumonia": r"(?:broncho)?pneumonias?|infections?",
+    "Atelectasis": r"atelecta\w+",
+    "Pneumothorax": r"pneumothora\w+",
+    "Pleural Effusion": r"(?<!pericardial )effusions?|pleural fluid",
+    "Pleural Other": r"pleural (?:thickening|plaques?|scar\w*|calcifi\w+|abnormalit\w+)|fibrothorax",
+    "Fracture": r"fractur\w+",
+    "Support Devices": r"devices?|catheters?|(?<!pleural )lines?|tubes?|pacemakers?|pacer|picc|ports?"
+    r"|leads?|drains?|wires?|clips?|sutures?|tubing|stents?|valve replacement",
+}
+"""What names each finding, as patterns; every other clue is known by its own name."""
+SIDES = ("left", "right")
+
+_CUT = re.compile(r"([,:;()]|\b(?:and|but|however|although|though|except|while|with)\b)")
+_NO = re.compile(
+    r"\b(?:no|not|without|never|neither|nor|denies|(?:free|absence|resolution|removal|clear) of|negative for)\b"
+    r"(?! (?:\w+ ){0,2}(?:chang|increas|worsen|larger|smaller))"
+)
+_GONE = re.compile(
+    r"(?:\b(?:not|no longer|resolved|absent|removed|excluded|ruled out|cleared)|n't)\b(?! (?:\w+ )?(?:chang|increas))"
+)
+_ANEW = re.compile(
+    r"\b(?:there|is|are|has|small|tiny|trace|mild\w*|moderate\w*|minimal\w*|slight\w*|subtle|stable|left|right|bi\w+al"
+    r"|possibl[ey]|probabl[ey]|likely)\b"
+)
+_ADD = re.compile(r"\b(?:add|mention|include|insert|report|missing|missed|forgot\w*)\b")
+_REMOVE = re.compile(
+    r"\b(?:remove|delete|drop|omit|strike|erase|(?:take|leave) (?:\w+ ){0,4}out|wrong|mistaken?|incorrect|false)\b"
+)
+
+
+def finding_of(name: str) -> str:
+    """The finding of a clue with a side ("Left Pleural Effusion" -> "Pleural Effusion"); any other name as it is."""
+    side, _, finding = name.partition(" ")
+    return finding if side.lower() in SIDES and finding else name
+
+
+def states(sentence: str, name: str) -> bool | None:
+    """Whether a sentence states a finding (True, also where it doubts it), denies it (False) or says nothing of it."""
+    found = [denied for _, denied in _mentions(sentence, name)]
+    return None if not found else not all(found)
+
+
+def stated(text: str, name: str) -> bool:
+    """Whether any sentence of a text states a finding."""
+    return any(states(sentence, name) for sentence in cut_sentences(text))
+
+
+def read_request(request: str, names: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The findings that a request in free words asks to add and to remove: ("The tube is missing.") -> add devices.
+
+    A finding that is plainly asserted is to be added, a denied one to be removed. Where a side is named, it is the
+    finding of this side.
+    """
+    asked: dict[bool, list[str]] = {True: [], False: []}
+    for sentence in cut_sentences(request):
+        parts, verbs = _CUT.split(sentence.lower()), [False]
+        for part in parts:  # a part without a verb takes that of the part before it
+            found = [(verb.start(), kind is _REMOVE) for kind in (_ADD, _REMOVE) for verb in kind.finditer(part)]
+            verbs.append(max(found)[1] if found else verbs[-1])
+        for name in (name for name in names if finding_of(name) == name):
+            for place, denied in _mentions(sentence, name):
+                sides = [side for side in SIDES if re.search(rf"\b{side}\b(?! out)", parts[place])]
+                wanted = asked[denied == verbs[place + 1]]
+                told = f"{sides[0].title()} {name}" if len(sides) == 1 else name
+                wanted += [] if told in wanted else [told]
+    return asked[True], asked[False]
+
+
+def _mentions(sentence: str, name: str) -> list[tuple[int, bool]]:
+    """The place of each part of a sentence that names the finding, and whether it denies it.
+
+    A negation reaches over "or" and over a list ("no effusion, edema or fracture"), not into what starts anew ("no
+    edema, small effusion").
+    """
+    finding = finding_of(name)
+    side = name[: -len(finding)].strip().lower()
+    words = re.compile(rf"\b(?:{FINDING_WORDS.get(finding) or re.escape(finding.rstrip('.').lower())})\b")
+    mentions, denied = [], False
+    for place, part in enumerate(_CUT.split(sentence.lower())):
+        if _CUT.fullmatch(part):
+            denied = denied and part in (",", "and")
+            continue
+        cue = _NO.search(part)
+        found = words.search(part)
+        denied = cue is not None or (denied and not _ANEW.search(part, 0, found.start() if found else len(part)))
+        if found and (not side or re.search(rf"\b(?:{side}|bilateral|both)\b", part)):
+            before = cue is not None and cue.start() < found.end()
+            mentions.append((place, before or (denied and cue is None) or _GONE.search(part, found.end()) is not None))
+    return mentions

@@ -1,0 +1,76 @@
+"""The chat in the terminal, by lines from a pipe, and behind the endpoint."""
+
+import base64
+import io
+
+import pytest
+
+from hub_cards import demo
+from hub_cards.handler import EndpointHandler, read_messages
+from tests.helpers.checkpoints import save_checkpoint
+from tests.helpers.tiny_processors import picture_bytes, radiograph
+
+LINES = """is there an effusion?
+/add Edema
+/remove Gallstones
+/clue Edema=0
+/clue Edema=much
+/correct write it shorter
+
+/nothing
+/report
+/quit
+never read
+"""
+
+
+@pytest.fixture(scope="module")
+def shown(tmp_path_factory):
+    """A checkpoint, and what the demo leaves of it."""
+    out = tmp_path_factory.mktemp("chat")
+    return save_checkpoint(out / "trrg-random", "trrg"), out
+
+
+def test_a_chat_by_lines_from_a_pipe(shown, tmp_path, monkeypatch, capsys):
+    checkpoint, out = shown
+    (picture := tmp_path / "a.png").write_bytes(picture_bytes(radiograph()))
+    monkeypatch.setattr("sys.stdin", io.StringIO(LINES))
+    demo.main([str(picture), "--out", str(out / "demo"), "--checkpoint", str(checkpoint), "--chat"])
+    printed = capsys.readouterr()
+    told = printed.out.partition("/quit\n")[2]
+    for line in LINES.partition("/quit")[0].splitlines():
+        assert f"> {line}\n" in told
+    assert "never read" not in told and not printed.err
+    assert "Not done: Edema" in told and "names no finding" in told
+    for reason in (
+        "'Gallstones' is no finding",
+        "/clue Edema=0, got 'Edema=much'",
+        "no words",
+        "/nothing is no command",
+    ):
+        assert told.count(reason) == 1
+
+
+def test_the_endpoint_answers_the_last_message(shown):
+    _, out = shown
+    endpoint = EndpointHandler(str(out / "demo" / "trrg-random"))
+    study = {"images": [base64.b64encode(picture_bytes(radiograph())).decode()]}
+    first = endpoint({"inputs": {**study, "messages": [{"role": "user", "content": "is it large?"}]}})
+    assert [turn["role"] for turn in first["messages"]] == ["assistant", "user", "assistant"]
+    assert first["messages"][0]["content"] == first["text"] and first["messages"][2]["content"] == first["answer"]
+    chat = [{"role": "assistant", "content": "findings: clear."}, {"role": "user", "content": "is it large?"}]
+    second = endpoint({"inputs": {**study, "messages": chat}})
+    assert second["text"] == "findings: clear." and second["messages"][:2] == chat
+    third = [*second["messages"], {"role": "user", "content": "and now?"}]
+    assert endpoint({"inputs": {**study, "messages": third}})["messages"][:4] == third
+
+
+@pytest.mark.parametrize(
+    "messages",
+    ["hello", [{"role": "system", "content": "x"}], [{"role": "user"}], [{"role": "user", "content": "x" * 9999}],
+     [{"role": "assistant", "content": "clear"}], [{"role": "user", "content": "x"}] * 2, [None] * 99],
+    ids=lambda messages: str(messages)[:30],
+)  # fmt: skip
+def test_the_endpoint_says_what_is_wrong_with_a_chat(messages):
+    with pytest.raises(ValueError, match=r"^inputs\.messages"):
+        read_messages(messages)

@@ -1,0 +1,52 @@
+"""Which findings a sentence states, and which a request asks for."""
+
+import pytest
+
+from processing_trrg.findings_trrg import read_request, stated, states
+from processing_trrg.prompt_trrg import CHEXPERT_14, correction_request
+
+NAMES = CHEXPERT_14[1:]
+SAID = {
+    "No effusion, edema or fracture.": ({}, {"Pleural Effusion", "Edema", "Fracture"}),
+    "No edema, small left effusion.": ({"Pleural Effusion", "Left Pleural Effusion"}, {"Edema"}),
+    "The heart is not enlarged.": ({}, {"Cardiomegaly"}),
+    "The cardiac silhouette is moderately enlarged.": ({"Cardiomegaly"}, {}),
+    "The catheter has been removed.": ({}, {"Support Devices"}),
+    "No change in the right pneumothorax.": ({"Pneumothorax"}, {}),
+    "Bilateral effusions.": ({"Pleural Effusion", "Left Pleural Effusion"}, {}),
+    "Clear of infiltrate, but there is a nodule.": ({"Lung Lesion"}, {"Lung Opacity"}),
+    "No focal consolidation, effusion, or pneumothorax is seen.": (
+        {},
+        {"Consolidation", "Pleural Effusion", "Pneumothorax"},
+    ),
+    "A visible pleural line; the pericardial effusion is old.": ({}, {}),
+}
+
+
+@pytest.mark.parametrize("sentence", SAID)
+def test_what_a_sentence_states_and_denies(sentence):
+    read = {name: states(sentence, name) for name in (*NAMES, "Left Pleural Effusion")}
+    present, absent = ({name for name, value in read.items() if value is asked} for asked in (True, False))
+    assert (present, absent - {"Left Pleural Effusion"}) == (set(SAID[sentence][0]), set(SAID[sentence][1]))
+
+
+@pytest.mark.parametrize(
+    "request_, add, remove",
+    [
+        ("There is no effusion on the left; mention the catheter.", ["Support Devices"], ["Left Pleural Effusion"]),
+        ("Take the nodule out and add edema, atelectasis.", ["Edema", "Atelectasis"], ["Lung Lesion"]),
+        ("Do not mention the fracture.", [], ["Fracture"]),
+        ("The right tube is missing.", ["Right Support Devices"], []),
+        ("The cardiomegaly is wrong.", [], ["Cardiomegaly"]),
+        ("There is no edema, pneumonia or fracture.", [], ["Edema", "Pneumonia", "Fracture"]),
+        ("Write it shorter.", [], []),
+    ],
+)
+def test_what_free_words_ask_for(request_, add, remove):
+    assert read_request(request_, NAMES) == (add, remove)
+
+
+def test_the_words_of_training_are_understood():
+    for missing, wrong in ((["Edema", "Fracture"], ["Lung Lesion"]), ([], ["Pneumonia"]), (["Cardiomegaly"], [])):
+        assert read_request(correction_request(missing, wrong), NAMES) == (missing, wrong)
+    assert stated("Clear. There is hernia.", "Hernia") and not stated("There is no hernia.", "Hernia")
