@@ -55,6 +55,7 @@ from evaluation.predictions.study_sources import (
     ImageFolder,
     PhantomStudies,
     StudySource,
+    in_batches,
     oracle_scores,
     record_fault,
     records_digest,
@@ -147,6 +148,11 @@ def _skipped(study_id: str, reason: str) -> dict[str, Any]:
     return {"study_id": study_id, "skipped": reason}
 
 
+def reads_clues(processor: Any, config: Any) -> bool:
+    """Whether a checkpoint takes clue scores that were given, into its prompt or beside its patches."""
+    return processor.says_findings or (config.connector == "clue_interaction" and config.uses_clue_encoder)
+
+
 def given_scores(options: argparse.Namespace, source: StudySource, processor: Any, config: Any) -> list[Scores] | None:
     """Clue scores of each study by the caller's wish; None for those that the model sees itself.
 
@@ -155,7 +161,7 @@ def given_scores(options: argparse.Namespace, source: StudySource, processor: An
     """
     if not (options.oracle_clues or options.no_clues or options.shuffle_clues is not None):
         return None
-    if not processor.says_findings and (config.connector != "clue_interaction" or not config.uses_clue_encoder):
+    if not reads_clues(processor, config):
         raise ValueError(
             f"clues are given, but this checkpoint reads none (connector={config.connector!r}, "
             f"clue_source={config.clue_source!r}, prompt_style={processor.prompt_style!r})"
@@ -173,21 +179,6 @@ def study_fault(record: dict[str, Any], takes_clues_only: bool) -> str | None:
     if fault is None and not record["images"] and not takes_clues_only:
         return "it has no image; give clues (--oracle-clues) to a checkpoint that can do without"
     return fault
-
-
-def in_batches(source: StudySource, indices: Sequence[int], batch_size: int) -> list[list[int]]:
-    """Batches of studies of about the same length, longest first; studies with and without image are not mixed."""
-
-    def length(index: int) -> tuple[int, int]:
-        record = source.records[index]
-        return len(record["images"]), sum(len(record.get(name) or "") for name in CONTEXT_FIELDS)
-
-    ordered = sorted(indices, key=length, reverse=True)  # stable: equal lengths keep the order of the input
-    batches = []
-    for seen in (True, False):
-        chosen = [index for index in ordered if bool(source.records[index]["images"]) == seen]
-        batches += [chosen[start : start + batch_size] for start in range(0, len(chosen), batch_size)]
-    return batches
 
 
 def weight_files(checkpoint: str) -> dict[str, list[int]]:
@@ -254,6 +245,13 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--on-error", choices=("raise", "skip"), default="raise", help="at a study that can't be read")
     parser.add_argument("--section", choices=SECTIONS, default="report", help="what prediction and reference hold")
     return read_arguments(parser, arguments)
+
+
+def start_processes() -> Accelerator:
+    """The processes of a run."""
+    # ranks wait for each other only at the ends of the run, so long that no real difference in speed matters
+    patience = InitProcessGroupKwargs(timeout=timedelta(days=2))
+    return Accelerator(cpu=not torch.cuda.is_available(), kwargs_handlers=[patience])
 
 
 def load(options: argparse.Namespace, accelerator: Accelerator) -> tuple[Any, Any]:
@@ -354,9 +352,7 @@ def run(
         source: the studies, by default those that the options name.
         loaded: processor and model, by default those of the checkpoint.
     """
-    # ranks wait for each other only at the ends of the run, so long that no real difference in speed matters
-    patience = InitProcessGroupKwargs(timeout=timedelta(days=2))
-    accelerator = Accelerator(cpu=not torch.cuda.is_available(), kwargs_handlers=[patience])
+    accelerator = start_processes()
     source = open_source(options) if source is None else source
     done_before = is_complete(options.out) and not options.restart
     if loaded is None and not done_before:  # before the run is opened: a checkpoint that cannot be loaded

@@ -6,6 +6,7 @@ all. Uncertain and unknown labels count for nothing; No Finding is what has no o
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ from evaluation.predictions.dialogue_turns import known_findings, single_view
 from evaluation.reading.labeler import label_report
 from evaluation.reading.observations import CHEXPERT_14, MISSING, NO_FINDING, Labels, certain, tensor_labels
 from processing_trrg import check_clues
+from training.data.study import Study
 
 Line = Mapping[str, Any]
 Lines = Sequence[Line]
@@ -130,7 +132,7 @@ def binary_qa(lines: Lines, train: Lines, minimum: int) -> Systems:
     return systems
 
 
-def complete_qa(lines: Lines, train: Lines, _: int) -> Systems:
+def complete_qa(lines: Lines, train: Lines, _minimum: int) -> Systems:
     """F1 of the list of findings, read by the names that stand in it and by the labeler."""
     labels = known_labels(lines)
 
@@ -147,22 +149,25 @@ def complete_qa(lines: Lines, train: Lines, _: int) -> Systems:
     return systems
 
 
-def synthetic_correction(lines: Lines, task: str = "synthetic_correction") -> Systems:
+def obedience(lines: Lines, task: str) -> System:
     """Shares of findings that were added and taken out as asked, and of other sentences that stayed."""
     rows = [count_correction(line["report"], line[task]) for line in lines]
     counts = dict(zip(CorrectionCounts._fields, np.array(rows, dtype=np.int64).T, strict=True))
-    return {
-        MODEL: joined(
-            share(counts["added"] + counts["removed"], counts["added_asked"] + counts["removed_asked"], "obeyed"),
-            share(counts["added"], counts["added_asked"], "obeyed_add"),
-            share(counts["removed"], counts["removed_asked"], "obeyed_remove"),
-            share(counts["kept"], counts["untouched"], "others_kept"),
-        )
-    }
+    return joined(
+        share(counts["added"] + counts["removed"], counts["added_asked"] + counts["removed_asked"], "obeyed"),
+        share(counts["added"], counts["added_asked"], "obeyed_add"),
+        share(counts["removed"], counts["removed_asked"], "obeyed_remove"),
+        share(counts["kept"], counts["untouched"], "others_kept"),
+    )
 
 
-def correction(lines: Lines, train: Lines, _: int) -> Systems:
-    """F1 of the report's labels before and after the oracle's request, and what `synthetic_correction` counts."""
+def synthetic_correction(lines: Lines, _train: Lines, _minimum: int) -> Systems:
+    """`obedience` to random requests; there is nothing that the baselines could answer."""
+    return {MODEL: obedience(lines, "synthetic_correction")}
+
+
+def correction(lines: Lines, train: Lines, _minimum: int) -> Systems:
+    """F1 of the report's labels before and after the oracle's request, and `obedience`."""
     labels = known_labels(lines)
     read = {
         "before_": [read_findings(label_report(line["report"])) for line in lines],
@@ -171,7 +176,7 @@ def correction(lines: Lines, train: Lines, _: int) -> Systems:
     f1 = [f1_system(labels, claims_of(found), prefix) for prefix, found in read.items()]
     usual = claims_of([commonest_findings(train)] * len(lines))
     systems = {
-        MODEL: joined(*f1, synthetic_correction(lines, "correction")[MODEL]),
+        MODEL: joined(*f1, obedience(lines, "correction")),
         COMMONEST: f1_system(labels, usual, "before_"),
     }
     if has_clues(lines):
@@ -179,7 +184,7 @@ def correction(lines: Lines, train: Lines, _: int) -> Systems:
     return systems
 
 
-def impression(lines: Lines, train: Lines, _: int) -> Systems:
+def impression(lines: Lines, train: Lines, _minimum: int) -> Systems:
     """BLEU, ROUGE-L and CIDEr-D (ptb), and F1 of the labels read in the study's own impression."""
     references = [line["record_impression"] for line in lines]
     treat = TREATMENTS["ptb"]
@@ -204,7 +209,7 @@ def impression(lines: Lines, train: Lines, _: int) -> Systems:
     return systems
 
 
-def view(lines: Lines, train: Lines, _: int) -> Systems:
+def view(lines: Lines, train: Lines, _minimum: int) -> Systems:
     """Accuracy and macro F1 of frontal and lateral; an answer that names both or neither names no view."""
     labels = np.array([[line["record_view"] == name for name in VIEWS] for line in lines]).astype(int)
 
@@ -222,7 +227,7 @@ def view(lines: Lines, train: Lines, _: int) -> Systems:
     return {MODEL: system(named), COMMONEST: system([[usual]] * len(lines))}
 
 
-def vqa(lines: Lines, train: Lines, _: int) -> Systems:
+def vqa(lines: Lines, train: Lines, _minimum: int) -> Systems:
     """Accuracy and AUROC of questions answered by yes or no; exact match and word F1 of the others; accuracy of all.
 
     The clues answer a yes-or-no question that names a finding, by the labeler; the others get the commonest answer.
@@ -236,7 +241,7 @@ def vqa(lines: Lines, train: Lines, _: int) -> Systems:
     yes_share = float(np.mean([answer == "yes" for answer in past if answer in ("yes", "no")] or [0.5]))
     usual_open = commonest([answer for answer in past if answer not in ("yes", "no")]) or ""
 
-    def system(chances: Sequence[float], yes: np.ndarray, answers: Sequence[str]) -> System:
+    def system(chances: np.ndarray, yes: np.ndarray, answers: Sequence[str]) -> System:
         exact = np.array([same_answer(one["answer"], answer) for (_, one), answer in zip(asked, answers, strict=True)])
         words = np.array([shared_words(one["answer"], answer) for (_, one), answer in zip(asked, answers, strict=True)])
         right = np.where(closed, yes == (truth == 1), exact)
@@ -252,7 +257,7 @@ def vqa(lines: Lines, train: Lines, _: int) -> Systems:
                 name: float(times[of] @ values[of] / times[of].sum()) if times[of].sum() else float("nan")
                 for name, (values, of) in shares.items()
             }
-            area = auroc(np.asarray(chances), truth, times)
+            area = auroc(chances, truth, times)
             return means | {"yes_no_auroc": area, "accuracy": float(times @ right / times.sum())}
 
         return scores
@@ -280,22 +285,26 @@ MEASURES: dict[str, Callable[[Lines, Lines, int], Systems]] = {
     "binary_qa": binary_qa,
     "complete_qa": complete_qa,
     "correction": correction,
-    "synthetic_correction": lambda lines, *_: synthetic_correction(lines),
+    "synthetic_correction": synthetic_correction,
     "impression": impression,
     "view": view,
     "vqa": vqa,
 }
 
 
-def record_fields(study: Mapping[str, Any], questions: Mapping[str, list]) -> dict[str, Any]:
+def record_fields(study: Study, questions: Mapping[str, list]) -> dict[str, Any]:
     """What the scores need of a study's record; the baselines learn from the same fields of the train split."""
     return {
-        "patient_id": study["patient_id"] or study["study_id"],
-        "labels": study["labels"],
-        "record_impression": (study["impression"] or "").strip() or None,
+        "patient_id": study.patient_id or study.study_id,
+        "labels": study.labels,
+        "record_impression": (study.impression or "").strip() or None,
         "record_view": single_view(study),
-        "questions": questions.get(study["study_id"], []),
+        "questions": questions.get(study.study_id, []),
     }
+
+
+def _as_array(system: System, weights: np.ndarray) -> np.ndarray:
+    return np.array([*system(weights).values()])
 
 
 def dialogue_scores(
@@ -324,7 +333,7 @@ def dialogue_scores(
             value = system(once)
             draws = None
             if resamples:
-                draws = patient_bootstrap(patients, lambda w, s=system: np.array([*s(w).values()]), resamples, seed)
+                draws = patient_bootstrap(patients, partial(_as_array, system), resamples, seed)
             for column, (score, number) in enumerate(value.items()):
                 row = results.setdefault(f"{task}/{score}", {})
                 if np.isnan(number):
