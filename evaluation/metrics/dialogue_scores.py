@@ -20,7 +20,15 @@ from evaluation.metrics.signature import LABELER, signature
 from evaluation.metrics.text_normalisation import TREATMENTS
 from evaluation.predictions.dialogue_turns import known_findings, single_view
 from evaluation.reading.labeler import label_report
-from evaluation.reading.observations import CHEXPERT_14, MISSING, NO_FINDING, Labels, certain, tensor_labels
+from evaluation.reading.observations import (
+    CHEXPERT_14,
+    MISSING,
+    NO_FINDING,
+    SUPPORT_DEVICES,
+    Labels,
+    certain,
+    tensor_labels,
+)
 from processing_trrg import check_clues
 from training.data.study import Study
 
@@ -35,8 +43,13 @@ VIEWS = ("frontal", "lateral")
 
 
 def known_labels(lines: Lines) -> np.ndarray:
-    """Labels `[N, 14]`, `MISSING` where uncertain or unknown."""
-    return np.array([tensor_labels(certain((line["labels"] or {}).get(n) for n in CHEXPERT_14)) for line in lines])
+    """Labels `[N, 14]`, `MISSING` where uncertain or unknown, and No Finding where devices are all there is: some sets
+    call that normal and some do not."""
+    labels = np.array([tensor_labels(certain((line["labels"] or {}).get(n) for n in CHEXPERT_14)) for line in lines])
+    for row, line in enumerate(lines):
+        if known_findings(line["labels"], 1) == [SUPPORT_DEVICES]:
+            labels[row, CHEXPERT_14.index(NO_FINDING)] = MISSING
+    return labels
 
 
 def claims_of(named: Sequence[Sequence[str]]) -> np.ndarray:

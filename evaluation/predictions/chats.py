@@ -72,6 +72,7 @@ class Chats:
             self.reports = processor.post_process_report(
                 model.generate(**texts, study=self.study, **options), prompts, self.study
             )
+        self._names = [words["study_id"] for words in prompts.studies]
         self._requests = [
             report_messages(processor.prompt_style, words["num_views"], **{name: words[name] for name in PROMPT_FIELDS})
             for words in prompts.studies
@@ -116,7 +117,10 @@ class Chats:
                 expanded, add_special_tokens=False, padding=True, padding_side="left", return_tensors="pt"
             )
             inputs = {name: tokens[name].to(self.model.device) for name in ("input_ids", "attention_mask")}
-            length, most = inputs["input_ids"].shape[1], self.processor.max_length
-            if most is not None and length > most:
-                raise ValueError(f"a chat of report and question is {length} tokens long, max_length is {most}")
+            lengths, most = inputs["attention_mask"].sum(1), self.processor.max_length
+            if most is not None and lengths.max() > most:
+                name = self._names[some[int(lengths.argmax())].row]
+                raise ValueError(
+                    f"study {name!r}: report and question are {int(lengths.max())} tokens long, max_length is {most}"
+                )
             yield inputs | {"study": self.study.select(torch.tensor([asked.row for asked in some]))}

@@ -100,13 +100,17 @@ def test_one_look_for_all_questions(system, tmp_path):
     model, processor = TRRGForConditionalGeneration.from_pretrained(folder), TRRGProcessor.from_pretrained(folder)
     looks: list[int] = []
     model.model.vision_tower.register_forward_hook(lambda *_: looks.append(1))
-    batch = prepare_studies(processor, [{"images": radiograph(seed=seed)} for seed in range(2)])
+    batch = prepare_studies(processor, [{"images": radiograph(), "study_id": name} for name in "ab"])
     chats = Chats(model.eval(), processor, batch, max_new_tokens=4, do_sample=False)
     questions = [Question(row, "Findings: Clear.", text) for row in (0, 1) for text in ("Any edema?", "Why?", "View?")]
     answers = chats.ask(questions)
     yes = chats.yes_or_no(questions)
     assert len(looks) == 1 and len(answers) == len(yes) == 6 and all(0 <= one.yes <= 1 for one in yes)
     assert chats.ask(questions[4:5]) == answers[4:5]
+    processor.max_length = 300
+    with pytest.raises(ValueError, match=r"study 'b': report and question are \d+ tokens long, max_length is 300"):
+        chats.ask([questions[0], Question(1, "Findings: Clear.", "Why? " * 60)])
+    processor.max_length = None
     assert chats.yes_or_no(questions[4:5])[0].yes == pytest.approx(yes[4].yes, abs=1e-5)
 
 

@@ -6,12 +6,12 @@ from types import SimpleNamespace
 import pytest
 
 from evaluation.metrics.corrections import count_correction, speaks_of
-from evaluation.metrics.dialogue_scores import dialogue_scores, record_fields, table
+from evaluation.metrics.dialogue_scores import dialogue_scores, known_labels, record_fields, table
 from evaluation.metrics.short_answers import answer_words, same_answer, shared_words
 from evaluation.predictions.chats import YesNo
 from evaluation.predictions.dialogue_turns import TASKS, read_questions
 from evaluation.reading.labeler import label_report
-from evaluation.reading.observations import CHEXPERT_14, positives
+from evaluation.reading.observations import CHEXPERT_14, MISSING, positives
 from processing_trrg import check_clues, report_text
 from training.data.study import Study
 from training.phantoms.generate import generate_phantom
@@ -189,6 +189,13 @@ def test_unknown_and_uncertain_labels_count_for_nothing():
         if line["labels"]["No Finding"] != 1:  # else it would no longer be normal
             line["complete_qa"] += " Edema, cardiomegaly."
     assert dialogue_scores(lines, fields, ["complete_qa"], 1, 0, 0) == before
+
+
+def test_devices_alone_are_neither_normal_nor_abnormal():
+    devices = {"Support Devices": 1, "Edema": 0}
+    labels = [devices | {"No Finding": 1}, devices | {"No Finding": 0}, devices | {"Edema": 1, "No Finding": 0}]
+    column = known_labels([{"labels": one} for one in labels])[:, CHEXPERT_14.index("No Finding")].tolist()
+    assert column == [MISSING, MISSING, 0]
 
 
 def test_questions_are_read_by_study(tmp_path):
