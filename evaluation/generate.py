@@ -11,7 +11,8 @@ moment: the same command goes on where it ended, with any number of processes. A
 
     study_id, prediction, reference (null where the study has none), findings and impression of the prediction,
     complete (false: cut at the longest length), clue_scores (what the report was written from; null without clues),
-    labels of the study, has_prior (whether the model was told of an earlier study), synthetic
+    selected_clues (those that reached the language model), labels of the study, patient_id, has_prior (whether the
+    model was told of an earlier study), synthetic
 
 Greedy or beam search, so the same input gives the same report; in bfloat16 only up to the rounding of other batches.
 Never for clinical use.
@@ -20,7 +21,7 @@ Never for clinical use.
 import argparse
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
@@ -54,18 +55,21 @@ from evaluation.predictions.study_sources import (
     ImageFolder,
     PhantomStudies,
     StudySource,
+    in_batches,
     oracle_scores,
     record_fault,
     records_digest,
     shuffled,
 )
 from evaluation.reading.prior_comparisons import has_prior
-from processing_trrg import RadiologyReportPipeline, StudyError, prepare_studies
+from processing_trrg import RadiologyReportPipeline, Report, StudyBatch, StudyError, prepare_studies
 from training.config.command_line import loading, run_command
 from training.data.study import Studies
 from training.data.workers import read_batches
 
 Scores = dict[str, float]
+Lines = Callable[[Sequence[int], StudyBatch], list[dict[str, Any]]]
+"""A batch of studies, as indices into the source's records and as tensors -> a line of predictions.jsonl each."""
 
 
 class PreparedBatches:
@@ -115,7 +119,6 @@ def prediction_line(record: dict[str, Any], report: Any, options: argparse.Names
     section = options.section
     parts = ("findings", "impression") if section == "report" else (section,)
     has_reference = any(record.get(part) for part in parts)
-    clues = {clue.name: round(clue.score, 6) for clue in report.clues}
     return {
         "study_id": record["study_id"],
         "prediction": report.text if section == "report" else getattr(report, section) or "",
@@ -123,15 +126,31 @@ def prediction_line(record: dict[str, Any], report: Any, options: argparse.Names
         "findings": report.findings,
         "impression": report.impression,
         "complete": report.complete,
-        "clue_scores": clues if clues and not options.no_clues else None,
+        **clue_fields(report, options),
         "labels": record.get("labels"),
+        "patient_id": record["patient_id"],
         "has_prior": has_prior(record),
         "synthetic": bool(record.get("synthetic")),
     }
 
 
+def clue_fields(report: Report, options: argparse.Namespace) -> dict[str, Any]:
+    """`clue_scores` and `selected_clues` of a line; null where the report was written without clues."""
+    if not report.clues or options.no_clues:
+        return {"clue_scores": None, "selected_clues": None}
+    return {
+        "clue_scores": {clue.name: round(clue.score, 6) for clue in report.clues},
+        "selected_clues": [clue.name for clue in report.clues if clue.selected],
+    }
+
+
 def _skipped(study_id: str, reason: str) -> dict[str, Any]:
     return {"study_id": study_id, "skipped": reason}
+
+
+def reads_clues(processor: Any, config: Any) -> bool:
+    """Whether a checkpoint takes clue scores that were given, into its prompt or beside its patches."""
+    return processor.says_findings or (config.connector == "clue_interaction" and config.uses_clue_encoder)
 
 
 def given_scores(options: argparse.Namespace, source: StudySource, processor: Any, config: Any) -> list[Scores] | None:
@@ -142,7 +161,7 @@ def given_scores(options: argparse.Namespace, source: StudySource, processor: An
     """
     if not (options.oracle_clues or options.no_clues or options.shuffle_clues is not None):
         return None
-    if not processor.says_findings and (config.connector != "clue_interaction" or not config.uses_clue_encoder):
+    if not reads_clues(processor, config):
         raise ValueError(
             f"clues are given, but this checkpoint reads none (connector={config.connector!r}, "
             f"clue_source={config.clue_source!r}, prompt_style={processor.prompt_style!r})"
@@ -162,21 +181,6 @@ def study_fault(record: dict[str, Any], takes_clues_only: bool) -> str | None:
     return fault
 
 
-def in_batches(source: StudySource, indices: Sequence[int], batch_size: int) -> list[list[int]]:
-    """Batches of studies of about the same length, longest first; studies with and without image are not mixed."""
-
-    def length(index: int) -> tuple[int, int]:
-        record = source.records[index]
-        return len(record["images"]), sum(len(record.get(name) or "") for name in CONTEXT_FIELDS)
-
-    ordered = sorted(indices, key=length, reverse=True)  # stable: equal lengths keep the order of the input
-    batches = []
-    for seen in (True, False):
-        chosen = [index for index in ordered if bool(source.records[index]["images"]) == seen]
-        batches += [chosen[start : start + batch_size] for start in range(0, len(chosen), batch_size)]
-    return batches
-
-
 def weight_files(checkpoint: str) -> dict[str, list[int]]:
     """Size and time of a local checkpoint's weights and settings, so that a run is not resumed with others."""
     files = sorted(file for end in ("safetensors", "json", "jinja") for file in Path(checkpoint).glob(f"*.{end}"))
@@ -192,31 +196,34 @@ def run_settings(options: argparse.Namespace, source: StudySource) -> dict[str, 
     return chosen | records | {"weights": weight_files(options.checkpoint)}
 
 
-def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
-    """The command's options, checked."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def run_parser(description: str | None) -> argparse.ArgumentParser:
+    """The options of every command that asks a checkpoint about studies."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--checkpoint", required=True, help="folder, or name on the Hub")
     parser.add_argument("--trust-remote-code", action="store_true", help="run the checkpoint's own code, not ours")
     parser.add_argument("--data", type=Path, help="folder with studies.jsonl, or datasets shards")
     parser.add_argument("--split", help="of --data")
-    parser.add_argument("--images", type=Path, help="folder of images without reports, instead of --data")
     parser.add_argument("--max-studies", type=int, help="at most this number, from the start")
     parser.add_argument("--phantoms", type=int, metavar="N", help="N SYNTHETIC phantoms instead of --data")
     parser.add_argument("--seed", type=int, default=TEST_PHANTOM_SEED, help="of the phantoms; training's is 2408")
     parser.add_argument("--out", type=Path, required=True, help="folder of the run")
     parser.add_argument("--restart", action="store_true", help="throw away what an earlier run left in --out")
-    parser.add_argument("--on-error", choices=("raise", "skip"), default="raise", help="at a study that can't be read")
     clues = parser.add_mutually_exclusive_group()
     clues.add_argument("--oracle-clues", action="store_true", help="clue scores from the studies' labels")
     clues.add_argument("--shuffle-clues", type=int, metavar="SEED", help="those scores, each study another one's")
     clues.add_argument("--no-clues", action="store_true", help="every clue scores 0")
-    parser.add_argument("--section", choices=SECTIONS, default="report", help="what prediction and reference hold")
     parser.add_argument("--views", type=int, help="most images of a study, the first ones (default: the model's)")
     parser.add_argument("--batch-size", type=int, default=16, help="studies, per process")
     parser.add_argument("--workers", type=int, default=0, help="processes that read images, per process")
     parser.add_argument("--max-new-tokens", type=int, help="of a report (default: the checkpoint's own)")
     parser.add_argument("--num-beams", type=int, default=1)
     parser.add_argument("--bf16", action="store_true", help="weights and activations in bfloat16")
+    parser.set_defaults(images=None, on_error="raise")
+    return parser
+
+
+def read_arguments(parser: argparse.ArgumentParser, arguments: Sequence[str] | None) -> argparse.Namespace:
+    """The options of a `run_parser`, checked."""
     stop_at_missing_paths(arguments)
     options = parser.parse_args(arguments)
     if [options.data, options.images, options.phantoms].count(None) != 2:
@@ -229,6 +236,22 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     if options.workers < 0:
         parser.error("--workers must be at least 0")
     return options
+
+
+def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """The command's options, checked."""
+    parser = run_parser(__doc__)
+    parser.add_argument("--images", type=Path, help="folder of images without reports, instead of --data")
+    parser.add_argument("--on-error", choices=("raise", "skip"), default="raise", help="at a study that can't be read")
+    parser.add_argument("--section", choices=SECTIONS, default="report", help="what prediction and reference hold")
+    return read_arguments(parser, arguments)
+
+
+def start_processes() -> Accelerator:
+    """The processes of a run."""
+    # ranks wait for each other only at the ends of the run, so long that no real difference in speed matters
+    patience = InitProcessGroupKwargs(timeout=timedelta(days=2))
+    return Accelerator(cpu=not torch.cuda.is_available(), kwargs_handlers=[patience])
 
 
 def load(options: argparse.Namespace, accelerator: Accelerator) -> tuple[Any, Any]:
@@ -258,7 +281,26 @@ def open_source(options: argparse.Namespace) -> StudySource:
     return source
 
 
-def write_reports(
+def decoding(options: argparse.Namespace) -> dict[str, Any]:
+    """The options of `generate`: greedy or beam search."""
+    length = {} if options.max_new_tokens is None else {"max_new_tokens": options.max_new_tokens}
+    return {"num_beams": options.num_beams, "do_sample": False, **length}
+
+
+def report_lines(options: argparse.Namespace, source: StudySource, processor: Any, model: Any) -> Lines:
+    """Reports of a batch, as lines."""
+    write = RadiologyReportPipeline(model=model, processor=processor, device=model.device)
+    generate = decoding(options)
+
+    def lines(indices: Sequence[int], batch: StudyBatch) -> list[dict[str, Any]]:
+        reports = write.write_batch(batch, on_error=options.on_error, **generate)
+        records = [source.records[index] for index in indices]
+        return [prediction_line(*pair, options) for pair in zip(records, reports, strict=True)]
+
+    return lines
+
+
+def write_lines(
     options: argparse.Namespace,
     accelerator: Accelerator,
     source: StudySource,
@@ -266,6 +308,7 @@ def write_reports(
     model: Any,
     left: Sequence[int],
     part: PartFile,
+    make_lines: Callable[[argparse.Namespace, StudySource, Any, Any], Lines],
 ) -> int:
     """Report this process's share of the studies `left`; returns the number of all processes' reports.
 
@@ -285,44 +328,48 @@ def write_reports(
         part.append([_skipped(source.records[i]["study_id"], fault) for i, fault in faults.items()])
     mine = in_batches(source, [i for i in left if i not in faults], options.batch_size)
     mine = mine[accelerator.process_index :: accelerator.num_processes]
-    write = RadiologyReportPipeline(model=model, processor=processor, device=accelerator.device)
     batches = PreparedBatches(source, processor, mine, scores, options)
-    generate = {"num_beams": options.num_beams, "do_sample": False}
-    if options.max_new_tokens is not None:
-        generate["max_new_tokens"] = options.max_new_tokens
+    lines = make_lines(options, source, processor, model)
     title = "generate" if accelerator.num_processes == 1 else f"process 0 of {accelerator.num_processes}"
     with tqdm(total=sum(map(len, mine)), desc=title, unit="report", disable=not accelerator.is_main_process) as bar:
         for indices, batch in read_batches(batches, range(len(mine)), options.workers):
-            reports = write.write_batch(batch, on_error=options.on_error, **generate)
-            records = [source.records[index] for index in indices]
-            part.append([prediction_line(*pair, options) for pair in zip(records, reports, strict=True)])
+            part.append(lines(indices, batch))
             bar.update(len(indices))
     return len(left) - len(faults)
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """The command at the top of this file."""
-    options = parse_arguments(arguments)
-    # ranks wait for each other only at the ends of the run, so long that no real difference in speed matters
-    patience = InitProcessGroupKwargs(timeout=timedelta(days=2))
-    accelerator = Accelerator(cpu=not torch.cuda.is_available(), kwargs_handlers=[patience])
-    source = open_source(options)
-    # before the run is opened: a checkpoint that cannot be loaded leaves no settings behind
-    loaded = None if is_complete(options.out) and not options.restart else load(options, accelerator)
+def run(
+    options: argparse.Namespace,
+    make_lines: Callable[[argparse.Namespace, StudySource, Any, Any], Lines] = report_lines,
+    source: StudySource | None = None,
+    loaded: tuple[Any, Any] | None = None,
+) -> None:
+    """Write predictions.jsonl of a run, or what is left of it.
+
+    Args:
+        options: of `read_arguments`.
+        make_lines: (options, source, processor, model) -> what writes the lines of a batch.
+        source: the studies, by default those that the options name.
+        loaded: processor and model, by default those of the checkpoint.
+    """
+    accelerator = start_processes()
+    source = open_source(options) if source is None else source
+    done_before = is_complete(options.out) and not options.restart
+    if loaded is None and not done_before:  # before the run is opened: a checkpoint that cannot be loaded
+        loaded = load(options, accelerator)  # leaves no settings behind
     if accelerator.is_main_process:
         open_run(options.out, run_settings(options, source), options.restart)
     accelerator.wait_for_everyone()
-    if loaded is None:
+    if done_before or loaded is None:
         accelerator.print(f"{options.out / PREDICTIONS} is complete; --restart writes it anew")
         accelerator.end_training()
         return
     done = finished_studies(options.out)
     accelerator.wait_for_everyone()  # nobody writes before everybody has read
     left = [index for index, record in enumerate(source.records) if record["study_id"] not in done]
-    processor, model = loaded
     start = time.perf_counter()
     with closing(PartFile(options.out, accelerator.process_index)) as part:
-        count = write_reports(options, accelerator, source, processor, model, left, part)
+        count = write_lines(options, accelerator, source, *loaded, left, part, make_lines)
     accelerator.wait_for_everyone()
     seconds = time.perf_counter() - start
     if accelerator.is_main_process:
@@ -335,6 +382,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if skipped:
             print(f"{skipped} studies skipped, see {options.out / SKIPPED}")
     accelerator.end_training()
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """The command at the top of this file."""
+    run(parse_arguments(arguments))
 
 
 if __name__ == "__main__":

@@ -118,7 +118,9 @@ def score_chunk(pairs: list[Pair]) -> ChunkScores:
         references = [TREATMENTS[name](pair.reference) for pair in pairs]
         rows[name] = language_rows(predictions, references, frequencies, _context.meteor, names)
         texts["", name], texts["reference_", name] = text_table(predictions), text_table(references)
-    truths = [study_truth(pair.prediction, pair.clue_scores, pair.has_prior) for pair in pairs]
+    truths = [
+        study_truth(pair.prediction, pair.clue_scores, pair.has_prior, selected=pair.selected_clues) for pair in pairs
+    ]
     details = [study_details(pair.prediction, pair.reference) for pair in pairs]
     own: list[dict[str, Labels]] = []
     if _context.label_set is not None:

@@ -21,11 +21,11 @@ from typing import Any
 
 import numpy as np
 
-from evaluation.metrics.classification import confusion, judged_columns, mean_auroc, precision_recall_f1
+from evaluation.metrics.classification import judged_columns, known_f1, mean_auroc
 from evaluation.metrics.resampling import bootstrap, with_interval
 from evaluation.predictions.records import read_lines, text_field
 from evaluation.reading.labeler import label_report
-from evaluation.reading.observations import CHEXPERT_14, MISSING, NO_FINDING, certain, tensor_labels
+from evaluation.reading.observations import CHEXPERT_14, NO_FINDING, certain, tensor_labels
 from evaluation.reading.sides import side_and_finding
 
 RESAMPLES = 1000
@@ -72,11 +72,8 @@ def measure(labels: np.ndarray, scores: np.ndarray | None, claims: np.ndarray, w
         labels, scores, claims: as `read` gives them, `[n, C]`.
         weights: `[n]`, how often each study counts.
     """
-    cells = [weights @ (cell & (labels != MISSING)) for cell in confusion(labels == 1, claims)]
-    f1 = precision_recall_f1(*cells)["f1"]
-    micro = precision_recall_f1(*(cell.sum() for cell in cells))["f1"]
-    figures = [*f1, f1.mean(), micro]
-    return np.array(figures if scores is None else [*mean_auroc(scores, labels, weights), *figures])
+    figures = known_f1(labels, claims, weights)
+    return figures if scores is None else np.array([*mean_auroc(scores, labels, weights), *figures])
 
 
 def score(file: Path, min_positives: int, resamples: int = RESAMPLES, seed: int = 0) -> dict[str, Any]:

@@ -23,6 +23,21 @@ def confusion(truth: np.ndarray, guess: np.ndarray) -> tuple[np.ndarray, np.ndar
     return truth & guess, guess & ~truth, truth & ~guess
 
 
+def known_f1(labels: np.ndarray, claims: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """F1 of each column, macro F1 over the columns that occur in labels or claims, and micro F1, `[C + 2]`.
+
+    Args:
+        labels: `[N, C]`, 1 present and 0 absent; any other value is not known and counts for nothing.
+        claims: `[N, C]` bool.
+        weights: `[N]`, how often each study counts.
+    """
+    known = (labels == 1) | (labels == 0)
+    tp, fp, fn = (weights @ (cell & known) for cell in confusion(labels == 1, claims))
+    f1 = precision_recall_f1(tp, fp, fn)["f1"]
+    micro = precision_recall_f1(tp.sum(), fp.sum(), fn.sum())["f1"]
+    return np.array([*f1, ratio(f1.sum(), (tp + fp + fn > 0).sum()), micro])
+
+
 def auroc(scores: np.ndarray, labels: np.ndarray, weights: np.ndarray | None = None) -> float:
     """Area under the ROC curve: the share of (present, absent) pairs that the scores order rightly; ties count half.
 

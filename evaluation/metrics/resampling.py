@@ -8,7 +8,7 @@ draws. Needs numpy.
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -35,6 +35,20 @@ def bootstrap(
     n = int(counts.sum())
     chances = counts / n
     return np.stack([statistic(generator.multinomial(n, chances).astype(np.float64)) for _ in range(resamples)])
+
+
+def patient_bootstrap(
+    patients: Sequence[str], statistic: Callable[[np.ndarray], np.ndarray], resamples: int, seed: int
+) -> np.ndarray:
+    """Scores `[resamples, ...]` of resampled sets of patients: all studies of a patient are drawn together.
+
+    Args:
+        patients: `[N]`, of each study.
+        statistic: weights `[N]` of the studies -> an array of scores.
+        resamples, seed: as in `bootstrap`.
+    """
+    names, place = np.unique(np.asarray(patients), return_inverse=True)
+    return bootstrap(np.ones(len(names), np.int64), lambda drawn: statistic(drawn[place]), resamples, seed)
 
 
 def poisson_weights(keys: np.ndarray, resamples: int, seed: int) -> np.ndarray:

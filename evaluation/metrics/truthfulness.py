@@ -13,24 +13,29 @@ come from the rules of `labeler.py`; a *finding* is any CheXpert observation but
 | contradiction | reports that claim and deny the same finding in one section | reports |
 | section_conflict | reports whose impression denies what the findings claim, or the reverse | reports with both |
 | invented_comparison | reports that compare with an earlier study | reports of studies without one |
+| said | selected clues whose finding, or one that it includes, the report claims | selected clues |
+| backed | positive findings with their clue, or that of a finding they include, selected | those that have a clue |
+| placeholder | reports with the mark of removed words, "XXXX" | reports |
 
 - *Positive* is a finding whose label in the report is 1. Doubtful ones (-1) need no support and leave no clue out.
 - *Supported*: its clue, or that of a finding it includes (CheXpert's tree: an edema is an opacity), scores at least
   `support` (0.5).
 - *Confident* is a clue that scores at least `confident` (0.8). It is *left out* when neither its finding nor one that
   the finding includes is 1 or -1 in the report, and *denied* when that finding's own label is 0.
-- The last three are defined in `contradictions.py` and `prior_comparisons.py`. Studies whose `has_prior` is not
-  known are not counted in the last one.
+- *Selected* clues are those that reached the language model, as `generate.py` writes them.
+- The three before `said` are defined in `contradictions.py` and `prior_comparisons.py`. Studies whose `has_prior` is
+  not known are not counted in `invented_comparison`.
 
 The thresholds suit scores that are probabilities (`clue_scoring` "pairwise", a classifier, oracle clues); softmax
 scores share one whole among all clues and need lower ones. A share without anything to count is null.
 Each study is a row of small whole numbers; shares and bootstrap intervals are functions of the table of distinct rows,
-so order, chunks and processes change no digit. Never for clinical use.
+so order, chunks and processes change no digit. The command draws whole patients where the lines name them, and adds
+how many reports differ and the share of the commonest one. Never for clinical use.
 """
 
 import argparse
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -39,9 +44,16 @@ import numpy as np
 from tqdm import tqdm
 
 from evaluation.metrics.count_table import CountTable
+from evaluation.metrics.language import text_table, variety_scores
 from evaluation.metrics.resampling import bootstrap, interval_text, number_text, with_interval
 from evaluation.metrics.signature import LABELER, signature
-from evaluation.predictions.records import clue_scores_field, prior_field, read_lines, text_field
+from evaluation.predictions.records import (
+    clue_scores_field,
+    prior_field,
+    read_lines,
+    selected_clues_field,
+    text_field,
+)
 from evaluation.reading.contradictions import Contradiction, inconsistencies
 from evaluation.reading.labeler import label_report
 from evaluation.reading.observations import CHEXPERT_14, NO_FINDING, descendants
@@ -51,7 +63,7 @@ SUPPORT, CONFIDENT = 0.5, 0.8
 
 COUNTS = (
     "positive", "supported", "confident", "left_out", "denied", "reports", "contradictory", "both_sections",
-    "conflicting", "without_prior", "inventing",
+    "conflicting", "without_prior", "inventing", "selected", "said", "claimed", "backed", "placeholders",
 )  # fmt: skip
 MEASURES = {
     "clue_support": ("supported", "positive"),
@@ -60,8 +72,13 @@ MEASURES = {
     "contradiction": ("contradictory", "reports"),
     "section_conflict": ("conflicting", "both_sections"),
     "invented_comparison": ("inventing", "without_prior"),
+    "said": ("said", "selected"),
+    "backed": ("backed", "claimed"),
+    "placeholder": ("placeholders", "reports"),
 }
 """Measure -> (numerator, denominator), names of `COUNTS`."""
+PLACEHOLDER = "XXXX"
+"""Where public reports had a name or a date."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +92,9 @@ class StudyTruth:
         both_sections: whether there is something to conflict.
         comparisons: sentences that compare with an earlier study; None where it is not known whether there was one,
             and where there was.
+        selected: clues that reached the language model; `unsaid` are those that the report does not claim.
+        claimed: `positive` of a system that tells its selected clues; `unbacked` are those with no selected clue.
+        placeholder: whether it holds `PLACEHOLDER`.
     """
 
     positive: list[str] = field(default_factory=list)
@@ -86,6 +106,11 @@ class StudyTruth:
     both_sections: bool = False
     conflicts: list[Contradiction] = field(default_factory=list)
     comparisons: list[str] | None = None
+    selected: list[str] = field(default_factory=list)
+    unsaid: list[str] = field(default_factory=list)
+    claimed: list[str] = field(default_factory=list)
+    unbacked: list[str] = field(default_factory=list)
+    placeholder: bool = False
 
     def counts(self) -> list[int]:
         """In the order of `COUNTS`."""
@@ -101,6 +126,11 @@ class StudyTruth:
             int(bool(self.conflicts)),
             int(self.comparisons is not None),
             int(bool(self.comparisons)),
+            len(self.selected),
+            len(self.selected) - len(self.unsaid),
+            len(self.claimed),
+            len(self.claimed) - len(self.unbacked),
+            int(self.placeholder),
         ]
 
     def to_dict(self) -> dict[str, Any]:
@@ -116,6 +146,7 @@ def study_truth(
     has_prior: bool | None,
     support: float = SUPPORT,
     confident: float = CONFIDENT,
+    selected: Collection[str] | None = None,
 ) -> StudyTruth:
     """Measure one report.
 
@@ -125,12 +156,15 @@ def study_truth(
             CheXpert observation are not looked for: the labeler does not know them.
         has_prior: whether the system was given an earlier study; None when that is not known.
         support, confident: thresholds.
+        selected: the clues that reached the language model; None where that is not known.
     """
     scores = {name: score for name, score in (clue_scores or {}).items() if name in CHEXPERT_14 and name != NO_FINDING}
     labels = label_report(text)
     sure = [name for name, score in scores.items() if score >= confident]
     left_out = [name for name in sure if all(labels[part] not in (1, -1) for part in _with_parts(name))]
     positive = [name for name in scores if labels[name] == 1]
+    heard = [name for name in scores if name in (selected or ())]
+    claimed = [] if selected is None else positive
     found = inconsistencies(text)
     return StudyTruth(
         positive=positive,
@@ -142,6 +176,11 @@ def study_truth(
         both_sections=found.both_sections,
         conflicts=found.between,
         comparisons=comparison_sentences(text) if has_prior is False else None,
+        selected=heard,
+        unsaid=[name for name in heard if all(labels[part] != 1 for part in _with_parts(name))],
+        claimed=claimed,
+        unbacked=[name for name in claimed if not set(heard) & set(_with_parts(name))],
+        placeholder=PLACEHOLDER in text,
     )
 
 
@@ -155,7 +194,12 @@ class TruthCounts(CountTable):
     @classmethod
     def from_studies(cls, studies: Sequence[StudyTruth]) -> Self:
         """The table of studies, one row each."""
-        return cls.from_rows(np.array([study.counts() for study in studies], dtype=np.int64).reshape(-1, len(COUNTS)))
+        return cls.from_counts([study.counts() for study in studies])
+
+    @classmethod
+    def from_counts(cls, rows: Sequence[Sequence[int] | np.ndarray]) -> Self:
+        """The table of rows of `COUNTS`, each of one study or the sum of a patient's."""
+        return cls.from_rows(np.array(rows, dtype=np.int64).reshape(-1, len(COUNTS)))
 
 
 def shares(sums: np.ndarray) -> dict[str, np.ndarray]:
@@ -168,11 +212,11 @@ def shares(sums: np.ndarray) -> dict[str, np.ndarray]:
 def truth_scores(
     table: TruthCounts, resamples: int = 1000, seed: int = 0, support: float = SUPPORT, confident: float = CONFIDENT
 ) -> dict[str, dict[str, Any]]:
-    """`"truthfulness/measure"` -> value, low, high (95 % percentile bootstrap over reports), the two whole numbers and
+    """`"truthfulness/measure"` -> value, low, high (95 % percentile bootstrap over the rows), the two whole numbers and
     the signature. What has no denominator is None.
 
     Args:
-        table: of all studies.
+        table: of all studies, or of all patients.
         resamples: corpora drawn; 0 for no interval.
         seed: of the draws.
         support, confident: the thresholds that the studies were measured with, for the signature.
@@ -185,6 +229,7 @@ def truth_scores(
     sums = table.counts @ table.rows
     drawn = shares(bootstrap(table.counts, lambda w: w @ table.rows, resamples, seed)) if resamples else None
     scores: dict[str, dict[str, Any]] = {}
+    reports = int(sums[COUNTS.index("reports")])
     for measure, value in shares(sums).items():
         count, of = (int(sums[COUNTS.index(name)]) for name in MEASURES[measure])
         score: dict[str, Any] = {"value": None, "low": None, "high": None}
@@ -196,7 +241,8 @@ def truth_scores(
             f"truthfulness/{measure}",
             labeler=LABELER,
             **thresholds,
-            n=len(table),
+            n=reports,
+            **({} if len(table) == reports else {"patients": len(table)}),
             bootstrap=resamples,
             seed=seed,
         )
@@ -219,19 +265,26 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     thresholds = {"support": options.support, "confident": options.confident}
     options.out.mkdir(parents=True, exist_ok=True)
-    tables: list[TruthCounts] = []
+    patients: dict[str, np.ndarray] = {}
+    texts: list[CountTable] = []
     with (options.out / "truthfulness_studies.jsonl").open("w", encoding="utf-8") as studies:
         for number, _, record in tqdm(read_lines(options.predictions), unit="report"):
             where = f"{options.predictions}:{number} (study {record['study_id']!r})"
             text = text_field(record, options.text, where)
-            truth = study_truth(text, clue_scores_field(record, where), prior_field(record, where), **thresholds)
+            selected = selected_clues_field(record, where)
+            given = clue_scores_field(record, where), prior_field(record, where)
+            truth = study_truth(text, *given, **thresholds, selected=selected)
             studies.write(json.dumps({"study_id": record["study_id"], **truth.to_dict()}) + "\n")
-            tables.append(TruthCounts.from_studies([truth]))
-            if len(tables) == 1024:
-                tables = [TruthCounts.merge(tables)]
-    if not tables:
+            patient = record.get("patient_id") or f"study {record['study_id']}"
+            patients[patient] = patients.get(patient, 0) + np.array(truth.counts())
+            texts.append(text_table([text]))
+            if len(texts) == 1024:
+                texts = [CountTable.merge(texts)]
+    if not patients:
         raise ValueError(f"{options.predictions}: no report")
-    scores = truth_scores(TruthCounts.merge(tables), options.resamples, options.seed, **thresholds)
+    table = TruthCounts.from_counts(list(patients.values()))
+    scores = truth_scores(table, options.resamples, options.seed, **thresholds)
+    scores |= variety_scores(CountTable.merge(texts), "", "raw")
     (options.out / "truthfulness.json").write_text(json.dumps(scores, indent=1) + "\n", encoding="utf-8")
     for name, score in scores.items():
         print(

@@ -1,9 +1,9 @@
 """predictions.jsonl and studies.jsonl: read, checked and joined, one study at a time.
 
 A prediction is one JSON line: `study_id`, `prediction` and, unless a references file is given, `reference`; optional
-`clue_scores` {name: 0..1}, `labels` of the study and `has_prior`; with `--labeler given` also `prediction_labels` and
-`reference_labels`. A references file holds the project's study records (`study_id`, `split`, `findings`,
-`impression`, ...). What is missing, doubled or of the wrong type stops with the file, the line and the study.
+`clue_scores` {name: 0..1}, `selected_clues`, `labels` of the study and `has_prior`; with `--labeler given` also
+`prediction_labels` and `reference_labels`. A references file holds the project's study records (`study_id`, `split`,
+`findings`, `impression`, ...). What is missing, doubled or of the wrong type stops with file, line and study.
 """
 
 import hashlib
@@ -28,6 +28,7 @@ class Pair(NamedTuple):
     has_prior: bool | None = None
     prediction_labels: dict[str, Any] | None = None
     reference_labels: dict[str, Any] | None = None
+    selected_clues: list[str] | None = None
 
 
 def digest(study_id: str) -> int:
@@ -154,6 +155,14 @@ def clue_scores_field(record: dict[str, Any], where: str) -> dict[str, float] | 
     return scores
 
 
+def selected_clues_field(record: dict[str, Any], where: str) -> list[str] | None:
+    """The clues that reached the language model; None where that is not told."""
+    names = record.get("selected_clues")
+    if names is not None and not (isinstance(names, list) and all(isinstance(name, str) for name in names)):
+        raise ValueError(f"{where}: selected_clues is {names!r:.80}; expected a list of names")
+    return names
+
+
 def study_labels_field(record: dict[str, Any], where: str) -> Labels | None:
     """The labels of a study; None where nobody labelled it."""
     labels = record.get("labels")
@@ -188,11 +197,12 @@ def read_pairs(predictions: Path, references: StudyIndex | None, section: str, g
             reference = text_field(record, "reference", where)
         else:
             reference = section_text(references.find(study_id), section, f"{references.path} (study {study_id!r})")
-        labels: dict[str, dict[str, Any]] = {}
+        labels: dict[str, Any] = {}
         for name in ("prediction_labels", "reference_labels") if given_labels else ():
             if not isinstance(record.get(name), dict):
                 raise ValueError(f"{where}: {name} is {record.get(name)!r:.80}; expected an object of name: label")
             labels[name] = record[name]
         prediction = text_field(record, "prediction", where)
         clues, study_labels = clue_scores_field(record, where), study_labels_field(record, where)
+        labels["selected_clues"] = selected_clues_field(record, where)
         yield Pair(study_id, prediction, reference, clues, study_labels, prior_field(record, where), **labels)

@@ -76,6 +76,21 @@ class ImageFolder:
         return self.folder / self.records[index].images[view]["path"]
 
 
+def in_batches(source: StudySource, indices: Sequence[int], batch_size: int) -> list[list[int]]:
+    """Batches of studies of about the same length, longest first; studies with and without image are not mixed."""
+
+    def length(index: int) -> tuple[int, int]:
+        record = source.records[index]
+        return len(record["images"]), sum(len(record.get(name) or "") for name in CONTEXT_FIELDS)
+
+    ordered = sorted(indices, key=length, reverse=True)  # stable: equal lengths keep the order of the input
+    batches = []
+    for seen in (True, False):
+        chosen = [index for index in ordered if bool(source.records[index]["images"]) == seen]
+        batches += [chosen[start : start + batch_size] for start in range(0, len(chosen), batch_size)]
+    return batches
+
+
 def records_digest(records: Sequence[Study]) -> str:
     """Of all studies in their order: a run is not resumed on other data."""
     digest = hashlib.blake2b(digest_size=16)

@@ -66,8 +66,8 @@ def test_one_line_a_study_in_the_order_of_the_input(checkpoint, data, tmp_path, 
     assert [line["study_id"] for line in lines] == [f"phantom-5-{index}" for index in range(STUDIES)]
     first = lines[0]
     assert set(first) == {
-        "study_id", "prediction", "reference", "findings", "impression", "complete", "clue_scores", "labels",
-        "has_prior", "synthetic",
+        "study_id", "patient_id", "prediction", "reference", "findings", "impression", "complete", "clue_scores",
+        "selected_clues", "labels", "has_prior", "synthetic",
     }  # fmt: skip
     assert first["reference"].startswith("Findings: ") and first["synthetic"] and not first["has_prior"]
     assert first["labels"]["Pleural Effusion"] == first["clue_scores"]["Pleural Effusion"]

@@ -30,8 +30,42 @@ def test_support_and_omission_of_clues():
     assert truth.left_out == ["Edema", "Cardiomegaly"] and truth.denied == ["Cardiomegaly"]
     assert dict(zip(COUNTS, truth.counts(), strict=True)) == {
         "positive": 2, "supported": 1, "confident": 3, "left_out": 2, "denied": 1, "reports": 1, "contradictory": 0,
-        "both_sections": 0, "conflicting": 0, "without_prior": 0, "inventing": 0,
+        "both_sections": 0, "conflicting": 0, "without_prior": 0, "inventing": 0, "selected": 0, "said": 0,
+        "claimed": 0, "backed": 0, "placeholders": 0,
     }  # fmt: skip
+
+
+def test_what_was_selected_is_said_and_what_is_said_was_selected():
+    text = "Small left pleural effusion. Rib fracture. Pulmonary edema. Possible pneumonia. XXXX catheter."
+    scores = dict.fromkeys(("No Finding", "Pleural Effusion", "Fracture", "Lung Opacity", "Pneumonia", "Gout"), 0.4)
+    selected = ["No Finding", "Pleural Effusion", "Lung Opacity", "Pneumonia", "Gout"]
+    truth = study_truth(text, scores, None, selected=selected)
+    assert truth.selected == ["Pleural Effusion", "Lung Opacity", "Pneumonia"]
+    assert truth.unsaid == ["Pneumonia"]  # doubted; the edema says the opacity
+    assert truth.claimed == ["Pleural Effusion", "Fracture"] and truth.unbacked == ["Fracture"]
+    assert dict(zip(COUNTS, truth.counts(), strict=True))["placeholders"] == 1
+    untold = study_truth(text, scores, None)
+    assert untold.selected == untold.claimed == untold.unbacked == []
+
+
+def test_the_command_draws_whole_patients_and_counts_different_reports(tmp_path: Path, capsys):
+    def line(number: int, patient: str, text: str) -> str:
+        one = {"study_id": str(number), "patient_id": patient, "prediction": text, "has_prior": None}
+        return json.dumps(one | {"clue_scores": {"Edema": 0.9}, "selected_clues": ["Edema"]}) + "\n"
+
+    reports = ["Edema."] * 6 + ["Clear lungs."] * 3 + ["No edema."]
+    file = tmp_path / "predictions.jsonl"
+    file.write_text("".join(line(number, "a", text) for number, text in enumerate(reports)))
+    truthfulness.main([str(file), "--out", str(tmp_path), "--resamples", "50"])
+    scores = json.loads((tmp_path / "truthfulness.json").read_text())
+    said = scores["truthfulness/said"]
+    assert (said["value"], said["low"], said["high"], said["of"]) == (0.6, 0.6, 0.6, 10)  # one patient, one draw
+    assert "n:10|patients:1|" in said["signature"] and scores["truthfulness/backed"]["value"] == 1.0
+    assert scores["raw/distinct"]["count"] == 3 and scores["raw/commonest"]["value"] == 0.6
+    assert "raw/commonest" in capsys.readouterr().out
+    file.write_text(line(1, "a", "Edema.").replace('["Edema"]', '"Edema"'))
+    with pytest.raises(ValueError, match="selected_clues is 'Edema'; expected a list of names"):
+        truthfulness.main([str(file), "--out", str(tmp_path)])
 
 
 def test_thresholds_are_reached_by_equal_scores():
@@ -328,7 +362,8 @@ def test_command_line(tmp_path: Path, capsys):
     file.write_text("".join(json.dumps(study) + "\n" for study in studies))
     truthfulness.main([str(file), "--out", str(tmp_path), "--resamples", "50"])
     expected = truth_scores(TruthCounts.from_studies(measured(studies)), resamples=50)
-    assert json.loads((tmp_path / "truthfulness.json").read_text()) == expected
+    written = json.loads((tmp_path / "truthfulness.json").read_text())
+    assert {name: written[name] for name in expected} == expected
     lines = [json.loads(line) for line in (tmp_path / "truthfulness_studies.jsonl").read_text().splitlines()]
     assert [line["study_id"] for line in lines] == [study["study_id"] for study in studies]
     assert any(line["contradictions"] for line in lines) and "truthfulness/clue_support" in capsys.readouterr().out

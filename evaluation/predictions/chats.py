@@ -1,0 +1,126 @@
+"""Chats about studies that were looked at once: the model's report, then any number of questions, each on its own."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import torch
+
+from processing_trrg import StudyBatch, follow_up, report_messages
+
+PROMPT_FIELDS = ("indication", "technique", "comparison", "prior_report", "predicted_findings")
+YES, NO = "Yes.", "No."
+"""How answers begin in training (`training/data/dialogue.py`)."""
+
+
+class Question(NamedTuple):
+    """The turn after a report.
+
+    Attributes:
+        row: of the study in its batch.
+        reply: the report that the model has written so far.
+        text: what the user says next.
+    """
+
+    row: int
+    reply: str
+    text: str
+
+
+class YesNo(NamedTuple):
+    """What the first token of an answer says.
+
+    Attributes:
+        yes: probability of yes against no.
+        answered: whether one of the two is the likeliest token of all.
+    """
+
+    yes: float
+    answered: bool
+
+
+def yes_no_tokens(tokenizer: Any) -> tuple[int, int]:
+    """The first token of "Yes." and of "No.".
+
+    Raises:
+        ValueError: they are the same, so that the first token does not tell yes from no.
+    """
+    yes, no = (tokenizer(word, add_special_tokens=False)["input_ids"][0] for word in (YES, NO))
+    if yes == no:
+        raise ValueError(f"tokenizer: {YES!r} and {NO!r} begin with the same token {yes}; it cannot tell yes from no")
+    return yes, no
+
+
+class Chats:
+    """A batch of studies and the report of each.
+
+    Args:
+        model, processor: of a checkpoint.
+        batch: of `prepare_studies`; the vision tower looks at it here and never again.
+        options: of `generate`, for reports and answers.
+
+    Attributes:
+        reports: one a study, with its clues.
+    """
+
+    def __init__(self, model: Any, processor: Any, batch: StudyBatch, **options: Any):
+        self.model, self.processor, self.options = model, processor, options
+        batch = batch.to(model.device)
+        with torch.no_grad():
+            self.study = model.read_study(**batch)
+            prompts = processor.say_findings(batch, self.study.selected_clues)
+            texts = {name: prompts[name] for name in ("input_ids", "attention_mask")}
+            self.reports = processor.post_process_report(
+                model.generate(**texts, study=self.study, **options), prompts, self.study
+            )
+        self._names = [words["study_id"] for words in prompts.studies]
+        self._requests = [
+            report_messages(processor.prompt_style, words["num_views"], **{name: words[name] for name in PROMPT_FIELDS})
+            for words in prompts.studies
+        ]
+
+    def ask(self, questions: Sequence[Question]) -> list[str]:
+        """The answer to each question, which knows of no other question.
+
+        Raises:
+            ValueError: a chat is longer than the processor's `max_length`.
+        """
+        answers = []
+        for inputs in self._inputs(questions):
+            ids = self.model.generate(**inputs, **self.options)
+            answers += [report.text for report in self.processor.post_process_report(ids, inputs)]
+        return answers
+
+    def yes_or_no(self, questions: Sequence[Question]) -> list[YesNo]:
+        """The first token of the answer to each question. Raises as `ask` and `yes_no_tokens` do."""
+        yes, no = yes_no_tokens(self.processor.tokenizer)
+        answers = []
+        for inputs in self._inputs(questions):
+            one = {"max_new_tokens": 1, "do_sample": False, "return_dict_in_generate": True, "output_logits": True}
+            logits = self.model.generate(**inputs, **one).logits[0].float()
+            chances = torch.sigmoid(logits[:, yes] - logits[:, no]).tolist()
+            first = logits.argmax(1).tolist()
+            answers += [
+                YesNo(round(chance, 6), token in (yes, no)) for chance, token in zip(chances, first, strict=True)
+            ]
+        return answers
+
+    def _inputs(self, questions: Sequence[Question]) -> Iterator[dict[str, Any]]:
+        """Tensors of `generate`, for as many questions at a time as there are studies in the batch."""
+        size = len(self.reports)
+        for start in range(0, len(questions), size):
+            some = questions[start : start + size]
+            chats = [follow_up(self._requests[asked.row], asked.reply, asked.text) for asked in some]
+            texts = self.processor.apply_chat_template(chats, add_generation_prompt=True)
+            image = self.processor.image_token
+            expanded = [text.replace(image, self.processor.replace_image_token({}, 0)) for text in texts]
+            tokens = self.processor.tokenizer(
+                expanded, add_special_tokens=False, padding=True, padding_side="left", return_tensors="pt"
+            )
+            inputs = {name: tokens[name].to(self.model.device) for name in ("input_ids", "attention_mask")}
+            lengths, most = inputs["attention_mask"].sum(1), self.processor.max_length
+            if most is not None and lengths.max() > most:
+                name = self._names[some[int(lengths.argmax())].row]
+                raise ValueError(
+                    f"study {name!r}: report and question are {int(lengths.max())} tokens long, max_length is {most}"
+                )
+            yield inputs | {"study": self.study.select(torch.tensor([asked.row for asked in some]))}
