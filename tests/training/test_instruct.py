@@ -75,12 +75,19 @@ def test_every_kind_is_made_by_rules_and_read_by_datasets_and_the_processor(data
     assert again == (manifest, rows)
 
 
-def test_shards_hold_the_pictures(data, tmp_path):
-    instruct.main(["--data", str(data), "--out", str(tmp_path), "--shards", "--kinds", "report", "view"])
-    loaded = load_from_disk(str(tmp_path / "train"))
-    assert len(loaded) == 24 and loaded[0]["images"][0].size == (64, 64)
-    assert loaded.with_format("arrow")[0]["images"][0][0]["bytes"].as_py()
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["train", "train.manifest.json"]
+def test_shards_hold_the_pictures_and_completions_the_last_turn(data, tmp_path):
+    kinds = ["--kinds", "report", "correction"]
+    _, rows = build(data, tmp_path, *kinds)
+    _, split = build(data, tmp_path, *kinds, "--completions")
+    assert [row["prompt"] + row["completion"] for row in split] == [row["messages"] for row in rows]
+    assert all(len(row["completion"]) == 1 and "messages" not in row for row in split)
+    for more, columns in ([], ["messages"]), (["--completions"], ["prompt", "completion"]):
+        instruct.main(["--data", str(data), "--out", str(tmp_path), "--shards", *more, *kinds])
+        loaded = load_from_disk(str(tmp_path / "train"))
+        assert len(loaded) == len(rows) and loaded[0]["images"][0].size == (64, 64)
+        assert loaded.with_format("arrow")[0]["images"][0][0]["bytes"].as_py()
+        assert set(loaded.column_names) == {"study_id", "kind", "images", *columns}
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["train", "train.jsonl", "train.manifest.json"]
 
 
 def test_an_untrained_model_has_all_its_answers_dropped_and_counted(data, tmp_path):

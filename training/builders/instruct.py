@@ -5,8 +5,10 @@
     OPENAI_API_KEY=... python -m training.builders.instruct --data DIR --out DIR --url https://host/v1 --model NAME
 
 OUT/<split>.jsonl has one chat a line: {"study_id", "kind", "images", "messages"}; read it with
-`datasets.load_dataset("json", data_files=...)`. With --shards OUT/<split> is a `datasets` folder that holds the
-pictures. OUT/<split>.manifest.json counts what was made, what was dropped and why, prompts, tokens and failures.
+`datasets.load_dataset("json", data_files=...)`. A trainer that learns all turns of the assistant would learn the wrong
+reports of the corrections too: --completions writes `prompt` and `completion`, the last turn alone, in place of
+`messages`. With --shards OUT/<split> is a `datasets` folder that holds the pictures. OUT/<split>.manifest.json counts
+what was made, what was dropped and why, prompts, tokens and failures.
 
 Without a model all kinds are made by rules. With one, region QA, easy language, summaries and corrected reports are its
 words, as in RaDialog: the labeler reads each answer, and one that says something else than it may is dropped. Answers
@@ -176,7 +178,12 @@ def _prompt(kind: str, turn: Exchange) -> str:
 
 
 def write_instructions(
-    studies: Studies, rows: Iterable[tuple[int, str, dict[str, Any] | str]], out: Path, views: int, shards: bool
+    studies: Studies,
+    rows: Iterable[tuple[int, str, dict[str, Any] | str]],
+    out: Path,
+    views: int,
+    shards: bool = False,
+    completions: bool = False,
 ) -> dict[str, Any]:
     """Write the chats, whole or not at all; returns their counts by kind, and of what was dropped by reason."""
     made, dropped = Counter[str](), Counter[str]()
@@ -189,12 +196,15 @@ def write_instructions(
             made[kind] += 1
             pictures = [studies.open_image(index, view) for view in range(min(studies.num_views(index), views))]
             images = [picture if isinstance(picture, bytes) else str(picture.resolve()) for picture in pictures]
+            if completions:
+                *prompt, answer = chat.pop("messages")
+                chat |= {"prompt": prompt, "completion": [answer]}
             yield {**chat, "images": images}
 
     out.mkdir(parents=True, exist_ok=True)
     target = out / (studies.split if shards else f"{studies.split}.jsonl")
     if shards:
-        _write_shards(target, kept())
+        _write_shards(target, kept(), ("prompt", "completion") if completions else ("messages",))
     else:
         partial = target.with_suffix(".partial")
         with partial.open("w", encoding="utf-8") as lines:
@@ -203,13 +213,12 @@ def write_instructions(
     return {"chats": dict(made), "dropped": dict(sorted(dropped.items()))}
 
 
-def _write_shards(target: Path, rows: Iterable[dict[str, Any]]) -> None:
+def _write_shards(target: Path, rows: Iterable[dict[str, Any]], columns: Sequence[str]) -> None:
     """A folder of `Dataset.save_to_disk`, with the pictures' bytes."""
     text = Value("string")
-    content = List({"type": text, "text": text})
-    features = Features(
-        {"study_id": text, "kind": text, "images": List(Image()), "messages": List({"role": text, "content": content})}
-    )
+    chat = List({"role": text, "content": List({"type": text, "text": text})})
+    known = {"study_id": text, "kind": text, "images": List(Image())}
+    features = Features(known | dict.fromkeys(columns, chat))
     with TemporaryDirectory(dir=target.parent) as folder:
         file = Path(folder) / "rows.arrow"
         with ArrowWriter(features=features, path=str(file)) as writer:
@@ -235,6 +244,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--views", type=int, default=2, help="most views of a study")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--shards", action="store_true", help="a datasets folder that holds the pictures")
+    parser.add_argument("--completions", action="store_true", help="prompt and completion in place of messages")
     parser.add_argument("--model", help="chat model: a folder, a name on the Hub, or a name that --url knows")
     chat_model.add_arguments(parser, temperature=0.0)
     options = parser.parse_args(arguments)
@@ -249,8 +259,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     rows = instruct_rows(studies, options.kinds, options.style, options.views, options.seed, chat)
     manifest: dict[str, Any] = {
         "data": str(options.data), "split": options.split, "studies": len(studies), "style": options.style,
-        "seed": options.seed, **write_instructions(studies, rows, options.out, options.views, options.shards),
+        "seed": options.seed,
     }  # fmt: skip
+    manifest |= write_instructions(studies, rows, options.out, options.views, options.shards, options.completions)
     if chat:
         manifest |= {"model": options.model, "url": options.url, "chat": chat.counts()}
     text = json.dumps(manifest, indent=1)
