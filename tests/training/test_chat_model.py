@@ -40,6 +40,16 @@ def test_prompts_are_asked_in_parallel_and_answers_come_in_their_order(tmp_path)
     }  # fmt: skip
 
 
+def test_no_more_is_sent_than_a_kill_may_lose():
+    with stub_server(lambda prompt, before: "fine") as stub:
+        replies = server(stub, workers=2).replies([f"p{number}" for number in range(20)])
+        for taken in range(3):
+            next(replies)
+            time.sleep(0.1)  # the answer is written down
+            assert len(stub.prompts) <= 2 + taken
+        replies.close()
+
+
 GARBAGE = {
     "status 429": (429, {"Retry-After": "0"}, b"{}"),
     "status 500": (500, {}, b"oops"),

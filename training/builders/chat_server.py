@@ -17,8 +17,9 @@ import urllib.parse
 import urllib.request
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from email.utils import parsedate_to_datetime
+from itertools import islice
 from typing import Any, NamedTuple
 
 LONGEST_ANSWER = 1 << 24
@@ -102,13 +103,21 @@ class Server:
         self._stop, self._lock = threading.Event(), threading.Lock()
 
     def replies(self, prompts: Sequence[str]) -> Iterator[tuple[int, Reply]]:
-        """Answers of the prompts as they come."""
+        """Answers of the prompts as they come. The next prompt is sent when the answer before it was taken, so that
+        whoever keeps the answers loses at most `workers` of them."""
         self._stop.clear()
-        pool = ThreadPoolExecutor(self.workers)
-        numbers = {pool.submit(self._ask, prompt): number for number, prompt in enumerate(prompts)}
+        pool, left = ThreadPoolExecutor(self.workers), enumerate(prompts)
+        under_way: dict[Future[Reply], int] = {}
+
+        def send(most: int) -> None:
+            under_way.update({pool.submit(self._ask, prompt): number for number, prompt in islice(left, most)})
+
         try:
-            for done in as_completed(numbers):
-                yield numbers[done], done.result()
+            send(self.workers)
+            while under_way:
+                for done in wait(under_way, return_when=FIRST_COMPLETED).done:
+                    yield under_way.pop(done), done.result()
+                    send(1)
         finally:
             self._stop.set()  # who waits to ask again gives up
             pool.shutdown(cancel_futures=True)
@@ -119,10 +128,10 @@ class Server:
                 return self._once(prompt)
             except _Again as again:
                 failure = again.reason
-                wait = again.wait if again.wait is not None else self.first_wait * 2**tried * random.uniform(0.5, 1)
+                pause = again.wait if again.wait is not None else self.first_wait * 2**tried * random.uniform(0.5, 1)
             with self._lock:
                 self.counted[failure] += tried < self.retries
-            if tried == self.retries or self._stop.wait(min(wait, LONGEST_WAIT)):
+            if tried == self.retries or self._stop.wait(min(pause, LONGEST_WAIT)):
                 break
         return Reply(None, failure)
 
