@@ -9,8 +9,10 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from evaluation.reading.labeler import label_report
 from evaluation.reading.sentences import cut_sentences
 from tests.helpers.models import TINY_TEXT
+from tests.helpers.stub_chat_server import stub_server
 from tests.helpers.tiny_processors import tiny_processor
 from training.builders import paraphrases
+from training.builders.chat_model import LocalModel
 from training.builders.small_data import write_set
 from training.data.study import Study
 from training.phantoms.generate import generate_phantom
@@ -88,10 +90,30 @@ def test_the_command_asks_a_chat_model(tmp_path, capsys):
     assert len(read(tmp_path / "p.rejected.jsonl")) == 3
 
 
+def test_the_command_asks_a_server_and_asks_again_what_had_no_answer(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    write_set(tmp_path / "data", (dict(record) for record in records(4)))
+    state = {"down": True}
+
+    def answer(prompt, before):
+        text = prompt.rpartition("\n")[2]
+        return (500, {}, b"") if state["down"] and text == REPORT["impression"] else reword([("", text)])[0]
+
+    with stub_server(answer) as stub:
+        command = ["--data", str(tmp_path / "data"), "--out", str(tmp_path / "p.jsonl"), "--url", stub.url,
+                   "--model", "m", "--retries", "0"]  # fmt: skip
+        paraphrases.main(command)
+        assert "0 paraphrases" in capsys.readouterr().out and not read(tmp_path / "p.rejected.jsonl")
+        state["down"] = False
+        paraphrases.main([*command, "--count", "2"])
+    said = capsys.readouterr().out
+    assert "8 paraphrases" in said and '"asked": 16' in said  # each try is asked for, also of the same text
+
+
 def test_a_model_without_a_chat_template_is_refused(tmp_path):
     tiny_processor("trrg").tokenizer.save_pretrained(tmp_path)
     with pytest.raises(ValueError, match="no chat template"):
-        paraphrases.chat_rewriter(str(tmp_path), 4, 1.0)
+        LocalModel(str(tmp_path), 4, 1.0, 1)
 
 
 def test_swapped_sentences_say_the_same(tmp_path):

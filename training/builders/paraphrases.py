@@ -8,65 +8,43 @@ labels and the same sides. Findings and impression are rewritten one by one. A p
 reads the same 14 labels from the new report as from the old one, and where it is not the old one; the others go to OUT
 with `.rejected` before the suffix, with the reason. The same command goes on where it was cut short. `data.paraphrases`
 of a stage-2 configuration reads OUT. MAIRA-1 used GPT-3.5 with a prompt that is not public: prompt and model are ours
-and yours. Reports go to no machine but this one; mind the terms of your data when you choose a model.
+and yours. With --url the reports go to that server (`chat_model.py`; its key from OPENAI_API_KEY), else to no machine
+but this one; mind the terms of your data when you choose a model.
 """
 
 import argparse
 import json
-import os
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from tqdm import tqdm
-from transformers import AutoModelForCausalLM, AutoTokenizer, set_seed
+from transformers import set_seed
 
 from evaluation.reading.labeler import label_report
 from evaluation.reading.sentences import cut_sentences
 from evaluation.reading.sides import find_sides
 from processing_trrg import report_text
+from training.builders import chat_model
+from training.builders.chat_model import ChatModel, append_lines, read_lines
+from training.config.command_line import run_command
 from training.data.study import REPORT_PARTS, Studies, Study, target_text
 
 REQUEST = (
     "Rewrite this part of a chest X-ray report in other words. Keep every finding, negation, side, size and "
     "uncertainty. Add nothing, explain nothing, answer with the rewritten text alone.\n\n{}"
 )
-Rewrite = Callable[[list[tuple[str, str]]], list[str]]
-"""(section, text) pairs to new texts."""
+Rewrite = Callable[[list[tuple[str, str]]], Sequence[str | None]]
+"""(section, text) pairs to new texts, None where there is no answer."""
 SWAPPED = 0.7
 """Share of the sentences that are replaced, where there is another one."""
 
 
-def chat_rewriter(name: str, max_new_tokens: int, temperature: float) -> Rewrite:
-    """Texts to their paraphrases, by a causal language model with a chat template.
-
-    Raises:
-        ValueError: the model's tokenizer has no chat template.
-    """
-    tokenizer = AutoTokenizer.from_pretrained(name, padding_side="left")
-    if tokenizer.chat_template is None:
-        raise ValueError(f"{name}: its tokenizer has no chat template; expected a chat model")
-    if tokenizer.pad_token is None:
-        tokenizer.pad_token = tokenizer.eos_token
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    model = AutoModelForCausalLM.from_pretrained(name, dtype="auto").eval().to(device)
-
-    @torch.inference_mode()
-    def rewrite(texts: list[tuple[str, str]]) -> list[str]:
-        chats = [[{"role": "user", "content": REQUEST.format(text)}] for _, text in texts]
-        prompts = tokenizer.apply_chat_template(chats, tokenize=False, add_generation_prompt=True)
-        inputs = tokenizer(prompts, padding=True, add_special_tokens=False, return_tensors="pt").to(device)
-        inputs.pop("token_type_ids", None)
-        ids = model.generate(
-            **inputs, max_new_tokens=max_new_tokens, do_sample=True, temperature=temperature,
-            pad_token_id=tokenizer.pad_token_id,
-        )  # fmt: skip
-        return tokenizer.batch_decode(ids[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
-
-    return rewrite
+def chat_rewriter(chat: ChatModel) -> Rewrite:
+    """Texts to their paraphrases by a chat model."""
+    return lambda texts: chat.ask([REQUEST.format(text) for _, text in texts])
 
 
 def sentence_swapper(studies: Sequence[Study], seed: int) -> Rewrite:
@@ -106,41 +84,29 @@ def paraphrase(studies: Sequence[Study], rewrite: Rewrite, out: Path, count: int
     refused = out.with_suffix(f".rejected{out.suffix}")
     tries: dict[str, int] = {}
     for file in (out, refused):
-        for line in _rows(file):
+        for line in read_lines(file):
             tries[line["study_id"]] = tries.get(line["study_id"], 0) + 1
     left = [study for study in studies for _ in range(count - tries.get(study.study_id, 0))]
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with out.open("a", encoding="utf-8") as kept, refused.open("a", encoding="utf-8") as rejected:
-        for start in tqdm(range(0, len(left), batch_size), desc="rewrite", unit="batch"):
-            batch = left[start : start + batch_size]
-            places = [(row, part) for row, study in enumerate(batch) for part in REPORT_PARTS if study[part]]
-            texts = iter(rewrite([(part, batch[row][part].strip()) for row, part in places]))
-            new: list[dict[str, str | None]] = [dict.fromkeys(REPORT_PARTS) for _ in batch]
-            for row, part in places:
-                new[row][part] = next(texts).strip() or None
-            for study, rewritten in zip(batch, new, strict=True):
-                line = {"study_id": study.study_id, **rewritten}
-                reason = check(study, rewritten)
-                if reason is None:
-                    kept.write(json.dumps(line) + "\n")
-                else:
-                    rejected.write(json.dumps({**line, "reason": reason}) + "\n")
-            for written in (kept, rejected):
-                written.flush()
-                os.fsync(written.fileno())
-    return len(_rows(out)), len(_rows(refused))
-
-
-def _rows(file: Path) -> list[dict[str, Any]]:
-    """The lines of a file; one that a kill cut short is taken off it."""
-    if not file.exists():
-        return []
-    content = file.read_bytes()
-    whole = content.rfind(b"\n") + 1
-    if whole < len(content):
-        with file.open("r+b") as cut:
-            cut.truncate(whole)
-    return [json.loads(line) for line in content[:whole].splitlines()]
+    for start in tqdm(range(0, len(left), batch_size), desc="rewrite", unit="batch"):
+        batch = left[start : start + batch_size]
+        places = [(row, part) for row, study in enumerate(batch) for part in REPORT_PARTS if study[part]]
+        texts = rewrite([(part, batch[row][part].strip()) for row, part in places])
+        new: list[dict[str, str | None]] = [dict.fromkeys(REPORT_PARTS) for _ in batch]
+        unanswered = {row for (row, _), text in zip(places, texts, strict=True) if text is None}
+        for (row, part), text in zip(places, texts, strict=True):
+            new[row][part] = (text or "").strip() or None
+        kept, rejected = [], []
+        for row, (study, rewritten) in enumerate(zip(batch, new, strict=True)):
+            line = {"study_id": study.study_id, **rewritten}
+            if row in unanswered:  # the next run asks again
+                continue
+            if (reason := check(study, rewritten)) is None:
+                kept.append(line)
+            else:
+                rejected.append({**line, "reason": reason})
+        append_lines(out, kept)
+        append_lines(refused, rejected)
+    return len(read_lines(out)), len(read_lines(refused))
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -150,17 +116,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--split", default="train")
     parser.add_argument("--max-studies", type=int, help="at most this number of studies, from the start")
     by = parser.add_mutually_exclusive_group(required=True)
-    by.add_argument("--model", help="folder, or name on the Hub, of a chat model")
+    by.add_argument("--model", help="folder, or name on the Hub or of --url, of a chat model")
     by.add_argument("--swap-sentences", action="store_true", help="sentences of other reports that say the same")
     parser.add_argument("--out", type=Path, required=True, help="JSON Lines to append to")
     parser.add_argument("--count", type=int, default=1, help="tries a study")
-    parser.add_argument("--batch-size", type=int, default=8)
-    parser.add_argument("--max-new-tokens", type=int, default=400)
-    parser.add_argument("--temperature", type=float, default=0.7)
+    chat_model.add_arguments(parser, temperature=0.7)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args(arguments)
-    if min(options.count, options.batch_size, options.max_new_tokens) < 1 or options.temperature <= 0:
-        parser.error("--count, --batch-size and --max-new-tokens must be at least 1, --temperature above 0")
+    chat_model.check_arguments(parser, options)
+    if options.count < 1 or options.temperature == 0:
+        parser.error("--count must be at least 1, --temperature above 0")
     studies = Studies(options.data, options.split, options.max_studies)
     records = [study for study in studies.records if target_text(study)]
     if not records:
@@ -169,10 +134,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if options.swap_sentences:
         rewrite = sentence_swapper(records, options.seed)
     else:
-        rewrite = chat_rewriter(options.model, options.max_new_tokens, options.temperature)
+        chat = ChatModel(chat_model.backend(options))
+        rewrite = chat_rewriter(chat)
     kept, rejected = paraphrase(records, rewrite, options.out, options.count, options.batch_size)
     print(f"{kept} paraphrases in {options.out}, {rejected} rejected (labels must stay the same)")
+    if not options.swap_sentences:
+        print(json.dumps(chat.counts()))
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(run_command(main))

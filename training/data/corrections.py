@@ -143,7 +143,9 @@ class _Writer:
         if partly or (len(sides) == 1 and not listed and self.rng.random() < 0.5):
             side = self.pick(sorted(sides))
         word = self.word(name, claims)
-        sentence = self.clues[name].get("negative", "") if act == "deny" else ""
+        sentence = ""
+        if act == "deny":
+            sentence = f"There is no {side} {name.lower()}." if side else self.clues[name].get("negative", "")
         return Change("drop" if partly else act, name, word, side, "" if partly else sentence, partly)
 
     def _addition(self, name: str, listed: bool, pool: Pool | None) -> Change:
