@@ -21,7 +21,8 @@ from .batch_trrg import (
     scores_by_clue,
     text_tensors,
 )
-from .dicom_trrg import decode_dicom as decode_dicom  # copied to the Hub with this file
+from .dicom_header_trrg import check_header as check_header  # copied to the Hub with this file
+from .dicom_trrg import decode_dicom as decode_dicom  # this too
 from .fingerprint_trrg import SavedProcessor, check_fingerprint
 from .grey_trrg import GreyRange as GreyRange  # copied to the Hub with this file
 from .image_processing_trrg import IMAGE_OPTIONS, PreparedView
