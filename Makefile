@@ -3,10 +3,12 @@ SHELL := /bin/bash
 STUDY ?=
 OUT ?= demo
 MINUTES ?= 2
+JSON ?=
 TRANSFORMERS ?= ../transformers
 
 .DEFAULT_GOAL := help
-.PHONY: help demo chat test test-slow test-latest test-oldest publish-check lint types check lock clean fuzz test-contract
+.PHONY: help demo chat test test-slow test-latest test-oldest publish-check lint types check lock clean fuzz bench \
+  test-contract
 
 help: ## list the targets
 	@grep -hE '^[a-z.-]+:.*## ' Makefile | awk -F ':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -58,6 +60,9 @@ test-contract: .venv/.installed ## Transformers' own common tests on TRRG, from 
 
 fuzz: .venv/.installed ## hostile pictures, texts, records, configurations, checkpoints: make fuzz MINUTES=60
 	OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 .venv/bin/python -m tests.fuzz.run --minutes "$(MINUTES)"
+
+bench: .venv/.installed ## time to read a radiograph beside reading it by hand; as JSON too: make bench JSON=file
+	OMP_NUM_THREADS=1 .venv/bin/python -m evaluation.benchmark_pictures $(if $(JSON),--json "$(JSON)")
 
 publish-check: .venv/.installed ## install package, Space and endpoint in clean environments without the lock, a report each
 	.venv/bin/python -m hub_cards.publish_check

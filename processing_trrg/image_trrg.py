@@ -6,6 +6,7 @@ a 16-bit PNG, a float array and a DICOM of either polarity. An image without any
 """
 
 import base64
+import math
 import os
 import re
 import stat
@@ -15,7 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, ImageChops
 
 from .dicom_trrg import decode_dicom, is_dicom
 from .picture_trrg import RadiographError, check_size, decode_picture, upright
@@ -32,6 +33,7 @@ MAX_SAME = 0.99
 BASE64 = re.compile(r"\s*(?:[A-Za-z0-9+/]\s{0,2}){100}")  # what no path begins with, and the smallest image does
 MAX_PATH = 4096  # characters; a longer one is none
 SPACE = re.compile(r"\s")
+TRANSPARENT = "the image is partly transparent"
 BAND = 256  # rows of a colour picture that are looked at together, so that no second copy of it is needed
 
 RadiographSource = str | os.PathLike | bytes | Image.Image | np.ndarray | torch.Tensor
@@ -101,7 +103,8 @@ def _decode(source) -> tuple[np.ndarray, np.ndarray | None]:
         source = bytes(source)
         if is_dicom(source):
             return decode_dicom(source)
-        return _grey_of_picture(*decode_picture(source)), None
+        images = decode_picture(source)
+        return _grey_of_picture(images[0]) if len(images) == 1 else _grey_of_channels(images), None
     if isinstance(source, Image.Image):
         return _grey_of_picture(upright(source)), None
     if isinstance(source, torch.Tensor):
@@ -160,65 +163,81 @@ def _check_values(radiograph: Radiograph) -> Radiograph:
     if inside.size == 0:
         raise RadiographError("every pixel is padding")
     low, high = float(inside.min()), float(inside.max())
-    if not np.isfinite([low, high]).all():
+    if not (math.isfinite(low) and math.isfinite(high)):
         raise RadiographError(f"{int((~np.isfinite(inside)).sum()):,} pixels are NaN or infinite")
     if low == high:
         raise RadiographError("all pixels have the same value: an image without contrast is not a radiograph")
     if not 1e-300 < high - low < np.inf:
         raise RadiographError(f"the values go from {low:g} to {high:g}: nothing can be computed with their difference")
     rows, columns = (slice(None, None, max(1, side // GRID)) for side in values.shape)
-    samples = values[rows, columns] / np.float64(max(abs(low), abs(high)))  # squared below, and of any unit
-    known = np.ones(samples.shape, bool) if valid is None else valid[rows, columns]
-    _check_samples(samples, known)
+    _check_samples(values[rows, columns].astype(np.float64), None if valid is None else valid[rows, columns])
     return radiograph
 
 
-def _check_samples(samples: np.ndarray, known: np.ndarray) -> None:
-    """Refuses what no radiograph looks like, by evenly spaced samples `[h, w]` and whether they are known, that is no
-    padding."""
-    inside = samples[known]
+def _check_samples(samples: np.ndarray, known: np.ndarray | None) -> None:
+    """Refuses what no radiograph looks like, by evenly spaced samples `[h, w]` and which of them are known, that is no
+    padding (None: all)."""
+    inside = np.sort(samples, axis=None) if known is None else np.sort(samples[known])
     if inside.size == 0:
         return
-    inside.sort()
-    same = np.diff(np.flatnonzero(np.diff(inside, prepend=np.nan, append=np.nan))).max() / inside.size
-    if same > MAX_SAME:
-        raise RadiographError(f"{same:.1%} of the pixels have the same value: a radiograph has more contrast")
-    samples = samples.clip(inside[inside.size // 100], inside[-1 - inside.size // 100])
-    spread = 2 * MAX_NOISE * samples[known].var()
-    down = (samples[1:] - samples[:-1])[known[1:] & known[:-1]]
-    right = (samples[:, 1:] - samples[:, :-1])[known[:, 1:] & known[:, :-1]]
+    ends = np.flatnonzero(inside[1:] != inside[:-1])  # of runs of one value
+    longest = max(np.diff(ends).max(initial=0), ends[0] + 1, inside.size - 1 - ends[-1]) if ends.size else inside.size
+    if longest > MAX_SAME * inside.size:
+        raise RadiographError(
+            f"{longest / inside.size:.1%} of the pixels have the same value: a radiograph has more contrast"
+        )
+    low, high = inside[inside.size // 100], inside[-1 - inside.size // 100]
+    if low == high:
+        return
+    samples = samples.clip(low, high) / max(abs(low), abs(high))  # squared below, and of any unit
+    down, right = samples[1:] - samples[:-1], samples[:, 1:] - samples[:, :-1]
+    if known is not None:
+        down, right, samples = down[known[1:] & known[:-1]], right[known[:, 1:] & known[:, :-1]], samples[known]
+    down, right = down.ravel(), right.ravel()
+    samples = samples - samples.mean()
+    spread = 2 * MAX_NOISE * np.vdot(samples, samples) / samples.size
     if spread and (down @ down + right @ right) > spread * (down.size + right.size):
         raise RadiographError("the pixels are noise: neighbours have nothing in common, as they have in a radiograph")
 
 
-def _grey_of_picture(image: Image.Image, lower: Image.Image | None = None) -> np.ndarray:
-    """One grey channel of a decoded picture; transparency only as long as nothing is transparent. `lower`: the lower
-    bytes of its colours."""
-    if image.mode in ("L", "I", "F") and "transparency" not in image.info:
+def _grey_of_picture(image: Image.Image) -> np.ndarray:
+    """One grey channel of a decoded picture; transparency only as long as nothing is transparent."""
+    transparent = image.info.get("transparency")
+    if image.mode in ("L", "I", "F") and transparent is None:
         return np.asarray(image)
     if image.mode.startswith("I;16"):
         values = np.asarray(image)
-        if (values == image.info.get("transparency", -1)).any():
-            raise RadiographError("the image is partly transparent")
+        if transparent is not None and (values == transparent).any():
+            raise RadiographError(TRANSPARENT)
         return values
     if image.mode not in ("L", "LA", "P", "PA", "RGB", "RGBA"):
         raise RadiographError(f"expected a grey image of 8 or 16 bits, or grey stored as RGB, got mode {image.mode!r}")
-    transparent = image.info.get("transparency")
-    mode = "RGB" if image.mode == "RGB" and (lower or transparent is None) else "RGBA"
+    if image.mode not in ("RGB", "RGBA") or transparent is not None:
+        image = image.convert("RGBA")
+    red, green, blue, *alpha = image.split()
+    if alpha and alpha[0].getextrema() != (255, 255):
+        raise RadiographError(TRANSPARENT)
+    if not any(ImageChops.difference(red, other).getbbox() for other in (green, blue)):
+        return np.asarray(red)
 
     def band(top: int) -> np.ndarray:
-        box = (0, top, image.width, min(top + BAND, image.height))
-        rows = np.asarray(image.crop(box).convert(mode))
-        if mode == "RGBA" and (rows[..., 3] < 255).any():
-            raise RadiographError("the image is partly transparent")
-        rows = rows[..., :3]
-        if lower:
-            rows = rows.astype(np.uint16) << 8 | np.asarray(lower.crop(box)).reshape(*rows.shape[:2], -1)[..., :3]
-            if transparent and (rows == transparent).all(2).any():
-                raise RadiographError("the image is partly transparent")
-        return rows
+        return np.asarray(image.crop((0, top, image.width, min(top + BAND, image.height))))[..., :3]
 
-    return _one_channel(band, image.height)
+    return _mean_of_channels(band, image.height)
+
+
+def _grey_of_channels(images: list[Image.Image]) -> np.ndarray:
+    """One grey channel of the channels of 16-bit colours, or of grey with alpha."""
+    channels = {id(image): np.asarray(image) for image in images}
+    if len(images) != 3 and (channels[id(images[-1])] < 0xFF00).any():
+        raise RadiographError(TRANSPARENT)
+    colours = [channels[id(image)] for image in images[: 3 if len(images) > 2 else 1]]
+    transparent = images[0].info.get("transparency")
+    if transparent and np.logical_and.reduce([*map(np.equal, colours, transparent)]).any():
+        raise RadiographError(TRANSPARENT)
+    if all(colour is colours[0] for colour in colours):
+        return colours[0]
+    return _mean_of_channels(lambda top: np.stack([colour[top : top + BAND] for colour in colours], 2), len(colours[0]))
 
 
 def _grey(array: np.ndarray) -> np.ndarray:
@@ -234,23 +253,20 @@ def _grey(array: np.ndarray) -> np.ndarray:
     check_size(*array.shape[:2])
     if array.shape[2] == 1:
         return array[..., 0]
-    return _one_channel(lambda top: array[top : top + BAND], array.shape[0])
+    if np.array_equal(array[..., 0], array[..., 1]) and np.array_equal(array[..., 0], array[..., 2]):
+        return array[..., 0].copy()
+    return _mean_of_channels(lambda top: array[top : top + BAND], array.shape[0])
 
 
-def _one_channel(band: Callable[[int], np.ndarray], height: int) -> np.ndarray:
-    """One grey channel of three that (nearly) agree: where they are equal the first, in its own type, else their mean.
+def _mean_of_channels(band: Callable[[int], np.ndarray], height: int) -> np.ndarray:
+    """The mean of three channels that nearly agree.
 
     Args:
         band: `[at most BAND, W, 3]`, the rows of the picture from one row on.
     """
-    tops, first = range(0, height, BAND), []
-    for rows in map(band, tops):
-        if not (np.array_equal(rows[..., 0], rows[..., 1]) and np.array_equal(rows[..., 0], rows[..., 2])):
-            break
-        first.append(rows[..., 0].copy())
-    else:
-        return np.concatenate(first)
-    low, high = (float(end) for end in (min(rows.min() for rows in map(band, tops)), max(map(np.max, map(band, tops)))))
+    tops = range(0, height, BAND)
+    low, high = (float(end) for end in (min(map(np.min, map(band, tops))), max(map(np.max, map(band, tops)))))
+    rows = band(0)
     grey = np.empty((height, rows.shape[1]), np.float32 if rows.dtype.itemsize <= 2 else np.float64)
     coloured = 0
     for top in tops:

@@ -9,7 +9,9 @@ import io
 import itertools
 import re
 import struct
+import zlib
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -22,15 +24,16 @@ MAX_SCANS = 20  # of a JPEG; encoders write up to a dozen, and each costs a pass
 CUT_SHORT = "cut short: the file ends before its picture"
 
 PNG_CHUNKS = (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND", b"acTL", b"fcTL", b"fdAT")
-LOWER_BYTES = {b"PNG\x10\2": "RGB;16L", b"PNG\x10\4": "RGBA", b"PNG\x10\6": "RGBA;16L"}
-"""Pillow keeps the upper bytes of 16-bit colours. By kind of file, depth and colours: how it reads the lower ones, as
-if they were the upper ones or, of grey with alpha, as the green ones."""
+DEEP_CHANNELS = {b"\x10\2": 3, b"\x10\4": 2, b"\x10\6": 4}
+"""Of 16-bit colours and of 16-bit grey with alpha, by depth and kind of colours in the head of a PNG."""
+ADAM7 = ((0, 0, 8, 8), (0, 4, 8, 8), (4, 0, 8, 4), (0, 2, 4, 4), (2, 0, 4, 2), (0, 1, 2, 2), (1, 0, 2, 1))
+"""First row and column, and steps down and right, of each pass of an interlaced PNG (PNG 8.2)."""
 ORIENTATIONS = (b"Exif\0", b"http://ns.adobe.com/xap/1.0/\0", b"XML:com.adobe.xmp\0", b"Raw profile type exif\0")
 """How the parts begin that may say which side is up."""
 JPEG_MARKER = re.compile(rb"\xff([\x01-\xcf\xd8-\xfe])")
 """No stuffed byte (00), no restart (D0 to D7), and the last of fill bytes (T.81 B.1.1.2)."""
 SCAN, END = 0xDA, 0xD9
-FRAMES = (0xC0, 0xC1, 0xC2)  # baseline, extended, progressive; Pillow reads few others
+FRAMES = (0xC0, 0xC1, 0xC2)  # baseline, extended, progressive; arithmetic codes no browser reads
 ENOUGH = bytes(8)
 """What a Huffman decoder wants to see beyond the last bit of a picture."""
 # What Pillow raises on damaged files, beside its own UnidentifiedImageError.
@@ -79,30 +82,19 @@ def decoding(kind: str, errors: tuple[type[Exception], ...]) -> Iterator[None]:
         raise RadiographError(f"damaged or cut short{kind} ({type(error).__name__})") from None
 
 
-def decode_picture(data: bytes) -> tuple[Image.Image, Image.Image | None]:
-    """The first picture of a PNG or JPEG file, decoded and upright; the lower bytes of 16-bit colours are a second one.
+def decode_picture(data: bytes) -> list[Image.Image]:
+    """The first picture of a PNG or JPEG file, decoded and upright. Pillow would cut 16-bit colours to 8 bits: of these
+    the list has a grey picture for each channel, where channels are equal the same one.
 
     Raises:
         RadiographError: of another kind, damaged, cut short, of several frames, of too many parts or of a size that is
             not read.
     """
     if data.startswith(b"\xff\xd8"):
-        data, scans = _plain_jpeg(data)
-    elif data.startswith(b"\x89PNG\r\n\x1a\n"):
-        data, scans = _plain_png(data), 0
-    else:
-        raise RadiographError("neither a PNG, a JPEG nor a DICOM file, or damaged at its start")
-    image = _load(data)
-    if scans == 0 and _has_row_of(image, 127) and _has_row_of(_load(data, 128), 128):
-        raise RadiographError(CUT_SHORT)  # zlib's stream ended early, and Pillow left the last row as it was
-    if scans > 1 and _runs_out(data):
-        raise RadiographError(CUT_SHORT)
-    lower_bytes = LOWER_BYTES.get(data[1:4] + data[24:26])
-    lower = _load(data, rawmode=lower_bytes) if lower_bytes else None
-    with decoding("", PILLOW_ERRORS):
-        for picture in (image, lower) if lower else (image,):
-            ImageOps.exif_transpose(picture, in_place=True)
-    return image, lower.getchannel("G") if lower and lower_bytes == "RGBA" else lower
+        return [_turned(decode_jpeg(data))]
+    if data.startswith(b"\x89PNG\r\n\x1a\n"):
+        return _decode_png(_plain_png(data))
+    raise RadiographError("neither a PNG, a JPEG nor a DICOM file, or damaged at its start")
 
 
 def upright(image: Image.Image) -> Image.Image:
@@ -116,6 +108,13 @@ def upright(image: Image.Image) -> Image.Image:
         return ImageOps.exif_transpose(image)
 
 
+def _turned(image: Any) -> Any:
+    """The same picture, decoded and upright."""
+    with decoding("", PILLOW_ERRORS):
+        ImageOps.exif_transpose(image, in_place=True)
+    return image
+
+
 def _check_header(image: Image.Image) -> None:
     check_size(image.height, image.width)
     frames = getattr(image, "n_frames", 1)
@@ -123,49 +122,162 @@ def _check_header(image: Image.Image) -> None:
         raise RadiographError(f"the file holds {frames} frames, one radiograph is expected")
 
 
-def _load(data: bytes, fill: int = 127, rawmode: str | None = None) -> Image.Image:
-    """A decoded picture; what the decoder does not reach stays `fill`. `rawmode`: how to read a PNG's bytes."""
+def _open(data: bytes, kind: str) -> Any:
+    """A picture of Pillow, not yet decoded, of a size that is read."""
     with decoding("", PILLOW_ERRORS):
         try:
-            image = Image.open(_Whole(data), formats=("PNG", "JPEG"))
+            image = Image.open(_Whole(data) if kind == "PNG" else io.BytesIO(data), formats=(kind,))
         except UnidentifiedImageError:
             raise RadiographError("damaged at its start") from None
         except Image.DecompressionBombError:
             raise RadiographError(f"the image claims more than {MAX_PIXELS:,} pixels") from None
     _check_header(image)
-    with decoding("", PILLOW_ERRORS):
-        image.im = Image.new(image.mode, image.size, fill).im
-        if rawmode:
-            image.tile = [tile._replace(args=rawmode) for tile in image.tile]
-        image.load()
     return image
 
 
-def _has_row_of(image: Image.Image, fill: int) -> bool:
-    row = np.asarray(image.crop((0, image.height - 1, image.width, image.height)))
-    return bool((row == np.asarray(Image.new(image.mode, (1, 1), fill))).all())
+# ----------------------------------------------------------------------------------------------------------------- PNG
 
 
-def _plain_png(data: bytes) -> bytes:
-    """The chunks of a PNG that change its pixels."""
-    kept, position, orientations = [data[:8]], 8, 0
+def _decode_png(data: bytes) -> list[Image.Image]:
+    image = _open(data, "PNG")
+    if channels := DEEP_CHANNELS.get(data[24:26]):
+        return _deep_channels(data, channels)
+    if _last_row_stays(image, 127) and _last_row_stays(_open(data, "PNG"), 128):
+        raise RadiographError(CUT_SHORT)  # zlib's stream ended early, and Pillow left the last row as it was
+    return [_turned(image)]
+
+
+def _last_row_stays(image: Any, fill: int) -> bool:
+    """Decodes an opened picture; whether its last row is `fill`, as it was before."""
+    last, before = (0, image.height - 1, image.width, image.height), Image.new(image.mode, image.size, None)
+    before.paste(fill, last)
+    row = np.asarray(before.crop(last))
+    with decoding("", PILLOW_ERRORS):
+        image.im = before.im
+        image.load()
+    return np.array_equal(np.asarray(image.crop(last)), row)
+
+
+def _deep_channels(data: bytes, channels: int) -> list[Image.Image]:
+    """The channels of a PNG of 16-bit colours, each as a grey picture. The filters of a row look at bytes of their own
+    channel only (PNG 9.2), so inflated rows fall apart into rows of grey pictures, and equal rows are equal pixels."""
+    width, height = struct.unpack_from(">II", data, 16)
+    grids = ADAM7 if data[28] else ((0, 0, 1, 1),)
+    passes = [(-(-(height - top) // down), -(-(width - left) // right)) for top, left, down, right in grids]
+    passes = [(rows, columns) for rows, columns in passes if rows > 0 and columns > 0]
+    size = sum(rows * (1 + 2 * channels * columns) for rows, columns in passes)
+    parts = [(kind, data[start + 8 : end - 4]) for kind, start, end in _png_parts(data)]
+    with decoding("", (zlib.error,)):
+        inflated = zlib.decompressobj().decompress(b"".join(body for kind, body in parts if kind == b"IDAT"), size)
+    if len(inflated) < size:
+        raise RadiographError(CUT_SHORT)
+    filters, samples, position = [], [], 0
+    for rows, columns in passes:
+        stride = 1 + 2 * channels * columns
+        filters.append(np.ndarray(rows, np.uint8, inflated, position, stride))
+        steps = stride, 2 * channels, 2
+        samples.append(np.ndarray((rows, columns, channels), np.uint16, inflated, position + 1, steps))
+        position += rows * stride
+
+    def equal(one: int, other: int) -> bool:
+        return one == other or all(np.array_equal(part[..., one], part[..., other]) for part in samples)
+
+    def plane(channel: int) -> bytes:
+        rows = []
+        for kind, part in zip(filters, samples, strict=True):
+            rows.append(np.empty((len(kind), 1 + 2 * part.shape[1]), np.uint8))
+            rows[-1][:, 0] = kind
+            np.ndarray(part.shape[:2], np.uint16, rows[-1], 1, (rows[-1].shape[1], 2))[:] = part[..., channel]
+        return zlib.compress(b"".join(rows) if len(rows) > 1 else rows[0], 0)
+
+    head = data[:8] + _png_part(b"IHDR", data[16:25] + b"\0" + data[26:29])
+    tail = b"".join(_png_part(kind, body) for kind, body in parts if kind not in PNG_CHUNKS) + _png_part(b"IEND", b"")
+    first = [next(one for one in range(channel + 1) if equal(one, channel)) for channel in range(channels)]
+    images = {}
+    for channel in set(first):
+        images[channel] = _open(head + _png_part(b"IDAT", plane(channel)) + tail, "PNG")
+        images[channel] = _turned(images[channel])
+    for body in (body for kind, body in parts if kind == b"tRNS" and len(body) == 6):
+        images[0].info["transparency"] = struct.unpack(">3H", body)
+    return [images[channel] for channel in first]
+
+
+def _png_part(kind: bytes, body: bytes) -> bytes:
+    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(body, zlib.crc32(kind)))
+
+
+def _png_parts(data: bytes) -> Iterator[tuple[bytes, int, int]]:
+    """Kind, start and end of every chunk of a PNG, to its last one.
+
+    Raises:
+        RadiographError: cut short, or more than `MAX_PARTS` chunks.
+    """
+    position = 8
     for _ in range(MAX_PARTS):
         if position + 12 > len(data):
             raise RadiographError(CUT_SHORT)
         length, kind = struct.unpack_from(">I4s", data, position)
-        end = position + 12 + length
-        if end > len(data):
+        start, position = position, position + 12 + length
+        if position > len(data):
             raise RadiographError(CUT_SHORT)
-        if length < 2**16 and (kind == b"eXIf" or data.startswith(ORIENTATIONS, position + 8)):
-            orientations += 1
-            if orientations <= 2:
-                kept.append(data[position:end])
-        elif kind in PNG_CHUNKS:
-            kept.append(data[position:end])
+        yield kind, start, position
         if kind == b"IEND":
-            return b"".join(kept)
-        position = end
+            return
     raise RadiographError(f"the file has more than {MAX_PARTS:,} parts")
+
+
+def _plain_png(data: bytes) -> bytes:
+    """A PNG with those of its chunks alone that change its pixels; one head, at its start (PNG 5.6)."""
+    kept, orientations = [], 0
+    for kind, start, end in _png_parts(data):
+        if (kind == b"IHDR") != (start == 8):
+            if start == 8:
+                raise RadiographError("damaged at its start")
+            continue
+        if end - start < 2**16 and (kind == b"eXIf" or data.startswith(ORIENTATIONS, start + 8)):
+            orientations += 1
+            if orientations > 2:
+                continue
+        elif kind not in PNG_CHUNKS:
+            continue
+        kept.append((start, end))
+    if sum(end - start for start, end in kept) + 8 == len(data):
+        return data
+    return data[:8] + b"".join(data[start:end] for start, end in kept)
+
+
+# ---------------------------------------------------------------------------------------------------------------- JPEG
+
+
+def decode_jpeg(data: bytes) -> Image.Image:
+    """The first picture of a JPEG file, as it lies in the file.
+
+    A decoder that meets the end marker too early fills the picture up with grey, without an error; one that meets no
+    end asks for more. So it gets all but the marker first, and must have all that it needs, or of several scans at
+    least no part of a block that it cannot finish.
+
+    Raises:
+        RadiographError: see `decode_picture`.
+    """
+    data, scans = _plain_jpeg(data)
+    image = _open(data, "JPEG")
+    with decoding("", PILLOW_ERRORS):
+        image.load_prepare()
+        codec, extents, _, options = image.tile[0]
+        decoder = Image._getdecoder(image.mode, codec, options, image.decoderconfig)
+        try:
+            decoder.setimage(image.im, extents)
+            read, error = decoder.decode(data)
+            if read == len(data) and scans > 1:
+                read, error = decoder.decode(b"\xff\xd9")
+        finally:
+            decoder.cleanup()
+        if read >= 0:
+            raise RadiographError(CUT_SHORT)
+        if error < 0:
+            raise OSError
+    image.tile = []
+    return image
 
 
 def jpeg_segments(data: bytes) -> Iterator[tuple[int, int, int]]:
@@ -213,19 +325,9 @@ def _plain_jpeg(data: bytes) -> tuple[bytes, int]:
         kept.append(data[start:end])
     if scans > MAX_SCANS:
         raise RadiographError(f"the JPEG has {scans:,} scans, at most {MAX_SCANS} are read")
+    if missing is None:
+        raise RadiographError("the JPEG is of a kind that is not read, neither baseline nor progressive")
     if missing:
         raise RadiographError(CUT_SHORT)
-    # A decoder that meets the end marker too early fills the picture up with grey, without an error; one that meets no
-    # end says so. With several scans, or arithmetic coding, it needs the marker.
-    kept.append(ENOUGH if scans == 1 and missing is not None else b"\xff\xd9")
+    kept.append(ENOUGH)
     return b"".join(kept), scans
-
-
-def _runs_out(data: bytes) -> bool:
-    """Whether the decoder of a JPEG of several scans wants more data than there are, in the midst of a scan: then it
-    leaves bytes of a block that it cannot finish. Not seen where `ImageFile.LOAD_TRUNCATED_IMAGES` is set."""
-    try:
-        Image.open(io.BytesIO(data[:-2] + ENOUGH)).load()
-    except OSError as error:
-        return "(0 bytes" not in str(error)
-    return False

@@ -27,7 +27,8 @@ from .batch_trrg import (
 )
 from .chat_trrg import ChatProcessor
 from .conversation_trrg import TalkedStudy as TalkedStudy  # copied to the Hub with this file
-from .dicom_trrg import decode_dicom as decode_dicom  # copied to the Hub with this file
+from .dicom_header_trrg import check_header as check_header  # this too
+from .dicom_trrg import decode_dicom as decode_dicom  # this too
 from .findings_trrg import read_request as read_request  # this too
 from .fingerprint_trrg import SavedProcessor as SavedProcessor  # this too
 from .fingerprint_trrg import check_fingerprint

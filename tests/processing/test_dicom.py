@@ -249,7 +249,7 @@ def test_our_own_faults_are_not_called_damage(monkeypatch: pytest.MonkeyPatch):
         raise TypeError("a fault of ours")
 
     for name, source in (("dicom_trrg._show", dicom_bytes(dicom_dataset(EIGHT))),
-                         ("dicom_trrg._check_header", dicom_bytes(dicom_dataset(EIGHT))),
+                         ("dicom_trrg.check_header", dicom_bytes(dicom_dataset(EIGHT))),
                          ("picture_trrg._plain_png", picture_bytes(EIGHT)),
                          ("image_trrg._grey_of_picture", picture_bytes(EIGHT))):  # fmt: skip
         with monkeypatch.context() as patch, pytest.raises(TypeError, match="a fault of ours"):
@@ -298,3 +298,32 @@ def test_random_damage_is_read_or_refused_and_never_names_the_patient(caplog: py
             else:
                 assert np.isfinite(grey).all() and grey.min() >= 0 and grey.max() <= 1
     assert not [text for text in [*caplog.messages, *(str(warning.message) for warning in caught)] if PATIENT in text]
+
+
+def grown(pixels: np.ndarray) -> np.ndarray:
+    return pixels.repeat(32, axis=0).repeat(24, axis=1)
+
+
+WINDOW = {"WindowCenter": 900, "WindowWidth": 1700}
+
+
+@pytest.mark.parametrize("signed", [False, True])
+@pytest.mark.parametrize("polarity", ["MONOCHROME1", "MONOCHROME2"])
+@pytest.mark.parametrize("tags", [
+    {}, WINDOW, {"RescaleSlope": "0.3", "RescaleIntercept": "-7"}, {"PixelPaddingValue": 17},
+    WINDOW | {"VOILUTFunction": "SIGMOID", "RescaleSlope": "-1.7", "RescaleIntercept": "5"},
+])  # fmt: skip
+def test_a_large_picture_has_the_values_of_its_small_parts(tags: dict, polarity: str, signed: bool):
+    """Of a large one each possible value is computed once, of a small one each pixel; whatever the unused bits hold."""
+    clean = TWELVE.astype(np.int16) - 2048 if signed else TWELVE
+    tags = tags | {"PhotometricInterpretation": polarity}
+    large = grown(clean)  # 4.7 MB; the small one has fewer pixels than there are values
+    other_bits = large ^ np.array(0x7000, clean.dtype)
+    small = read_radiograph(dicom_bytes(dicom_dataset(clean, 12, **tags)))
+    for pixels in (large, other_bits):
+        read = read_radiograph(dicom_bytes(dicom_dataset(pixels, 12, **tags)))
+        assert read.values.dtype == small.values.dtype
+        assert np.array_equal(read.values, grown(small.values))
+        assert read.valid is None or np.array_equal(read.valid, grown(small.valid))
+    whole = dicom_bytes(dicom_dataset(large, 12, **tags))
+    assert "cut short: 4,718,492 bytes of 4,718,592" in refusal_of(whole[:-100])
