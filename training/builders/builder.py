@@ -81,7 +81,8 @@ def why_dropped(study: Study, findings_only: bool) -> str | None:
 
 
 def clean_targets(found: StudySet, compare: bool) -> None:
-    """Take out of every report what is no target (`reading/targets.py`); studies of which nothing is left are dropped.
+    """Take out of every training report what is no target (`reading/targets.py`); studies of which nothing is left are
+    dropped. Reports of the other splits are references and stay as they were written.
 
     Args:
         compare: False: reports of studies without a prior are rewritten without comparisons with one. Labels stay those
@@ -89,6 +90,9 @@ def clean_targets(found: StudySet, compare: bool) -> None:
     """
     kept = []
     for study in found.studies:
+        if study.split != "train":
+            kept.append(study)
+            continue
         had_report = bool(study.findings or study.impression)
         study.findings, study.impression = (
             target_of(text, found.targets) for text in (study.findings, study.impression)

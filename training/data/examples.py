@@ -15,6 +15,7 @@ from torch.utils.data import Dataset
 from evaluation.reading.labeler import label_report
 from evaluation.reading.observations import Label, clue_score, descendants
 from evaluation.reading.sides import UNSURE, add_report_sides, add_sentence_sides, side_and_finding
+from processing_trrg import report_text
 from training.config.run_config import DataSection, Source
 from training.data.augment import augment
 from training.data.compose import SentencePool, compose, draw_findings
@@ -73,11 +74,11 @@ class SourceData:
             ]
         if source.kind == "image":
             self.labels = [denied_sides(labels, names) for labels in self.labels]
-        if source.kind == "clue_report":  # a side that is not said is no clue
+        if source.kind == "clue_report":  # what the report does not say, a side too, is no clue
             sided = [side_and_finding(name) is not None for name in names]
             self.labels = [
                 tuple(None if side and label == UNSURE else label for side, label in zip(sided, labels, strict=True))
-                for labels in self.labels
+                for labels in map(self._said, self.studies.records, self.labels)
             ]
         self.images: ImageBank | None = None
         if source.kind != "clue_report":
@@ -95,6 +96,13 @@ class SourceData:
             else:
                 self.matches = Matches(self.studies, reports, names)
         self.rows = balanced_rows(self.labels, source.balance, self.matches.images if self.matches else None)
+
+    def _said(self, record: Study, labels: ClueLabels) -> ClueLabels:
+        """Labels without the findings of sentences that are no target any more."""
+        read = label_report(report_text(record.findings, record.impression))
+        gone = {name for name, value in zip(self.names, labels, strict=True) if value == 1 and read.get(name, 1) != 1}
+        plain = {name: (side_and_finding(name) or ("", name))[1] for name in self.names}
+        return tuple(None if plain[name] in gone else value for name, value in zip(self.names, labels, strict=True))
 
     def __len__(self) -> int:
         """Draws in an epoch."""
