@@ -70,6 +70,10 @@ def group_studies(images, text, image_token: str, fields: Mapping[str, Any]) -> 
     Raises:
         ValueError: nothing to see, or arguments whose counts or types do not fit together.
     """
+    if not isinstance(text, str | None) and not (
+        isinstance(text, (list, tuple)) and all(isinstance(prompt, str | None) for prompt in text)
+    ):
+        raise ValueError(f"text: expected a prompt or a list of prompts, got {text!r:.80}")
     if images is None and fields["clue_scores"] is None:
         prompts = [text] if isinstance(text, str) else text or ()
         if not prompts or any(not (prompt or "").strip() or count_images(prompt, image_token) for prompt in prompts):

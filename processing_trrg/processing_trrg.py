@@ -53,7 +53,7 @@ from .prompt_trrg import (
     refuse_special_tokens,
     report_messages,
 )
-from .report_trrg import Report, decode, sorted_clues, split_report
+from .report_trrg import Report, decode, length_of_prompts, sorted_clues, split_report
 from .sentences_trrg import cut_sentences as cut_sentences  # copied to the Hub with this file
 
 
@@ -197,8 +197,8 @@ class TRRGProcessor(ChatProcessor):  # trf-ignore: TRF057
         fields |= {"clue_scores": clue_scores, "clue_targets": clue_targets}
         studies = group_studies(images, text, self.image_token, fields)
         study_ids = options.get("study_ids")
-        if study_ids is not None and len(study_ids) != len(studies):
-            raise ValueError(f"study_ids: expected {len(studies)}, got {len(study_ids)}")
+        if study_ids is not None and (not isinstance(study_ids, (list, tuple)) or len(study_ids) != len(studies)):
+            raise ValueError(f"study_ids: expected a list of {len(studies)}, got {study_ids!r:.80}")
 
         names = [clue["name"] for clue in clue_list]
         ids = study_ids or [None] * len(studies)
@@ -356,13 +356,12 @@ class TRRGProcessor(ChatProcessor):  # trf-ignore: TRF057
         Raises:
             ValueError: ids that still hold the prompt, or counts of reports, scores and names that differ.
         """
-        prompt_length = 0 if inputs is None else inputs["input_ids"].shape[1]
-        texts, complete = decode(outputs, self.tokenizer, prompt_length, self.image_token_id)
+        texts, complete = decode(outputs, self.tokenizer, length_of_prompts(inputs), self.image_token_id)
         reports = []
         for row, text in enumerate(texts):
             findings, impression = split_report(text)
             reports.append(Report(findings, impression, text, complete=complete[row]))
-        if study is not None and study.clue_scores is not None:
+        if study is not None and getattr(study, "clue_scores", study) is not None:
             for row, clues in enumerate(sorted_clues(study, getattr(inputs, "clue_names", None), len(reports))):
                 reports[row].clues = clues
         return reports

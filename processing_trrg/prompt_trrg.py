@@ -90,6 +90,8 @@ def check_clues(clues: Iterable[str | Mapping[str, str]]) -> list[dict[str, str]
     """
     if isinstance(clues, str):
         raise ValueError(f"clues: expected a list of names, got one string {clues!r}")
+    if not isinstance(clues, Iterable) or isinstance(clues, Mapping):
+        raise ValueError(f"clues: expected a list of names, got {clues!r:.80}")
     checked: list[dict[str, str]] = []
     for clue in clues:
         if isinstance(clue, str):
@@ -293,14 +295,25 @@ def check_messages(conversation: Sequence[Any], special_tokens: Iterable[str]) -
     Raises:
         PromptError: the text of a message, in one chat or in several, holds a special token, or half a character; or a
             message has no content, as a parsed answer that was cut before its end.
+        ValueError: it is no chat.
     """
-    chats = conversation if conversation and isinstance(conversation[0], (list, tuple)) else [conversation]
+    chats = conversation
+    if not isinstance(chats, (list, tuple)) or not chats or not isinstance(chats[0], (list, tuple)):
+        chats = [conversation]
+    if not all(isinstance(chat, (list, tuple)) and chat for chat in chats):
+        raise ValueError(f"conversation: expected a list of messages, or of such lists, got {conversation!r:.80}")
     for message in (message for chat in chats for message in chat):
+        if not isinstance(message, Mapping) or not isinstance(message.get("role"), str):
+            raise ValueError(f"conversation: expected messages with a role and a content, got {message!r:.80}")
         if "content" not in message:
             raise PromptError(f"{message['role']} message: it has no content, only {', '.join(sorted(message))}")
-        content = message["content"] or ""
-        texts = [content] if isinstance(content, str) else [item.get("text") or "" for item in content]
-        for text in texts:
+        content = "" if message["content"] is None else message["content"]
+        items = [{"text": content}] if isinstance(content, str) else content
+        if not isinstance(items, (list, tuple)) or not all(
+            isinstance(item, Mapping) and isinstance(item.get("text"), str | None) for item in items
+        ):
+            raise ValueError(f"{message['role']} message: expected a text or a list of parts, got {content!r:.80}")
+        for text in (item.get("text") or "" for item in items):
             refuse_special_tokens(f"{message['role']} message", text, special_tokens)
 
 

@@ -1,7 +1,7 @@
 """A report as it comes out: its sections, the clues behind it, and what is missing from it."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import SequenceMatcher
 from typing import Any, Literal, NamedTuple
@@ -167,19 +167,37 @@ def compare_reports(before: Report, after: Report) -> list[Change]:
     return found + [Change("removed", was, None) for was in gone]
 
 
+def length_of_prompts(inputs: Mapping[str, Any] | None) -> int:
+    """Tokens of a row of the ids that `generate` was given, padding included; 0 without inputs.
+
+    Raises:
+        ValueError: `inputs` holds no ids.
+    """
+    if inputs is None:
+        return 0
+    ids = inputs["input_ids"] if isinstance(inputs, Mapping) and "input_ids" in inputs else None
+    if not isinstance(ids, torch.Tensor) or ids.ndim != 2:
+        raise ValueError(f"inputs: expected what the processor made, with input_ids [B, T], got {inputs!r:.80}")
+    return ids.shape[1]
+
+
 def decode(
     outputs: torch.Tensor | str | Sequence[str], tokenizer, prompt_length: int, image_token_id: int
 ) -> tuple[list[str], list[bool | None]]:
     """Texts of generated ids `[B, T]` behind their prompts, and whether each ended by itself; texts stay as they are.
 
     Raises:
-        ValueError: the prompt is still among the ids.
+        ValueError: neither ids nor texts, or the prompt is still among the ids.
     """
     outputs = getattr(outputs, "sequences", outputs)  # with return_dict_in_generate
     if isinstance(outputs, str):
         outputs = [outputs]
     if not isinstance(outputs, torch.Tensor):
+        if not isinstance(outputs, (list, tuple)) or not all(isinstance(text, str) for text in outputs):
+            raise ValueError(f"outputs: expected ids [B, T] from `generate` or a list of texts, got {outputs!r:.80}")
         return [text.strip() for text in outputs], [None] * len(outputs)
+    if outputs.ndim != 2:
+        raise ValueError(f"outputs: expected ids [B, T], got a tensor of shape {list(outputs.shape)}")
     generated = outputs[:, prompt_length:]
     if (generated == image_token_id).any():
         raise ValueError(
@@ -196,6 +214,8 @@ def sorted_clues(study, names: Sequence[str] | None, num_reports: int) -> list[l
     Raises:
         ValueError: no names, or another number of reports, scores and names.
     """
+    if not isinstance(getattr(study, "clue_scores", None), torch.Tensor):
+        raise ValueError(f"study: expected what `model.read_study` gives, got {study!r:.80}")
     if not names:
         raise ValueError("study: pass the inputs that this processor made too; they name its clues")
     shape = tuple(study.clue_scores.shape)

@@ -338,7 +338,7 @@ class _Case:
             elif name.isupper():
                 counts = free or not common
             elif current in ("findings", "impression"):  # which swallow no finding into another section
-                first = current == "findings" and start and not between.strip() and section in PROMPT_SECTIONS
+                first = current == "findings" and start > 0 and not between.strip() and section in PROMPT_SECTIONS
                 counts = free and (goes_on or first) and (name[0].isupper() or not self.told)
             else:
                 counts = not common and (name[0].isupper() or (free and not self.told))

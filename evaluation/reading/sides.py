@@ -22,8 +22,13 @@ BOTH: Sides = frozenset(("left", "right"))
 
 _SIDE = re.compile(r"\b(?:(left|right|l[ul]l|r[uml]l)|bilateral\w*|both|either|bibasilar|bibasal|biapical)\b")
 _LEFT_RIGHT = re.compile(r"\b(?:left|right)\b", re.IGNORECASE)
-# Places named left or right that are not a side of the chest.
+# Places named left or right that are not a side of the chest, and views: "both PA and lateral", "left lateral".
 _NO_SIDE = re.compile(
+    r"\b(?:both|either) (?:of )?(?:(?:the|these|upright|erect|portable|frontal|available|submitted|current|prior"
+    r"|provided|and|or|pa|ap|lateral) )*(?:(?:and|or) (?:the )?(?:(?:left|right) )?(?:frontal|pa|ap|lateral)\b|views?"
+    r"|projections?|images?|radiographs?|films?|exposures?|x-?rays?|studies|exam(?:ination)?s|scans?|inspir\w+|expir\w+)"
+    r"|\b(?:left|right)[- ](?:(?:anterior|posterior) )?(?:lateral|oblique|decubitus)\b"
+    r"(?= (?:decubitus|views?|projections?|images?|radiographs?|films?|position\w*|chest|and|exam\w*)|[.,;]?$)|"
     r"\b(?:left|right) (?:ventric\w+|atri\w+|heart|cardiac (?:border|silhouette|contour))\b|\bto the (?:left|right)\b"
 )
 _BREAK = re.compile(r"[,;:()]|\b(?:and|or|with|without|but|however|although|though|while|whereas|as well as|plus)\b")

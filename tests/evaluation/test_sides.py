@@ -3,7 +3,7 @@
 import pytest
 
 from evaluation.reading.labeler import label_report
-from evaluation.reading.sides import UNSURE, add_report_sides, add_sentence_sides, side_and_finding
+from evaluation.reading.sides import UNSURE, add_report_sides, add_sentence_sides, find_sides, side_and_finding
 from training.phantoms.generate import generate_phantom
 from training.phantoms.report import LABEL_OF
 
@@ -84,3 +84,19 @@ def test_reports_of_phantoms_give_the_planted_sides():
         planted = {f"{finding.side} {LABEL_OF[finding.name]}".lower() for finding in phantom.findings if finding.side}
         assert {name.lower() for name in SIDED if labels.get(name) == 1} == planted, text
         assert not any(labels.get(name) == UNSURE for name in SIDED), text
+
+
+@pytest.mark.parametrize(
+    ("text", "sides"),
+    [
+        ("Seen on both frontal and lateral projections.", []),
+        ("Nodule on both of the submitted films, right base.", [{"right"}]),
+        ("Effusion on both the AP and left lateral images.", []),
+        ("Layering on the right lateral decubitus view, left effusion.", [{"left"}]),
+        ("Both lateral costophrenic angles are blunted.", [{"left", "right"}]),
+        ("Left lateral rib fracture.", [{"left"}]),
+        ("Both lungs on both radiographs.", [{"left", "right"}]),
+    ],
+)
+def test_views_are_no_sides(text, sides):
+    assert find_sides(text) == sides

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 from transformers import AutoProcessor, pipeline
 
 from processing_trrg import StudyError, TRRGProcessor, check_clues, prompt_trrg
@@ -111,3 +112,34 @@ def test_the_small_checkpoint_says_what_it_was_trained_with():
     for words in ("X-ray", "An x ray.", "No XR."):
         ids = processor.tokenizer(words)["input_ids"]
         assert not any(ids[start : start + len(bad)] == bad for bad in forbidden for start in range(len(ids)))
+
+
+@pytest.mark.parametrize(
+    "bad", [5, 2.5, b"x", object(), [5], {"a": 1}, {1}, torch.zeros(3)], ids=lambda bad: type(bad).__name__
+)
+def test_a_value_of_another_type_is_named(bad):
+    processor, image = tiny_processor(), radiograph()
+    calls = {
+        "text": lambda: processor(image, text=bad),
+        "clues": lambda: processor(image, clues=bad),
+        "study_ids": lambda: processor(image, study_ids=bad if bad != [5] else 5),
+        "outputs": lambda: processor.post_process_report(bad),
+        "inputs": lambda: processor.post_process_report(["Findings: clear."], bad),
+        "study": lambda: processor.post_process_report(["Findings: clear."], None, bad),
+        "conversation": lambda: processor.apply_chat_template(bad),
+        "conversation: ": lambda: processor.apply_chat_template([{"role": bad, "content": "a"}]),
+        "user message": lambda: processor.apply_chat_template([{"role": "user", "content": bad}]),
+    }
+    for name, call in calls.items():
+        with pytest.raises(ValueError, match=f"^{name}.*expected"):
+            call()
+
+
+def test_what_is_empty_is_named_too():
+    processor = tiny_processor()
+    assert processor.post_process_report([]) == []
+    with pytest.raises(ValueError, match=r"^inputs: expected"):
+        processor.post_process_report([], {})
+    for nothing in ([], (), [[]], None, "", {}):
+        with pytest.raises(ValueError, match=r"^conversation: expected"):
+            processor.apply_chat_template(nothing)

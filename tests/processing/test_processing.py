@@ -196,7 +196,7 @@ def test_a_clue_longer_than_the_clue_encoder_reads_is_refused(processor: TRRGPro
         ({"images": ONE, "clue_targets": {"Oedema": 1}}, "'Oedema' is 1, expected one of the clues"),
         ({"images": ONE, "clue_targets": {"Edema": 2}}, "'Edema' is 2"),
         ({"images": ONE, "predicted_findings": ["Edema"]}, "only the prompt style 'radialog'"),
-        ({"images": [[ONE]], "study_ids": ["a", "b"]}, "study_ids: expected 1, got 2"),
+        ({"images": [[ONE]], "study_ids": ["a", "b"]}, "study_ids: expected a list of 1, got"),
         ({"images": ONE, "return_tensors": "np"}, "return_tensors: expected 'pt'"),
         ({"images": [[ONE], [ONE, TWO]], "padding": False}, "padding: texts of 1.. to 1.. tokens"),
         ({"images": ONE, "padding": "max_length"}, "padding: 'max_length' needs max_length"),
