@@ -108,7 +108,7 @@ def cases(height: int = HEIGHT, width: int = WIDTH) -> dict[str, tuple[bytes, Re
     """By name: a file, and how it is read by hand."""
     eight, twelve, sixteen = (draw(height, width, bits) for bits in (8, 12, 16))
     small = draw(512, 512)
-    window = {"WindowCenter": 2000, "WindowWidth": 3000}
+    window: dict[str, Any] = {"WindowCenter": 2000, "WindowWidth": 3000}
     pictures = {
         "JPEG of 128 pixels": picture(draw(128, 128), "JPEG"),
         "JPEG of 512 pixels": picture(small, "JPEG"),

@@ -9,7 +9,9 @@ import re
 import struct
 from collections.abc import Sequence
 
-from .picture_trrg import MAX_SCANS, SCAN, RadiographError, check_size, decoding, jpeg_segments
+import numpy as np
+
+from .picture_trrg import CUT_SHORT, MAX_SCANS, SCAN, RadiographError, check_size, decode_jpeg, decoding, jpeg_segments
 
 try:
     from pydicom.encaps import generate_frames
@@ -48,6 +50,7 @@ MAX_ELEMENT = 2**21  # bytes of an element other than the pixels; a LUT has 128 
 # Of a pixel, by frame header: a code of one bit for each of lossless JPEG; for each block of 8 x 8 two codes, in a
 # progressive one a code; JPEG-LS has runs.
 LEAST_BITS = {0xC0: 2 / 64, 0xC1: 2 / 64, 0xC2: 1 / 64, 0xC3: 1, 0xF7: 0}
+RESTART = re.compile(rb"\xff[\xd0-\xd7]")
 UNDEFINED_LENGTH = 0xFFFFFFFF
 NEARLY_A_NUMBER = re.compile(r"(?=.{1,33}$)[\d.,+\\-]*[A-Za-z]?[\d.,+\\-]*")  # with one letter no name
 INSTALL = "reading DICOM needs: pip install pydicom pylibjpeg pylibjpeg-libjpeg pylibjpeg-openjpeg"
@@ -63,7 +66,7 @@ def raw_element(dataset, keyword: str):
 
 
 def _check_length(keyword: str, raw) -> None:
-    if raw.value is None and getattr(raw, "length", 0):  # left in the file by `defer_size`
+    if raw.value is None and hasattr(raw, "length") and raw.length:  # left in the file by `defer_size`
         raise RadiographError(f"{keyword} has {raw.length:,} bytes, at most {MAX_ELEMENT:,} are read")
 
 
@@ -185,14 +188,75 @@ def _check_pixels(dataset, pixels) -> None:
         if enclosed or len(pixels.value) < expected:
             raise RadiographError(f"the pixels are cut short: {len(pixels.value):,} bytes of {expected:,}")
     elif "RLE" not in syntax.name:
-        with decoding(" DICOM", PYDICOM_ERRORS):
-            stream = next(generate_frames(pixels.value, number_of_frames=1))
-        _check_codestream(dataset, stream)
+        _check_codestream(dataset, first_frame(pixels))
+
+
+def first_frame(pixels) -> bytes:
+    """The compressed stream of the first frame."""
+    with decoding(" DICOM", PYDICOM_ERRORS):
+        return next(generate_frames(pixels.value, number_of_frames=1))
+
+
+def check_end(stream: bytes, stored: np.ndarray) -> None:
+    """A decoder of JPEG that meets the end marker too early fills the picture up without an error: with its last block,
+    or in lossless JPEG its last value. So a picture that ends in equal ones is looked at again.
+
+    Raises:
+        RadiographError: its stream ends before it.
+    """
+    frame = next(marker for marker, _, _ in jpeg_segments(stream) if marker in LEAST_BITS)
+    if frame == 0xC3:
+        short = _ends_too_early(stream, stored)
+    else:
+        top, left = (len(stored) - 1) // 8 * 8, (stored.shape[1] - 1) // 8 * 8
+        last = stored[top:, left:]
+        repeated = np.array_equal(last, stored[top:, left - 8 : left][:, : last.shape[1]])
+        short = (repeated or frame == 0xC2) and _is_cut(stream)
+    if short:
+        raise RadiographError("the compressed pixels are cut short: they end before the picture does")
+
+
+def _is_cut(stream: bytes) -> bool:
+    try:
+        decode_jpeg(stream)
+    except RadiographError as error:
+        return str(error) == CUT_SHORT  # what else Pillow cannot read, as 12 bits, tells nothing
+    return False
+
+
+def _ends_too_early(stream: bytes, stored: np.ndarray) -> bool:
+    """Equal values have equal codes, of 1 to 16 bits: so a lossless picture that does end in rows of one value has a
+    stream that ends in a pattern."""
+    if (stored[-2:] != stored[-1, -1]).any():
+        return False
+    other = (stored != stored[-1, -1]).any(1)
+    rows = len(other) - 1 - int(np.flatnonzero(other).max(initial=-1))
+    length = (rows - 1) * stored.shape[1] // 8 - 8  # bytes at least; the first row may differ from what is above
+    scan = RESTART.split(stream[: stream.rindex(b"\xff\xd9")].rstrip(b"\xff"))[-1].replace(b"\xff\0", b"\xff")
+    tail = scan[8:-4][-max(0, length) :]
+    return length > 48 and len(tail) > 48 and not any(tail[period:] == tail[:-period] for period in range(1, 17))
+
+
+def _check_parts(stream: bytes) -> None:
+    """JPEG 2000: each part of a tile says its length, or 0 (ISO/IEC 15444-1 A.4.2)."""
+    start = stream.find(b"\xff\x90\0\x0a")
+    while stream[start : start + 2] == b"\xff\x90":
+        length = int.from_bytes(stream[start + 6 : start + 10])
+        if length == 0:
+            return
+        start += length
+    if not 0 < start < len(stream):
+        raise RadiographError("the compressed pixels are cut short: a part of them is longer than they are")
 
 
 def _check_codestream(dataset, stream: bytes) -> None:
     """A JPEG, JPEG-LS or JPEG 2000 stream must be complete and as large as the header says: decoders believe it. Of
-    depth and, in JPEG 2000, of sign it is the stream that decides (PS3.5 8.2)."""
+    depth and, in JPEG 2000, of sign it is the stream that decides (PS3.5 8.2).
+
+    A stream that was cut and closed with an end marker is found by its parts in JPEG 2000, in JPEG of 8 bits and
+    lossless JPEG by `check_end`. In JPEG of 12 bits, in JPEG-LS and where JPEG 2000 leaves the lengths out
+    it is not found: their decoders fill the picture up without a word.
+    """
     if not stream.rstrip(b"\0\xff").endswith(b"\xff\xd9"):
         raise RadiographError("the compressed pixels are cut short: no end marker")
     with decoding(" DICOM, the head of its compressed pixels", (struct.error, IndexError, StopIteration)):
@@ -201,6 +265,7 @@ def _check_codestream(dataset, stream: bytes) -> None:
             right, bottom, left, top = struct.unpack_from(">4I", stream, start + 8)
             components, depth = struct.unpack_from(">HB", stream, start + 40)
             size, signed, depth, least = (bottom - top, right - left), depth >> 7, (depth & 127) + 1, 0.0
+            _check_parts(stream)
         else:
             frame, start = next((marker, start) for marker, start, _ in jpeg_segments(stream) if marker in LEAST_BITS)
             depth, height, width, components = struct.unpack_from(">BHHB", stream, start + 4)

@@ -9,8 +9,10 @@ Nothing of the patient reaches a message: only the elements below are parsed, an
 codes that DICOM defines are quoted.
 """
 
+import contextlib
 import io
 import re
+import threading
 import warnings
 from collections.abc import Sequence
 
@@ -21,19 +23,28 @@ from .dicom_header_trrg import (
     MAX_ELEMENT,
     SPACINGS,
     UNDEFINED_LENGTH,
+    check_end,
     check_header,
     code,
+    first_frame,
     numbers,
     raw_element,
     sequence_item,
 )  # fmt: skip
-from .picture_trrg import RadiographError, check_size, decoding
+from .picture_trrg import MAX_PIXELS, RadiographError, check_size, decoding
 
 try:
     import pydicom
     from pydicom.config import disable_value_validation
     from pydicom.pixels import pixel_array
-    from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
+    from pydicom.uid import (
+        ExplicitVRLittleEndian,
+        ImplicitVRLittleEndian,
+        JPEGBaseline8Bit,
+        JPEGExtended12Bit,
+        JPEGLossless,
+        JPEGLosslessSV1,
+    )
 
     from .dicom_header_trrg import PYDICOM_ERRORS
 except ImportError:
@@ -68,6 +79,29 @@ class _BoundedReader(io.BytesIO):
         return super().read(size)
 
 
+class _Quiet(contextlib.AbstractContextManager):
+    """Around what pydicom does: its warnings quote values, and in a damaged file any value may hold a name.
+
+    Filters of warnings and pydicom's settings belong to the whole process. So of several threads that read at once the
+    first one changes them and the last one puts them back; none waits for another's reading.
+    """
+
+    lock, readers, changes = threading.Lock(), 0, contextlib.ExitStack()
+
+    def __enter__(self) -> None:
+        with self.lock:
+            if _Quiet.readers == 0:
+                self.changes.enter_context(disable_value_validation())
+                self.changes.enter_context(warnings.catch_warnings(action="ignore", category=UserWarning))
+            _Quiet.readers += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self.lock:
+            _Quiet.readers -= 1
+            if _Quiet.readers == 0:
+                self.changes.close()
+
+
 def is_dicom(data: bytes) -> bool:
     """Whether a file is a DICOM: it has the preamble or, as older files do, starts with an element of group 2 or 8, its
     tag followed by the kind of its value or by a small length."""
@@ -84,8 +118,7 @@ def decode_dicom(data: bytes) -> tuple[np.ndarray, np.ndarray | None]:
     """
     if pydicom is None:
         raise ImportError(INSTALL)
-    # pydicom's warnings quote values, and in a damaged file any value may hold a name.
-    with disable_value_validation(), warnings.catch_warnings(action="ignore", category=UserWarning):
+    with _Quiet():
         with decoding(" DICOM", PYDICOM_ERRORS):
             dataset = pydicom.dcmread(
                 _BoundedReader(data), defer_size=MAX_ELEMENT, force=True, specific_tags=DICOM_TAGS
@@ -118,7 +151,10 @@ def _stored_values(dataset, pixels) -> np.ndarray:
     with decoding(" DICOM", PYDICOM_ERRORS):
         dataset.add_new("PixelData", pixels.VR, bytes(pixels.value))
         dataset["PixelData"].is_undefined_length = pixels.length == UNDEFINED_LENGTH
-        return pixel_array(dataset, index=0)  # more frames than the header says are left alone
+        stored = pixel_array(dataset, index=0)  # more frames than the header says are left alone
+    if syntax in (JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLossless, JPEGLosslessSV1):
+        check_end(first_frame(pixels), stored)
+    return stored
 
 
 def _ends(dataset) -> tuple[float, float]:
@@ -242,6 +278,8 @@ def _square_pixels(dataset, values: np.ndarray, valid: np.ndarray | None) -> tup
     ratio = sizes[0] / sizes[1]
     if abs(ratio - 1) <= SQUARE:
         return values, valid
+    if not 1 / MAX_PIXELS < ratio < MAX_PIXELS:
+        raise RadiographError(f"the pixels are {sizes[0]:g} high and {sizes[1]:g} wide")
     rows, columns = values.shape
     height, width = round(rows * max(1, ratio)), round(columns * max(1, 1 / ratio))
     check_size(height, width)

@@ -56,7 +56,8 @@ def read_radiograph(source: RadiographSource, name: str = "image") -> Radiograph
     Args:
         source: path of a PNG, JPEG or DICOM file, the bytes of one, these in base64 or as a `data:` URI, a PIL image,
             or an array or tensor of shape `[H, W]`, `[1, H, W]`, `[3, H, W]` or channels last, of any real type and
-            unit, air darker than bone.
+            unit, air darker than bone. Of 16-bit colours give the file: Pillow keeps 8 bits of them, and a picture
+            that is already opened does not tell.
         name: what errors call a source that has no path.
 
     Raises:

@@ -188,7 +188,7 @@ def _deep_channels(data: bytes, channels: int) -> list[Image.Image]:
             rows.append(np.empty((len(kind), 1 + 2 * part.shape[1]), np.uint8))
             rows[-1][:, 0] = kind
             np.ndarray(part.shape[:2], np.uint16, rows[-1], 1, (rows[-1].shape[1], 2))[:] = part[..., channel]
-        return zlib.compress(b"".join(rows) if len(rows) > 1 else rows[0], 0)
+        return zlib.compress(b"".join(row.tobytes() for row in rows), 0)
 
     head = data[:8] + _png_part(b"IHDR", data[16:25] + b"\0" + data[26:29])
     tail = b"".join(_png_part(kind, body) for kind, body in parts if kind not in PNG_CHUNKS) + _png_part(b"IEND", b"")

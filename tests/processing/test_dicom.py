@@ -3,6 +3,7 @@
 import logging
 import struct
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,8 @@ import pydicom
 import pytest
 from pydicom.data import get_testdata_file
 from pydicom.dataset import Dataset
-from pydicom.uid import JPEG2000, DeflatedExplicitVRLittleEndian, JPEG2000Lossless, RLELossless
+from pydicom.encaps import generate_frames
+from pydicom.uid import JPEG2000, DeflatedExplicitVRLittleEndian, JPEG2000Lossless, JPEGBaseline8Bit, RLELossless
 
 from processing_trrg import RadiographError, read_radiograph, stretch
 from tests.helpers.tiny_dicom import (
@@ -327,3 +329,54 @@ def test_a_large_picture_has_the_values_of_its_small_parts(tags: dict, polarity:
         assert read.valid is None or np.array_equal(read.valid, grown(small.valid))
     whole = dicom_bytes(dicom_dataset(large, 12, **tags))
     assert "cut short: 4,718,492 bytes of 4,718,592" in refusal_of(whole[:-100])
+
+
+def cut(dataset: pydicom.Dataset, share: float) -> bytes:
+    """The file with its compressed pixels cut short and closed with an end marker."""
+    stream = next(generate_frames(dataset.PixelData, number_of_frames=1))
+    return dicom_bytes(
+        with_stream(dataset, stream[: int(share * len(stream))] + b"\xff\xd9", dataset.file_meta.TransferSyntaxUID)
+    )
+
+
+SMOOTH = radiograph(200, 160)
+
+
+@pytest.mark.parametrize(
+    "kind", ["baseline", "restarts", "progressive", "lossless", "lossless of 12 bits", "JPEG 2000"]
+)
+@pytest.mark.parametrize("share", [0.2, 0.5, 0.9, 0.97])
+def test_a_stream_that_was_cut_and_closed_is_refused(kind: str, share: float):
+    """Its decoder fills the picture up with grey, or with the last value, and says nothing."""
+    options = {"restarts": {"restart_marker_rows": 1}, "progressive": {"progressive": True}}.get(kind, {})
+    if kind == "JPEG 2000":
+        dataset = pydicom.dcmread(get_testdata_file("J2K_pixelrep_mismatch.dcm"))
+        dataset.Modality = "CR"
+    elif kind.startswith("lossless"):
+        twelve = radiograph(200, 160, top=4095)
+        dataset = jpeg_lossless(twelve, 12) if kind.endswith("bits") else jpeg_lossless(SMOOTH, 8)
+    else:
+        dataset = with_stream(dicom_dataset(SMOOTH), picture_bytes(SMOOTH, "JPEG", **options), JPEGBaseline8Bit)
+    read(dataset)
+    assert "cut short" in refusal_of(cut(dataset, share))
+
+
+@pytest.mark.parametrize("rows", [1, 2, 3, 20, 100])
+@pytest.mark.parametrize("value", [0, 93, 255])
+def test_a_lossless_picture_that_ends_in_one_value_is_no_cut(rows: int, value: int):
+    pixels = SMOOTH.copy()
+    pixels[-rows:] = value
+    assert np.array_equal(read_radiograph(dicom_bytes(jpeg_lossless(pixels, 8))).values, pixels)
+
+
+def test_many_threads_leave_warnings_and_settings_as_they_were():
+    data, before = dicom_bytes(dicom_dataset(EIGHT)), list(warnings.filters)
+    mode = pydicom.config.settings.reading_validation_mode
+    with ThreadPoolExecutor(8) as pool:
+        assert len(list(pool.map(read_radiograph, [data] * 400))) == 400
+    assert warnings.filters == before and pydicom.config.settings.reading_validation_mode == mode
+
+
+@pytest.mark.parametrize("sizes", [["1e300", "1e-300"], ["1e-300", "1e300"]])
+def test_pixels_of_a_size_that_cannot_be_are_refused(sizes: list[str]):
+    assert "the pixels are" in refusal(dicom_dataset(EIGHT, PixelSpacing=sizes))
