@@ -24,6 +24,7 @@ _FULL_STOP = (
 _SENTENCE_END = re.compile(rf"({_FULL_STOP}|[;!?\n])")
 _NUMBERING = re.compile(r"(?:\d{1,2}[.)]|[-*\u2022\u00b7])\s+")
 _LETTERS = re.compile(r"[A-Za-z]{2}")
+_RULE_OUT = re.compile(r"\b(?:rule[ -]out|r/o)\b", re.IGNORECASE)
 _QUERY = re.compile(r"(?<!\S)\? ?(?=\w)")
 _TAG = re.compile(r"</?[a-zA-Z!][^<>]{0,200}>")
 _NEW_ITEM = re.compile(r"[-*\u2022\u00b7]|\d{1,2}[.)] ?|[A-Z][a-z]")
@@ -98,6 +99,8 @@ def _plain(text: str) -> str:
     text = text.replace("\u2019", "'")
     if "?" in text:
         text = _QUERY.sub("question ", text)  # "?pneumonia"
+    if text[:1] in ("r", "R") and all(_RULE_OUT.match(part.strip() or "r/o") for part in re.split(r"[.;\n]", text)):
+        text = _RULE_OUT.sub("question", text)  # a report that only asks, where others tell what was found
     return _unwrap(text)
 
 
