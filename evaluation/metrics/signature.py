@@ -1,7 +1,7 @@
 """The line that goes with every number, so that two numbers can be known to be comparable."""
 
 VERSION = "0.1.0"
-LABELER = "rules-0.2.0"
+LABELER = "rules-0.3.0"
 """The built-in labeler; another number where its labels change."""
 
 

@@ -58,7 +58,7 @@ Examples:
     >>> round(result["scores"]["miura/micro_5_f1"]["value"], 4)
     1.0
     >>> print(result["scores"]["r2gen/micro_14_f1"]["signature"].split("|n:")[0])
-    radiology-ce/f1|labeler:rules-0.2.0|convention:r2gen|uncertain:0|labels:14|average:micro
+    radiology-ce/f1|labeler:rules-0.3.0|convention:r2gen|uncertain:0|labels:14|average:micro
 """
 
 _CITATION = """\

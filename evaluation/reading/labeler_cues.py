@@ -50,7 +50,7 @@ CUES: dict[str, tuple[str, ...]] = {
         r"never(?: any)?" + _EVIDENCE + _QUALIFIER,
         r"(?:nor|neither)" + _QUALIFIER,
         r"(?:free|clear|devoid|cleared) (?:of|from)" + _EVIDENCE + _QUALIFIER,
-        r"(?:simulat(?:es|ed|ing)|mimics|mimicked|mimicking|masquerading as)",
+        r"(?:simulat(?:es|ed|ing)|mimics?|mimicked|mimicking|masquerading as)",
         r"(?:absence|lack) of" + _EVIDENCE + _QUALIFIER,
         r"(?:absent(?! (?:lung|vascular|pulmonary|bronchovascular) markings)|resolved|cleared)",
         r"(?:resolution|clearing|clearance|disappearance|removal|absence|exclusion) of",
@@ -87,8 +87,9 @@ CUES: dict[str, tuple[str, ...]] = {
         r"(?:is|are|was|were) not (?:an? )?(?:feature|features|problem|issue|finding)",
         r"(?:(?:is|are|was|were) )?not (?:\w+ly )?(?:confirmed|corroborated|substantiated|reproduced"
         r"|borne out)(?= ?(?:$|[.,;]|on\b|by\b|today\b))",
-        r"(?:has|have) (?:\w+ly )?(?:re-?expanded|been (?:\w+ly )?(?:taken out|pulled out|withdrawn(?! (?:by"
-        r"|slightly|to|\d))|removed|excluded"
+        r"(?:has|have) (?:\w+ly )?(?:re-?expanded|been (?:\w+ly )?(?:taken out|pulled(?! (?:back|up|by|slightly|to))"
+        r"|explanted|discontinued|withdrawn(?! (?:by"
+        r"|and|into|back|slightly|to|\d))|removed|excluded"
         r"|ruled out))",
         r"(?:is|are|was|were) (?:\w+ly )?(?:excluded|ruled out)",
         r"(?:is|are|was|were) (?:\w+ )?(?:lacking|missing|wanting|out of the question|nowhere to be seen"
@@ -99,6 +100,7 @@ CUES: dict[str, tuple[str, ...]] = {
         r"negative(?= ?(?:$|[.,;]))",
         r"not (?:seen|present|identified|demonstrated|visuali[sz]ed|detected|evident|found)(?= ?(?:$|[.,;]))",
         r"no(?= ?(?:$|[.,;]))",
+        r"nil(?=\))",
     ),
     # Doubts the findings after it.
     "uncertainty": (
@@ -109,36 +111,42 @@ CUES: dict[str, tuple[str, ...]] = {
         r"(?: (?:with|in|to|by|for|of))?",
         r"(?:may|might|could)(?: (?:also|well|potentially|in part|partially))?"
         r"(?: (?:be|represent|reflect|indicate|relate|suggest|have|contain|include|still))?",
-        r"(?:question|questionable|questionably|query|equivocal|indeterminate)(?: of)?",
+        r"(?:question|questionable|questionably|query|equivocal|indeterminate)(?: (?:of|for))?",
         r"(?:concern|concerns|concerning|worrisome|suspicious|suspicion|suspected|suspect|suspects|suspecting)"
         r" ?(?:for|of|about|regarding|that)?",
         r"(?:hard|difficult|impossible|unable|too early) to (?:\w+ly )?(?:say|know|tell|determine|be (?:sure"
         r"|certain)|decide|state|establish)"
         r"(?: (?:whether|if))?",
         r"(?:unclear|uncertain|unsure|unknown|not (?:\w+ly )?(?:clear|sure|certain|convinced|confident)"
-        r"|cannot (?:say|tell|be sure)|can't (?:say"
+        r"|cannot (?:say|tell|be (?:sure|certain|confident))|can't (?:say"
         r"|tell))(?: (?:whether|if|that))?",
         r"(?:cannot|can not|can't|could not|difficult to|hard to) (?:be )?(?:distinguish\w*|differentiat\w+"
         r"|separat\w+|discern\w*)",
-        r"(?:doubt|doubtful|dubious|borderline for|suspiciously|tentative\w*|arguably|seemingly|maybe"
-        r"|not convincing\w*|provisional\w*)(?: (?:of|for))?",
-        r"(?:alternative\w*|versus also)",
+        r"(?:doubt|doubtful|not (?:sure|certain|clear|convinced)|dubious|borderline for|suspiciously|tentative\w*"
+        r"|arguably|seemingly|maybe"
+        r"|not convincing\w*|provisional\w*)(?: (?:as to|about))?(?: (?:of|for|that|whether|if))?",
+        r"(?:with or without|indistinguishable(?: from)?|inseparable from|alternative\w*|versus also)",
         r"(?:likelihood|chance|risk|hint|impression|element|component) of(?= (?:\w+ ){0,2}(?:pneumon|infect|edema"
         r"|effus|consol|atelec|nodul|mass|fract))",
         r"(?:would|should) (?:be considered|consider|raise)",
         r"(?:to be|needs to be|must be|should be|need to) (?:excluded|ruled out|considered|exclude|rule out)(?= \w)",
-        r"(?:cannot|can not|can't|not|could not|couldn't|unable to|difficult to|hard to|impossible to|would not"
+        r"(?:cannot|can not|can't|not|could not|couldn't|unable to|difficult to|hard to|impossible to|not possible to"
+        r"|would not"
         r"|wouldn't)"
         r" (?:be )?(?:\w+ly )?(?:exclude|rule (?:in or )?out|excluding)",
         r"(?:does|do|did) not (?:\w+ly )?(?:exclude|rule out)",
-        r"(?:less likely|less probabl[ey]|less xxxx|unlikely|(?:favored|preferred) (?:over|to)|more (?:likely"
+        r"(?:less (?:likely|probabl[ey]|typical|suggestive|in keeping|consistent|compatible|xxxx)(?: (?:of|for|with))?"
+        r"|unlikely|(?:favored|preferred) (?:over|to)|more (?:likely"
         r"|probable|probably|so) than)",
-        r"(?:differential|differentials?)(?: (?:diagnos[ie]s|considerations?))?(?: (?:includes?|would include|of|is"
+        r"(?:includ(?:es?|ing)|would include)",  # after "differential"
+        r"differentials?(?!(?: \w+)? (?:for|of) (?:the|this|these|an?)\b)(?: (?:diagnos[ie]s"
+        r"|considerations?))?(?: (?:includes?|would include|of|is"
         r"|remains?))?",
         r"(?:potential|potentially|perhaps|presumed|presumably|conceivably)",
         r"(?:raises?|raising)",
         r"(?:consider|consideration)(?: of)?",
-        r"suggest\w*(?: of)?",
+        r"suggest\w*(?! (?:an? )?(?:\w+ )?(?:ct|mri|follow|follow-?up|repeat|correlation|lateral|radiographs?|views?"
+        r"|comparison|ultrasound)\b)(?: of)?",
         r"(?:likelier than|out(?:ranks|weighs)|(?:rather )?ahead of)",
         r"(?:versus|vs)",  # what stands before it is the leading reading and stays asserted
         r"or (?:early|developing|less likely|possibly|perhaps|even)",
@@ -156,7 +164,9 @@ CUES: dict[str, tuple[str, ...]] = {
         r"as (?:an? |the )?(?:second choice|(?:\w+ )?alternative|second possibility|next possibility|less likely \w+)",
         r"(?:(?:is|are|remains?) )?(?:would be |may be |can be |will be )?(?:difficult|hard"
         r"|impossible) to (?:\w+ly )?(?:exclude|rule out)"
-        r"(?= ?(?:$|[.,;]|on|in|at|from|given|as)\b|$)",
+        r"(?= ?(?:$|[.,;(]|(?:on|in|at|from|given|as|with|without|here|because|due|but|and|by|unless|until|despite"
+        r"|if|for"
+        r"|due|owing|radiographically|completely|entirely)\b))",
         r"(?:must|should|needs? to|has to|have to|still to|to) be (?:\w+ly )?(?:excluded|ruled out)",
         r"(?:should|could|may|might|can) be (?:considered|present|suspected|entertained|hidden|obscured|missed"
         r"|overlooked|masked)",
@@ -166,13 +176,15 @@ CUES: dict[str, tuple[str, ...]] = {
         r"(?:is|are|was|were) (?:not well|poorly|incompletely|suboptimally) (?:seen|evaluated|visuali[sz]ed|assessed)",
         r"if (?:present|any)",
         r"(?:may|might|could) not be (?:seen|demonstrated|visuali[sz]ed|apparent|visible)",
-        r"(?:is|are) (?:obscured|equivocal|uncertain|unlikely|less likely|questionable)(?! (?:that|to|if|whether)\b)",
+        r"(?:is|are) (?:obscured|equivocal|uncertain|unlikely|less likely|questionable)(?! (?:that|to|if|whether"
+        r"|for)\b)",
     ),
     # Says that the finding is not of today or is only asked about: no label.
     "not_asserted": (
         r"(?:history|hx)(?: (?:of|includes?)|:)",
         r"(?:to )?(?:rule[- ]out|evaluate for|assess for|look for|check for|query for|screen\w* for)",
-        r"(?:known|previous|prior|recent) (?=(?:\w+ ){0,2}(?:pneumon|tubercul|cancer|carcin|malig|metast|infection))",
+        r"(?:previous|prior|recent) (?=(?:\w+ ){0,2}(?:pneumon|tubercul|cancer|carcin|malig|metast|infection))",
+        r"known (?=(?:\w+ ){0,2}(?:tubercul|cancer|carcin|malig|metast))",
         r"(?:being|been|was|is|recently|currently|previously) (?:\w+ly )?(?:treated|admitted|managed) (?:for|with)",
         r"(?:exam|examination|study|film|radiograph|request\w*) (?:\w+ )?(?:ordered|requested|obtained|performed"
         r"|done|made) (?:for|because of)",
@@ -184,6 +196,12 @@ CUES: dict[str, tuple[str, ...]] = {
         r"if(?: there is)?",
         r"(?:to )?(?:ensure|confirm|document|insure)",
         r"(?:treated|treatment (?:of|for)|follow[- ]?up (?:of|for))",
+        r"for(?<=ectomy for)",
+        r"of(?<=resection of)",
+        r"for(?<=resection for)",
+        r"for(?<=therapy for)",
+        r"for(?<=surgery for)",
+        r"for(?<=radiation for)",
         r"(?:drainage|aspiration|tapping) of",
     ),
     # Looks like a negation or a doubt, and is none: the finding after it is there.
@@ -194,7 +212,9 @@ CUES: dict[str, tuple[str, ...]] = {
         r" (?:change|changes|changed|decrease|increase|improvement|worsening|progression|resolution|clearing"
         r"|different|difference|resolved|comparison|comparisons|prior|priors|previous)"
         r"(?: (?:in|of|from|to|since|with|is|are|for|or))*",
-        r"not (?:completely|entirely|fully|yet|totally) (?:resolved|cleared)",
+        r"(?:no|without) (?:\w+ )?(?:enlargement|growth|expansion|extension)(?= (?:of|in) (?:the |this )?(?:\w+ ){0,2}"
+        r"(?:effus|nodul|mass|pneumoth|opac|consol|lesion))",
+        r"not (?:\w+ly |yet )?(?:resolved|cleared|gone|disappeared)",
         r"(?:nearly|partially|partly|mostly|largely|almost|incompletely) (?:\w+ly )?(?:resolved|cleared|gone"
         r"|disappeared|re-?expanded)",
         r"not (?:only|just|merely|without|negative for|free of|devoid of|absent|clear of|uncommonly|infrequently)",
@@ -208,18 +228,27 @@ CUES: dict[str, tuple[str, ...]] = {
         r" (?:complete )?(?:interval )?(?:resolution|clearing)(?: of)?",
         r"(?:may|can) be (?:compared|seen(?! (?:with|in)\b)|correlated)",
         r"no doubt(?: of)?",
+        r"(?:has|have) (?:\w+ly )?(?:changed|moved|grown|increased|decreased|improved|worsened|progressed|enlarged)"
+        r"(?! in (?:\w+ )?size)",
         r"(?:to|until|pending) (?:\w+ )?(?:(?:complete|full|interval|its|the) )*(?:resolution|clearing|clearance) of",
     ),
     # Stands for the finding that was denied before it: "no effusion on the left but there is one on the right".
     "pronoun": (
+        r"(?:the )?(?:left|right|other|smaller|larger)(?:-sided)? one(?= ?(?:$|[.,;]|(?:is|was|has|remains?"
+        r"|persists?|on|in|at|of"
+        r"|unchanged|stable)\b))",
+        r"(?:besides|beyond|other than|except(?: for)?|(?:apart|aside) from|than) (?:that|those) (?:of|in|at|on"
+        r"|involving)",
         r"(?:there is|but(?: for)?|except(?:ing|ed)?(?: for)?|(?:apart|aside) from|other than|only)(?: now)? (?:an? )?"
         r"(?:(?!possible|questionable|probable)[\w-]+ ){0,4}one(?= ?(?:$|[.,;]|(?:on|in|at|of)\b))",
     ),
     # Ends every scope.
     "boundary": (
-        r"(?:but|however|although|though|yet|except|excepting|while|whereas|otherwise|nevertheless|nonetheless"
+        r"(?:but|however|although|though|yet|except|excepting|while|whereas|nevertheless|nonetheless"
         r"|despite)",
-        r"(?:apart|aside) from",
+        r"otherwise(?! (?:\w+ )?(?:normal|unremarkable|clear|intact|negative))",
+        r"(?:superimposed (?:on|upon)|in addition to|on top of|(?:on|against) a background of)",
+        r"(?:besides|beyond|(?:apart|aside) from)",
         r"(?:following|after|status post|since|post(?= (?:drain|tube|line|chest|removal|biopsy|procedure|insertion"
         r"|\w*tubation|thoracentesis)))",
         r"other than",
@@ -252,12 +281,19 @@ CUES: dict[str, tuple[str, ...]] = {
         r"(?:cannot|can not) (?:be )?(?:\w+ly )?(?:determined|stated)",
         r"not (?:optimal|optimally|included|imaged|available|provided|appreciably|well)",
         r"prior to",
-        r"age[- ]indeterminate",
+        r"differentials? (?:diagnos[ie]s |considerations? )?(?:for|of)(?= (?:the|this|these|an?)\b)",
+        r"age[- ](?:indeterminate|uncertain|unknown|undetermined)",
+        r"(?:indeterminate|uncertain|unknown|undetermined|unclear|questionable) (?:in )?(?:age|chronicity|acuity"
+        r"|etiology|cause|origin|significance|nature|clinical)",
+        r"(?:age|chronicity|acuity|etiology|cause|origin|significance|nature) (?:is |are |remains )?(?:uncertain"
+        r"|unknown"
+        r"|indeterminate|undetermined|unclear)",
         r"(?:no longer|not) " + _ADVERB + _SEEN + r"(?! (?:is|are)\b)",
     ),
     # Words of a report that name nothing by themselves: they tell a report from other text.
     "report_word": (
-        r"(?:disease|process|abnormalit\w+|findings?|radiographs?|radiographic\w*|study|exam|examination|films?)",
+        r"(?:disease|process|abnormalit\w+|complications?|findings?|radiographs?|radiographic\w*|study|exam"
+        r"|examination|films?)",
     ),
     # Prefers what stands after or before it; "over" and "than" then open the other reading.
     "preference": (
@@ -267,7 +303,7 @@ CUES: dict[str, tuple[str, ...]] = {
         r"|like)",
     ),
     "less_preferred": (
-        r"(?:over|than)",
+        r"(?:over|than)(?: (?:with|for|of|to|by|from))?",
         r"to (?=(?:an? )?(?:\w+ ){0,2}(?:pleural|consol|pneum|infec|edema|atelec"
         "|mass|nodul|effus|collap|scar))",
     ),
@@ -276,7 +312,7 @@ CUES: dict[str, tuple[str, ...]] = {
         r"(?:seen|noted|identified|present|visuali[sz]ed|demonstrated|represents?|reflects?|indicates?|measur\w+"
         r"|obscur\w+)",
     ),
-    "alternative": (r"(?:or|and/or)",),
+    "alternative": (r"(?:or|and/or)(?: (?:with|from|due to))?",),
     "conjunction": (r"and",),
     # States of anatomy: with the heart or mediastinum they become findings.
     "normal_state": (
@@ -295,6 +331,7 @@ CUES: dict[str, tuple[str, ...]] = {
         r"(?:increased(?= ?(?:$|[.,;]))|big|huge)",
         r"(?:is|are|appears?) (?:\w+ly )?increased",
         r"(?:is|are|remains?|slightly|mildly|moderately|somewhat|markedly) large",
+        r"(?:is|are|appears?|remains?|slightly|mildly|moderately|somewhat|markedly) (?:\w+ly )?(?:wide|broad)",
         r"above normal",
     ),
 }
@@ -319,22 +356,22 @@ PLACES = frozenset(_PLACES.split())
 """Words of place: after a denied finding without any comma they open a clause of their own."""
 
 _HARMLESS = """
-a an the of for in on at to by and or as is are was were be been this that these those it its both all other
-there no not with from than which can has have had do does very grossly overall again also now still xxxx right
-left bilateral bilaterally right-sided left-sided upper lower mid middle central posterior anterior lateral
-frontal superior inferior pa ap view views two one single two-view portable supine erect upright semi-erect
-projection obtained performed compared comparison prior previous recommend recommended suggest advised follow-up
-followup further evaluation evaluate characterization characterized characterize study exam examination x-ray
-cxr radiograph radiographs film films image images imaging ct contrast spine thoracic lumbar lumbosacral
- neck lobe zone zones field fields base bases tip region position positioned area size sized shape
-contour contours configuration appearance appear appears appearing volume volumes structures elements body
-bodies silhouette outline border borders margin margins angle angles space spaces wall markings system projected
-stable unchanged maintained normally expanded inflated aerated aeration ventilated symmetric symmetrical
-symmetrically equal equally visualized visible seen noted included imaged shown demonstrated adequate adequately
-good satisfactory full fully well optimal age limits range remain remains remaining otherwise only patient
-patients given differences rotation rotated limited partially technique inspiration inspiratory exposure
-penetration during change interval since time radiographically essentially within above below level levels over
-overlying through cavity grid course courses
+a an the of for in on at to by and or as is are was were be been this that these those it its both all other there
+no not with from than which can has have had do does very grossly overall again also now still xxxx right left
+bilateral bilaterally right-sided left-sided upper lower mid middle central posterior anterior lateral frontal
+superior inferior pa ap view views two one single two-view portable supine erect upright semi-erect projection
+obtained performed compared comparison prior previous recommend recommended suggest advised follow-up followup
+further evaluation evaluate characterization characterized characterize study exam examination x-ray cxr radiograph
+radiographs film films image images imaging ct contrast spine thoracic lumbar lumbosacral neck lobe zone zones
+field fields base bases tip region position positioned area size sized shape contour contours configuration
+appearance appear appears appearing volume volumes structures elements body bodies silhouette outline border
+borders margin margins angle angles space spaces wall surface surfaces smooth markings system projected stable
+unchanged maintained normally expanded inflated aerated aeration ventilated symmetric symmetrical symmetrically
+equal equally visualized visible seen noted included imaged shown demonstrated adequate adequately good
+satisfactory full fully well optimal age limits range remain remains remaining otherwise only patient patients
+given differences rotation rotated limited partially technique inspiration inspiratory exposure penetration height
+heights alignment during change interval since time radiographically essentially within above below level levels
+over overlying through cavity grid course courses
 """
 HARMLESS = frozenset(_HARMLESS.split())
 """Words that may stand beside anatomy and say nothing of it."""

@@ -15,6 +15,7 @@ PHRASES: dict[tuple[str, ...], tuple[str, ...]] = {
         r"(?:old|prior|previous|remote|recent|past|healed) (?:\w+ ){0,3}(?:pneumonias?|empyema|infections?)",
         r"soft tissue (?:swelling|edema|density|densities)",
         r"subcutaneous edema",
+        r"(?:air|gas|stool|blood) collections?",
         r"body mass",
         r"bone (?:mineral )?density",
         r"bony? densit\w+",
@@ -27,7 +28,7 @@ PHRASES: dict[tuple[str, ...], tuple[str, ...]] = {
         r"pseudo-?(?:nodules?|mass|tumors?|lesions?|pneumothorax)",
     ),
     ("Cardiomegaly",): (
-        r"cardiomegal\w*",
+        r"cardiomeg\w*",
         r"megalocardia",
         r"large heart",
         r"heart enlargement",
@@ -61,7 +62,7 @@ PHRASES: dict[tuple[str, ...], tuple[str, ...]] = {
         r"calcified (?:\w+ ){0,2}nodul(?:es?|arity)",
         r"mass(?:es)?",
         r"mass-?like",
-        r"nodular densit(?:y|ies)",
+        r"nodular (?:densit(?:y|ies)|foc(?:us|i)|areas?|structures?|lesions?|abnormalit\w+)",
         r"lumps?",
         r"nodul(?:es?|arity)",
         r"micro-?nodules?",
@@ -94,7 +95,7 @@ PHRASES: dict[tuple[str, ...], tuple[str, ...]] = {
         r"pneumothora\w*",
         r"ptx",
         r"pneumothorac\w+",
-        r"pleural air",
+        r"pleural air(?: collections?)?",
         r"air in the pleural (?:space|cavity)",
     ),
     ("Pneumothorax", "Pleural Effusion"): (r"(?:hydro|hemo|pyo)-?pneumothora\w*",),
@@ -104,6 +105,10 @@ PHRASES: dict[tuple[str, ...], tuple[str, ...]] = {
         r"fluid (?:collections? )?(?:in|within|at|along|layering in) (?:the )?(?:\w+ ){0,2}(?:costophrenic|pleura"
         r"|hemithorax|bases?)",
         r"(?:free )?fluid(?= ?(?:$|[,;]|or\b|is\b|blunting))",
+        r"(?:loculated|layering|subpulmonic|tracking) (?:\w+ )?(?:fluid|collections?)",
+        r"fluid(?= (?:tracks?|tracking|layers|layering|collects|(?:re)?-?accumulat\w+|bilaterally"
+        r"|on (?:the )?(?:left|right)))",
+        r"collections?(?= ?(?:$|[.,;]|on\b|at\b|in the (?:left|right)))",
         r"fluid in the (?:\w+ ){0,2}(?:pleural space|fissures?)",
         r"hemothora\w*",
         r"hydrothora\w*",
@@ -113,6 +118,8 @@ PHRASES: dict[tuple[str, ...], tuple[str, ...]] = {
         r"pleural (?:\w+ )?(?:thickening|plaques?|scar\w*|calcifications?|disease|abnormalit\w+|reaction|tags?)",
         r"pleur(?:o|al)[ -]?parenchymal (?:\w+ )?(?:thickening|scar\w*|changes?|disease)",
         r"(?:apical|biapical|fissural) (?:\w+ )?(?:thickening|caps?)",
+        r"thicken(?:ed|ing of(?: the)?) (?:\w+ )?pleura\w*",
+        r"pleura\w* (?:surfaces? )?(?:is |are |appears? |looks? )?(?:\w+ly )?thick(?:ened)?",
         r"fibrothorax",
         r"fibro(?:sis|tic)",
     ),
@@ -124,7 +131,7 @@ PHRASES: dict[tuple[str, ...], tuple[str, ...]] = {
     ("Support Devices",): (
         r"pace-?makers?",
         r"(?:pacer|ppm)",
-        r"pacing (?:leads?|wires?|device)",
+        r"(?:pacing|defibrillator|external) (?:leads?|wires?|device|pads?)",
         r"(?:icds?|aicd|crt-?[dp]|defibrillators?|lvad|rvad|impella|iabp|balloon pump|ecmo|loop recorder|watchman"
         r"|tavr|tavi)",
         r"(?:picc|port-?a-?cath|mediport|port|vas-?cath|perma?-?cath|cvcs?|cvp line|cvl|uvc|uac|swan(?:-| )?ganz"
@@ -161,7 +168,7 @@ PHRASES: dict[tuple[str, ...], tuple[str, ...]] = {
         r"(?:athero\w*|arterioscler\w*)",
         r"(?:congest\w*|engorge\w*|vascular prominence|vascular redistribution|cephalization)",
         r"(?:heart failure|chf|fluid overload|volume overload)",
-        r"(?:bronchiectasis|bronchitis|bronchial (?:wall )?thickening|peribronchial (?:cuffing|thickening)|cuffing)",
+        r"(?:bronchiectasis|bronchiti[sc]|bronchial (?:wall )?thickening|peribronchial (?:cuffing|thickening)|cuffing)",
         r"(?:adenopathy|lymphadenopathy|enlarged lymph nodes?)",
         r"(?:osteopeni\w*|osteoporo\w*|demineraliz\w*)",
         r"(?:deformit\w*|compression|wedging|wedged)",
@@ -177,6 +184,7 @@ PHRASES: dict[tuple[str, ...], tuple[str, ...]] = {
         r"(?:dextrocardia|situs inversus|white-?out|pneumopericardium|pericardial (?:effusions?|fluid)|bulk(?:y|ier)"
         r"|bullets?)",
         r"upper lobe (?:blood )?diversion",
+        r"(?:lung|pulmonary|cardiac|heart|airways?) (?:disease|abnormalit\w+)",
         r"(?:bony|osseous|skeletal|senescent|arthritic|post-?traumatic) changes",
     ),
 }
@@ -255,6 +263,6 @@ ANATOMY: dict[tuple[str, ...], tuple[str, ...]] = {
         r"pleura(?:l)?",
         r"(?:cardiopulmonary|pulmonary)",
         r"(?:diaphragms?|hemidiaphragms?|costophrenic|cp angles?|hemithora\w+)",
-        r"(?:ribs?|clavicles?|sternum|scapulae?|skeleton|carina|bronch(?:us|i)|airways?)",
+        r"(?:ribs?|clavicles?|sulc(?:us|i)|recess(?:es)?|sternum|scapulae?|skeleton|carina|bronch(?:us|i)|airways?)",
     ),
 }

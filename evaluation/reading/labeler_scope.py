@@ -11,24 +11,32 @@ The work is linear in the number of terms: a cue that changes a group also ends 
 import re
 from collections.abc import Callable
 
-from evaluation.reading.labeler_cues import LIST_WORDS, PLACES
+from evaluation.reading.labeler_cues import LIST_WORDS
 from evaluation.reading.labeler_phrases import OTHER
 from evaluation.reading.labeler_scan import KINDS, SCANNER, TERMS
 from evaluation.reading.labeler_terms import (
     EXPLAINS,
+    GOES_ON,
     NORMAL,
+    NORMAL_ALONE,
     OF_THE,
     REQUEST,
     SEEN_APART,
+    SIDE,
     WORDS,
     Cue,
     Finding,
     Found,
     ReadSentence,
     SentenceMention,
+    are_alternatives,
+    doubt,
     heart_size,
     is_elsewhere,
+    is_part,
     joint_of,
+    opens_clause,
+    reached,
     unknown_word,
 )
 from evaluation.reading.labeler_words import Places, plain_words
@@ -42,12 +50,8 @@ before what it denies, and another organ before its finding."""
 _WEAK_DOUBTS = ("sugg", "suspic", "conc", "worr", "diff", "raise", "vers", "vs")
 _TELLING_KINDS = frozenset(("finding", "anatomy", "organ", "report_word"))
 _ELSEWHERE = frozenset((*descendants("Lung Opacity"), "Lung Opacity", "Pleural Effusion"))
-_GOES_ON = re.compile(r"[^,;]{0,50}(?:, [^,;]{1,40}){0,3},? (?:or|nor) ")
-_PLACED = re.compile(r" (?:\w+ )?(?:(?:in|at|within|along|over|on) (?:the )?(?:left|right|both)|measur|with )")
 _ASKING = ("if", "whether", "that")
 _PRONOUN = re.compile(r"\b(?:one|it|this|these)\b")
-
-
 _POLARITY_IN_SCOPE = {"": PRESENT, "negation": ABSENT, "uncertainty": UNCERTAIN, "not_asserted": None}
 
 
@@ -87,7 +91,7 @@ class _Reader:
                 listed = self.findings and (SUPPORT_DEVICES in self.findings[-1].observations) == (
                     SUPPORT_DEVICES in term.observations
                 )
-                if not self.after_or and (not listed or self.opens_clause(gap, term.end)):
+                if not self.after_or and (not listed or opens_clause(self.sentence, gap, term.end)):
                     self.close_scope()
             elif self.cue.rule == "near_negation" and not self.is_near(term):
                 self.close_scope()
@@ -96,13 +100,13 @@ class _Reader:
                 if (
                     comma
                     and not LIST_WORDS.issuperset(WORDS.findall(denied))
-                    and self.opens_clause(comma + rest, term.end)
+                    and opens_clause(self.sentence, comma + rest, term.end)
                 ):
                     self.close_scope()
         if self.group_closed:
             self.group, self.group_closed = [], False
         organ = None if self.published else self.elsewhere_in
-        if organ and term.start - organ.end <= ORGAN_REACH and "," not in self.sentence[organ.end : term.start]:
+        if organ and term.start - organ.end <= ORGAN_REACH and not SIDE.search(self.sentence, organ.end, term.start):
             term = self.elsewhere(term)
         for before in self.group[-1:] or self.findings[-1:]:
             soft = before.named.text.startswith("nodular")
@@ -114,13 +118,10 @@ class _Reader:
         new = Finding(term, polarity, self.cue, joint_of(gap) if self.group else "")
         self.findings.append(new)
         self.group.append(new)
-        # "Atelectasis or scarring" names one shadow twice; "effusion or pneumothorax" asserts neither of the two.
-        if (
-            self.after_or
-            and not self.affirmed
-            and (self.published or any("Pneumothorax" in f.observations for f in self.group))
-        ):
-            self.doubt(self.reach(), Cue("or", term.start, term.start, "chexpert" if self.published else "or"))
+        # "Atelectasis or scarring" names one shadow twice; "edema or pneumonia" asserts neither of the two.
+        if self.after_or and not self.affirmed and (self.published or are_alternatives(self.group)):
+            rivals = [f for f in reached(self.group) if self.published or "Lung Opacity" not in f.observations]
+            doubt(rivals, Cue("or", term.start, term.start, "chexpert" if self.published else "or"))
         self.after_or = False
         self.scope_used = True
 
@@ -129,41 +130,12 @@ class _Reader:
         return term._replace(observations=(OTHER,)) if _ELSEWHERE.intersection(term.observations) else term
 
     def is_near(self, term: Found) -> bool:
-        assert self.cue is not None
-        gap = self.sentence[self.cue.end : term.start]
+        gap = self.sentence[self.cue.end if self.cue else 0 : term.start]
         return len(gap) <= NOT_REACH and "," not in gap
 
-    def opens_clause(self, gap: str, end: int) -> bool:
-        """Whether what joins a finding to a denied list shows that it is no longer of the list."""
-        words = WORDS.findall(gap.rpartition(",")[2])
-        if "," not in gap:
-            return bool(words) and (PLACES.issuperset(words) or (" and " in gap and not PLACES.isdisjoint(words)))
-        fresh = not LIST_WORDS.issuperset(words) or any(letter.isdigit() for letter in gap)
-        return (fresh or _PLACED.match(self.sentence, end) is not None) and not _GOES_ON.match(self.sentence, end)
-
-    def reach(self, singular: bool = False) -> list[Finding]:
-        """The last findings of the group that a cue behind them reaches: the last one and the list it closes."""
-        reached, listed = self.group[-1:], False
-        for finding, before in zip(self.group[:0:-1], self.group[-2::-1], strict=True):
-            joint = finding.joint
-            if finding.observations == before.observations and finding.named.start == before.named.end + 1:
-                reached.append(before)  # one name: "Hickman catheter"
-                continue
-            if joint == "," and not (listed and before.joint in ("", ",")):
-                break
-            if not joint or (joint == ", and" and before.joint != ",") or (singular and joint == "and"):
-                break
-            listed = True
-            reached.append(before)
-        return reached
-
-    @staticmethod
-    def doubt(findings: list[Finding], cue: Cue) -> None:
-        for finding in findings:
-            if finding.polarity == PRESENT:
-                finding.polarity, finding.cue = UNCERTAIN, cue
-
     def negation(self, term: Found) -> None:
+        if self.scope == "uncertainty" and not self.scope_used and self.cue and self.cue.text.endswith(_ASKING):
+            return  # "cannot be certain that there is not"
         self.open_scope("negation", term.cue())
         self.group, self.group_closed, self.after_or = [], False, False
 
@@ -172,10 +144,12 @@ class _Reader:
     def uncertainty(self, term: Found) -> None:
         if self.scope == "not_asserted" and not self.scope_used:
             return
+        if term.text.startswith("inclu") and "differential" not in self.sentence[: term.start]:
+            return
         if self.published and term.text.startswith("v"):
-            self.doubt(self.reach(), term.cue("chexpert"))
+            doubt(reached(self.group), term.cue("chexpert"))
         if "disting" in term.text:  # "X is hard to distinguish from Y"
-            self.doubt(self.reach(), term.cue())
+            doubt(reached(self.group), term.cue())
         outweighed = self.after_or or not self.scope_used or term.text.startswith(_WEAK_DOUBTS)
         if self.scope == "negation" and self.cue is not None and self.cue.rule == "near_negation":
             outweighed = term.start - self.cue.end <= 1
@@ -201,9 +175,16 @@ class _Reader:
             self.open_scope("uncertainty", term.cue("chexpert"))
 
     def not_asserted(self, term: Found) -> None:
+        if term.text.startswith("rule") and self.findings:
+            return self.open_scope("uncertainty", term.cue("uncertainty"))  # not an indication: a doubt
         self.open_scope("not_asserted", term.cue())
 
     def affirmation(self, term: Found) -> None:
+        for finding in (
+            self.findings[-4:] if term.text.startswith("ha") else []
+        ):  # "neither the nodule nor the effusion has grown"
+            if finding.cue is not None and finding.cue.text.startswith(("nor", "neither")):
+                finding.polarity, finding.cue = PRESENT, None
         self.close_scope()
         self.affirmed = True
         if self.published and term.text.endswith(("change", "changed")):
@@ -217,7 +198,12 @@ class _Reader:
 
     def post_negation(self, term: Found) -> None:
         listed = self.sentence[term.start - 2] == ":"  # "consolidation, effusion: none"
-        for finding in self.group if listed else [] if is_elsewhere(self.sentence, term) else self.reach():
+        if self.organs and term.text == "nil":
+            self.give_state(self.organs, ABSENT, term)
+        device = any(SUPPORT_DEVICES in finding.observations for finding in self.group[-1:])
+        if is_elsewhere(self.sentence, term) or (device and is_part(self.sentence, term)):
+            return self.boundary(term)
+        for finding in self.group if listed else reached(self.group):
             finding.polarity, finding.cue = ABSENT, term.cue()
         self.boundary(term)
 
@@ -229,7 +215,7 @@ class _Reader:
             last[0].polarity, last[0].cue = UNCERTAIN, term.cue()
         else:
             singular = self.governed or term.text.startswith(("is ", "was "))  # "X and an effusion is suspected"
-            self.doubt(self.reach(singular), term.cue())
+            doubt(reached(self.group, singular), term.cue())
         if self.organs and not last:
             self.give_state(self.organs, UNCERTAIN, term)
         self.boundary(term)
@@ -237,6 +223,9 @@ class _Reader:
     def boundary(self, term: Found) -> None:
         if term.text.startswith("there") and self.cue and not self.scope_used and self.cue.text.endswith(_ASKING):
             return  # "hard to say whether there is"
+        begun = self.cue is not None and term.text == "with" and term.start == self.cue.end + 1
+        if self.scope == "uncertainty" and (begun or " on" in term.text):
+            return  # "possibly with pneumonia superimposed on edema"
         self.close_scope()
         self.group, self.group_closed, self.after_or = [], False, False
         self.organs, self.state = [], None
@@ -265,7 +254,10 @@ class _Reader:
                 self.open_scope("uncertainty", term.cue("chexpert"))
 
     def verb(self, term: Found) -> None:
-        if self.scope_used and not self.after_or:
+        if self.scope == "uncertainty" and self.cue is not None and self.cue.text.endswith(_ASKING):
+            for finding in self.group if term.text.startswith(("repr", "refl", "indic")) else []:
+                finding.polarity, finding.cue = PRESENT, None  # "unclear whether the opacity represents pneumonia"
+        elif self.scope_used and not self.after_or:
             self.close_scope()
         self.group_closed = True
         self.state = None
@@ -288,6 +280,8 @@ class _Reader:
             self.open_scope("uncertainty", term.cue())
             self.preferred = False
             self.group_closed = True
+        elif self.cue is not None and self.cue.text.startswith("less"):
+            self.close_scope()
 
     def artefact(self, term: Found) -> None:
         if self.scope == "negation" and not self.scope_used:
@@ -302,6 +296,8 @@ class _Reader:
             ):
                 finding.polarity = UNCERTAIN if self.scope == "uncertainty" else ABSENT
                 finding.cue = term.cue()
+        if term.text.startswith(("aortic", "azygos")):
+            self.anatomy(term._replace(observations=(OTHER,)))
 
     def organ(self, term: Found) -> None:
         self.elsewhere_in = term
@@ -338,7 +334,7 @@ class _Reader:
             if self.cue is not None and self.cue.rule == "near_negation":
                 self.close_scope()
         else:
-            if term.joint and self.scope_used and not self.after_or:
+            if term.joint and self.scope_used and not self.after_or and not GOES_ON.match(self.sentence, term.end):
                 self.close_scope()
             self.state, self.state_end = (polarity, term.text), term.end
 
@@ -379,11 +375,13 @@ def read_sentence(written: str, published: bool = False) -> ReadSentence:
         _METHODS[kind](reader, term)
         kind_before = kind
     if sentence.endswith("?"):
-        colon = sentence.rfind(": ")
+        colon = max(sentence.rfind(": "), sentence.rfind(" , "))  # a dash is a comma of its own
         doubted = [finding for finding in reader.findings if finding.named.start > colon]
-        reader.doubt(doubted, Cue("?", len(sentence) - 1, len(sentence), "?"))
+        doubt(doubted, Cue("?", len(sentence) - 1, len(sentence), "?"))
     asked = REQUEST.match(sentence) and reader.findings and all(found.polarity is None for found in reader.findings)
-    known = not asked and (sentence.startswith(NORMAL) or any(term.kind in _TELLING_KINDS for term in terms))
+    known = not asked and (
+        sentence.startswith(NORMAL) or sentence in NORMAL_ALONE or any(term.kind in _TELLING_KINDS for term in terms)
+    )
     if known and not reader.findings and not published:
         reader.findings += unknown_word(sentence, terms)
     mentions = []

@@ -3,14 +3,16 @@
 import re
 from typing import NamedTuple
 
-from evaluation.reading.labeler_cues import HARMLESS, PLACES
+from evaluation.reading.labeler_cues import HARMLESS, LIST_WORDS, PLACES
 from evaluation.reading.labeler_phrases import OTHER
-from evaluation.reading.observations import ABSENT, PRESENT
+from evaluation.reading.observations import ABSENT, PRESENT, UNCERTAIN
 
 OF_THE = re.compile(
     r" (?:in|of|within|involving|to|from|arising (?:from|in)) (?:(?!and |or |with |but )\w+ ){0,5}$|(?<=collapsed) $"
 )
 """What stands between a finding and the organ that it is of."""
+SIDE = re.compile(r",|\b(?:bilateral|left|right) (?!lobe)")
+"""What parts an organ from the finding after it: "tube in stomach bilateral effusions"."""
 EXPLAINS = re.compile(
     r"\b(?:is|was|are|were|be|represent\w*|correspond\w*|due to|caused by|from|reflect\w*|(?:consistent|compatible"
     r"|keeping) with"
@@ -21,7 +23,8 @@ SEEN_APART = re.compile(r"\b(?:obscur|limit|hidden|project|seen|visible|adjacent
 
 
 NORMAL = ("no acute", "none seen")
-"""How a sentence starts that is of a chest report although it may name nothing."""
+NORMAL_ALONE = ("normal", "unremarkable", "negative")
+"""How a sentence starts, or what it is, that is of a chest report although it may name nothing."""
 REQUEST = re.compile(r"(?:please |to )?(?:rule out|query|evaluate|assess|look|check|exclude|screen)\b")
 """How a sentence starts that asks for findings and tells none."""
 _RATIO = re.compile(r"([^,;.\d]{0,24})(0?\.\d+|\d\d(?:\.\d+)?(?= ?%))")
@@ -30,6 +33,10 @@ WORDS = re.compile(r"[a-z][a-z-]*")
 _SILENT_KINDS = frozenset(
     ("anatomy", "organ", "less_preferred", "neutral", "verb", "conjunction", "alternative", "boundary", "fresh_start")
 )
+GOES_ON = re.compile(r"[^,;]{0,50}(?:, [^,;]{1,40}){0,3},? (?:or|nor) ")
+_PLACED = re.compile(r" (?:\w+ )?(?:(?:in|at|within|along|over|on|of) (?:the )?(?:left|right|both)|measur|with )")
+_READINGS = frozenset(("Edema", "Pneumonia", "Consolidation", "Lung Lesion", "Fracture"))
+_RIVALS = ("aspir", "hemorrh", "contus", "infarct", "inflam")
 _AT = re.compile(r" (?:on|in|at) (?:the )?(\w+)")
 
 
@@ -53,7 +60,7 @@ RULES = {
     "purpose": 'goes on with what stands before it ("no opacity to suggest pneumonia")',
     "not_asserted": "of the past or only asked about, which the published labeler denies",
     "less_preferred": "another reading is preferred to it",
-    "or": '"A or B" where one of them is a pneumothorax',
+    "or": '"A or B", two readings of which neither is asserted',
     "?": "the sentence is a question",
     "state": "the state of an organ",
     "pronoun": 'stands for the finding that is denied before it ("but there is one on the right")',
@@ -118,6 +125,50 @@ def joint_of(gap: str) -> str:
     return "," if comma else ""
 
 
+def opens_clause(sentence: str, gap: str, end: int) -> bool:
+    """Whether what joins a finding, which ends at `end`, to a denied list shows that it is no longer of the list."""
+    words = WORDS.findall(gap.rpartition(",")[2])
+    if "," not in gap:
+        return bool(words) and (PLACES.issuperset(words) or (" and " in gap and not PLACES.isdisjoint(words)))
+    fresh = not LIST_WORDS.issuperset(words) or any(letter.isdigit() for letter in gap)
+    return (fresh or _PLACED.match(sentence, end) is not None) and not GOES_ON.match(sentence, end)
+
+
+def reached(group: list[Finding], singular: bool = False) -> list[Finding]:
+    """The last findings of a group that a cue behind them reaches: the last one and the list that it closes."""
+    found, listed = group[-1:], False
+    for finding, before in zip(group[:0:-1], group[-2::-1], strict=True):
+        joint = finding.joint
+        if finding.observations == before.observations and finding.named.start == before.named.end + 1:
+            found.append(before)  # one name: "Hickman catheter"
+            continue
+        if joint == "," and not (listed and before.joint in ("", ",")):
+            break
+        if not joint or (joint == ", and" and before.joint != ",") or (singular and joint == "and"):
+            break
+        listed = True
+        found.append(before)
+    return found
+
+
+def are_alternatives(group: list[Finding]) -> bool:
+    """Whether "or" before the last of a group asserts none: rival readings, not two names of one shadow."""
+    if any("Pneumothorax" in finding.observations for finding in group):
+        return True
+    names = {name for finding in group[-2:] for name in finding.observations}
+    if OTHER in names:
+        rival = any(finding.named.text.startswith(_RIVALS) for finding in group[-2:])
+        return rival and not names.isdisjoint(_READINGS)
+    return len(names) > 1 and names <= _READINGS
+
+
+def doubt(findings: list[Finding], cue: Cue) -> None:
+    """Doubt what is asserted of these findings."""
+    for finding in findings:
+        if finding.polarity == PRESENT:
+            finding.polarity, finding.cue = UNCERTAIN, cue
+
+
 def heart_size(sentence: str, ratio: Found) -> tuple[int, Found] | None:
     """What the number after a cardiothoracic ratio says of the heart, enlarged above 0.5, and its words; or None."""
     number = _RATIO.match(sentence, ratio.end)
@@ -134,6 +185,15 @@ def is_elsewhere(sentence: str, none: Found) -> bool:
     place = _AT.match(sentence, none.end) if none.text.startswith("none") else None
     before = sentence[max(0, none.start - 60) : none.start]
     return place is not None and ":" not in before and bool(PLACES.intersection(WORDS.findall(before)) - {place[1]})
+
+
+_OUT_OF_SIGHT = ("seen", "identified", "visible", "appreciated", "visualized", "included", "demonstrated")
+_DEVICE_PART = re.compile(r"\b(?:tips?|side[- ]?(?:ports?|holes?)|distal|terminus|terminat\w+|ends?|course|position)\b")
+
+
+def is_part(sentence: str, unseen: Found) -> bool:
+    """Whether only a part of a device is out of sight: "the tip of the tube is not seen"."""
+    return unseen.text.endswith(_OUT_OF_SIGHT) and _DEVICE_PART.search(sentence, 0, unseen.start) is not None
 
 
 def unknown_word(sentence: str, terms: list[Found]) -> list[Finding]:

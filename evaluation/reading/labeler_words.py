@@ -13,8 +13,9 @@ import re
 from bisect import bisect_left, bisect_right
 
 ABBREVIATIONS = {
-    "(n)": "normal", "(-)": "absent", "(+)": "present", "-ve": "negative", "+ve": "positive", "opac": "opacity",
-    "opacs": "opacities", "nl": "normal", "nml": "normal", "wnl": "normal", "nad": "no abnormality", "abnl": "abnormal",
+    "(n)": "(nil)", "(-)": "absent", "(+)": "present", "-ve": "negative", "+ve": "positive", "opac": "opacity",
+    "opacs": "opacities", "nl": "normal", "nml": "normal", "wnl": "normal", "clr": "clear", "nad": "no abnormality",
+    "abnl": "abnormal",
     "\u00f8": "no", "\u2205": "no",
     "nil": "no", "zero": "no", "w/": "with", "w/o": "without", "c/w": "consistent with", "c/f": "concerning for",
     "s/o": "suggestive of", "s/p": "after", "h/o": "history of", "hx": "history of", "pmh": "history of",
@@ -29,7 +30,7 @@ ABBREVIATIONS = {
     "lrti": "chest infection", "ggo": "ground glass opacity", "ggos": "ground glass opacities",
     "mets": "metastases", "tb": "tuberculosis",
     "ccf": "chf", "hf": "heart failure", "mediast": "mediastinum", "-": ",", "\u2013": ",",
-    "\u2014": ",", "--": ",", "->": ",", "&": "and", "+": "and", "wo": "without",
+    "\u2014": ",", "--": ",", "->": ",", "&": "and", "+": "and", "+/-": "possible", "wo": "without",
     **{f"t{number}": "vertebra" for number in range(1, 13)}, **{f"l{number}": "vertebra" for number in range(1, 6)},
 }  # fmt: skip
 """A word of a report, as it stands between spaces and without "," and ":" -> its meaning."""

@@ -1,5 +1,6 @@
 """From a report to the sentences of each section; where one ends is told in `sentences_trrg`."""
 
+import re
 from collections.abc import Iterator
 
 from evaluation.reading.sections import walk_sections
@@ -12,6 +13,7 @@ MAX_SENTENCE = 2000
 
 _COUNTED = {"": UNNAMED, "findings": FINDINGS, "impression": IMPRESSION, "technique": UNNAMED, "examination": UNNAMED}
 """Sections that say something of this image: flattened reports go on after "Technique:" and "Examination:"."""
+_RULE_OUT = re.compile(r"\b(?:rule[ -]out|r/o)\b", re.IGNORECASE)
 
 
 def _counted(text: str) -> Iterator[tuple[str, str]]:
@@ -31,6 +33,8 @@ def split_sentences(text: str) -> Iterator[tuple[str, str]]:
     `cut_sentences`, without their full stop and in pieces of at most `MAX_SENTENCE` characters.
     """
     text = plain_text(text)
+    if text[:1] in ("r", "R") and all(_RULE_OUT.match(part.strip() or "r/o") for part in re.split(r"[.;\n]", text)):
+        text = _RULE_OUT.sub("question", text)  # a report that only asks, where others tell what was found
     for section, part in _counted(text) if ":" in text else ((UNNAMED, text),):
         for sentence, end in pieces(part):
             if end == "?":

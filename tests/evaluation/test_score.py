@@ -105,7 +105,7 @@ def test_own_labels_and_details_are_scored_and_compared(write, tmp_path: Path) -
     worse = score(write(make_predictions(shift=1)), tmp_path / "worse", *options)["scores"]
     assert better["label_set/Fluid"]["value"] == better["label_set_average/macro"]["value"] == 1
     assert better["label_set/Fluid"]["support"] == 20 and worse["label_set/Fluid"]["value"] < 1
-    assert worse["label_set/Bone"]["signature"].startswith("label-set/f1|labeler:rules-0.2.0|set:mine-")
+    assert worse["label_set/Bone"]["signature"].startswith("label-set/f1|labeler:rules-0.3.0|set:mine-")
     assert "|label:Bone|uncertain:0|n:60|bootstrap:20|seed:0|" in worse["label_set/Bone"]["signature"]
     line = json.loads((tmp_path / "worse" / "studies.jsonl").read_text().splitlines()[0])
     assert line["label_set"]["reference"] == {"Fluid": 1, "Bone": None}

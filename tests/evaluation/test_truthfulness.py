@@ -333,7 +333,7 @@ def test_totals_are_the_sums_of_the_studies():
         if score["of"]:
             assert score["value"] == score["count"] / score["of"] and score["low"] <= score["value"] <= score["high"]
     assert scores["truthfulness/clue_support"]["signature"] == (
-        "truthfulness/clue_support|labeler:rules-0.2.0|support:0.5|confident:0.8|n:80|bootstrap:100|seed:0|version:0.1.0"
+        "truthfulness/clue_support|labeler:rules-0.3.0|support:0.5|confident:0.8|n:80|bootstrap:100|seed:0|version:0.1.0"
     )
 
 
