@@ -148,7 +148,9 @@ def test_targets_hold_no_blanks_names_or_comparisons_unless_wanted_as_written(tm
     for number, text in ((1, findings), (2, "XXXX XXXX. Unchanged.")):
         name = "CXR1_1_IM-0001-4001" if number == 1 else "CXR2_IM-0652-1001"
         (xml / f"{number}.xml").write_text(iu_xml(f"CXR{number}", [name], findings=text), encoding="utf-8")
-    manifest = command(iu, "--xml", xml, "--images", images, "--out", tmp_path / "clean")
+    annotation = r2gen_annotation(tmp_path / "a.json", [("CXR1_1_IM-0001", "train"), ("CXR2_IM-0652", "train")])
+    arguments = ("--xml", xml, "--images", images, "--annotation", annotation)
+    manifest = command(iu, *arguments, "--out", tmp_path / "clean")
     (study,) = (study for split in manifest["splits"] for study in records(tmp_path / "clean", split).values())
     assert study["findings"] == "Cardiomegaly. No effusion."
     assert manifest["targets"] == {

@@ -1,0 +1,121 @@
+"""Composed reports say what is injected and nothing else."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from evaluation.reading.labeler import label_report
+from evaluation.reading.observations import CHEXPERT_14, NO_FINDING
+from evaluation.reading.sides import add_report_sides, side_and_finding
+from processing_trrg import report_text
+from training.builders.small_sets import jsrt_records, nih_records, wingspan_records
+from training.data.compose import WRITTEN, SentencePool, compose, draw_findings
+from training.data.examples import denied_sides, drawn_scores
+from training.data.study import Study
+
+NAMES = [*CHEXPERT_14, "Left Pleural Effusion", "Right Pleural Effusion", "Left Lung Lesion", "Right Lung Lesion"]
+REPORT = Study(
+    "a", "a", "train", indication="Cough.",
+    findings="Heart size is normal. No effusion or pneumothorax. No edema since 2 days. Stable nodule. XXXX clear.",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def pool() -> SentencePool:
+    return SentencePool([REPORT])
+
+
+def read(text: str) -> dict[str, int]:
+    return {name: value for name, value in label_report(text).items() if value is not None and name != NO_FINDING}
+
+
+def test_written_sentences_are_read_as_what_they_stand_for():
+    written = json.loads(WRITTEN.read_text(encoding="utf-8"))
+    for part, value in (("present", 1), ("impression", 1), ("absent", 0)):
+        for name, texts in written[part].items():
+            for text in texts:
+                assert read(text) == ({} if name == NO_FINDING else {name: value}), text
+    for part in ("sided", "sided_impression"):
+        for name, texts in written[part].items():
+            for side in ("left", "right"):
+                for text in (text.format(side=side, Side=side.capitalize()) for text in texts):
+                    found = add_report_sides(text, label_report(text), [f"Left {name}", f"Right {name}"], label_report)
+                    assert read(text) == {name: 1} and found[f"{side.capitalize()} {name}"] == 1, text
+
+
+def test_of_reports_only_plain_denials_enter(pool):
+    own = [text for text, _ in pool.denials if text in REPORT.findings]
+    assert own == ["Heart size is normal.", "No effusion or pneumothorax."]
+    assert pool.indications == ["Cough."]
+
+
+def test_a_composed_report_says_each_clue_and_no_other(pool):
+    reports = set()
+    for seed in range(150):
+        rng = np.random.default_rng(seed)
+        present = draw_findings({}, NAMES, pool, rng)
+        findings, impression = compose(present, pool, rng)
+        text = report_text(findings, impression)
+        labels = add_report_sides(text, label_report(text), NAMES, label_report)
+        said = {name for name, value in labels.items() if value in (1, -1)} - {NO_FINDING}
+        sides = {name for name in said if (place := side_and_finding(name)) and labels[name] == -1 and place}
+        assert said - sides == {name for name, value in present.items() if value and name != NO_FINDING}, text
+        reports.add(text)
+    assert len(reports) > 140
+
+
+def test_labels_of_the_image_come_back(pool):
+    labels = {"Edema": 1, "Pleural Effusion": 1, "Left Pleural Effusion": 1, "Right Pleural Effusion": 0}
+    draws = [draw_findings(labels, NAMES, pool, np.random.default_rng(seed)) for seed in range(60)]
+    wanted = {"Edema", "Pleural Effusion", "Left Pleural Effusion"}
+    same = [draw for draw in draws if {name for name, value in draw.items() if value} == wanted]
+    assert 12 <= len(same) < 60
+
+
+def test_scores_select_what_is_present():
+    for seed in range(40):
+        rng = np.random.default_rng(seed)
+        present = {name: int(rng.random() < 0.3) for name in NAMES}
+        for side in ("Left", "Right"):
+            present["Pleural Effusion"] |= present[f"{side} Pleural Effusion"]
+            present["Lung Lesion"] |= present[f"{side} Lung Lesion"]
+        scores = dict(zip(NAMES, drawn_scores(present, 0.25, rng), strict=True))
+        assert {name for name, score in scores.items() if score > 0.25} == {n for n, v in present.items() if v}
+        assert all(0 <= score <= 1 for score in scores.values())
+        assert scores["Pleural Effusion"] >= scores["Left Pleural Effusion"] * present["Left Pleural Effusion"]
+
+
+def test_a_finding_that_is_absent_is_absent_on_either_side():
+    names = ["Edema", "Pleural Effusion", "Left Pleural Effusion", "Right Pleural Effusion"]
+    assert denied_sides((1, 0, None, None), names) == (1, 0, 0, 0)
+    assert denied_sides((0, 1, None, 1), names) == (0, 1, None, 1)
+
+
+def test_sets_of_nodules_and_hearts_say_no_more_than_was_read(tmp_path):
+    nodule = {
+        "image": "images/a.jpg", "patient_id": "P1", "view_position": "PA", "nodule": True, "ctr_from_masks": 0.6,
+        "location": "l.upper lobe", "nodule_mm": 35, "nodule_x": 100.0, "nodule_y": 50.0, "age": "61", "sex": "F",
+    }  # fmt: skip
+    none = {"image": "images/b.jpg", "patient_id": "P2", "nodule": False, "ctr_from_masks": 0.4}
+    (tmp_path / "studies.jsonl").write_text(f"{json.dumps(nodule)}\n{json.dumps(none)}\n", encoding="utf-8")
+    first, second = jsrt_records(tmp_path)
+    assert first.labels == {
+        "Cardiomegaly": 1, "Enlarged Cardiomediastinum": 1, "No Finding": 0, "Lung Lesion": 1, "Lung Opacity": 1,
+        "Left Lung Lesion": 1, "Right Lung Lesion": 0,
+    }  # fmt: skip
+    assert (first.boxes[0]["w"], first.boxes[0]["x"]) == pytest.approx((50, 75))
+    assert (first.age, first.sex, first.position) == (61, "F", "PA")
+    assert second.labels == {"Cardiomegaly": 0, "Lung Lesion": 0} and (second.age, second.boxes) == (None, [])
+
+    heart = {"image": "images/a.jpg", "patient_id": "P1", "ctr_ground_truth": None, "ctr_from_masks": 0.51}
+    (tmp_path / "studies.jsonl").write_text(json.dumps(heart) + "\n", encoding="utf-8")
+    (study,) = wingspan_records(tmp_path)
+    assert study.labels == {"Cardiomegaly": 1, "Enlarged Cardiomediastinum": 1, "No Finding": 0}
+
+    row = {"image": "images/c.jpg", "patient_id": "7", "nih_labels": ["Effusion"], "boxes": []}
+    (tmp_path / "studies.jsonl").write_text(json.dumps(row) + "\n", encoding="utf-8")
+    (study,) = nih_records(tmp_path)
+    (again,) = nih_records(tmp_path)
+    assert (study.labels or {})["Pleural Effusion"] == 1 and replace(study).split == again.split
