@@ -134,14 +134,17 @@ def _by_letters(rows: list[tuple[str, Term]]) -> dict[str, list[tuple[str, Term]
     return groups
 
 
-def _compile() -> dict[str, tuple[Callable[[str, int], re.Match[str] | None], list[Term]]]:
+Scanners = dict[str, tuple[Callable[[str, int], re.Match[str] | None], list[Term]]]
+
+
+def _compile() -> Scanners:
     tables = [(Term("finding", names), patterns) for names, patterns in PHRASES.items()]
     tables += [(Term("anatomy", names), patterns) for names, patterns in ANATOMY.items()]
     tables += [(Term("organ", names), patterns) for names, patterns in ORGANS.items()]
     tables += [(Term("artefact", ()), ARTEFACTS)]
     tables += [(Term(kind, ()), patterns) for kind, patterns in CUES.items()]
     tables.sort(key=lambda row: KINDS.index(row[0].kind))
-    scanners = {}
+    scanners: Scanners = {}
     for letters, rows in _by_letters([(pattern, term) for term, patterns in tables for pattern in patterns]).items():
         terms = [Term("", ())]  # group 0 is the whole match
         scanners[letters] = (re.compile(letters + _tree(rows, terms, depth=len(letters))).match, terms)
