@@ -12,10 +12,10 @@ from itertools import zip_longest
 # case), but not in "2.3 cm", "No. 2" and "p.m." and not after a title or abbreviation.
 _ABBREVIATIONS = ("vs", "Vs", "Dr", "Mr", "Mrs", "Ms", "St", "approx")
 _FULL_STOP = (
-    r"\." + "".join(rf"(?<!\b{word}\.)" for word in _ABBREVIATIONS) + r"(?!(?<=\bNo\.) ?\d)(?!(?<=\b[ap]\.)m\b)"
+    "".join(rf"(?<!\b{word}\.)" for word in _ABBREVIATIONS) + r"(?!(?<=\bNo\.) ?\d)(?!(?<=\b[ap]\.)m\b)"
     r"(?:(?<!\d\.)|(?!\d))"
 )
-_SENTENCE_END = re.compile(rf"({_FULL_STOP}|[;!?\n])")
+_SENTENCE_END = re.compile(rf"([.;!?\n](?:(?<!\.)|{_FULL_STOP}))")
 _NUMBERING = re.compile(r"(?:\d{1,2}[.)]|[-*\u2022\u00b7])\s+")
 _LETTERS = re.compile(r"[A-Za-z]{2}")
 _QUERY = re.compile(r"(?<!\S)\? ?(?=\w)")
@@ -70,8 +70,7 @@ def pieces(text: str) -> Iterator[tuple[str, str]]:
     parts = _SENTENCE_END.split(text)
     for sentence, end in zip_longest(parts[::2], parts[1::2]):
         sentence = sentence.strip()
-        numbered = _NUMBERING.match(sentence)
-        if numbered:
+        if sentence and not sentence[0].isalpha() and (numbered := _NUMBERING.match(sentence)):
             sentence = sentence[numbered.end() :]
         if _LETTERS.search(sentence):
             yield sentence, end

@@ -1,6 +1,7 @@
-"""One regular expression that finds every phrase and every cue of a sentence in one pass."""
+"""Finds every phrase and every cue of a sentence in one pass, by an expression for each pair of first letters."""
 
 import re
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from evaluation.reading.labeler_cues import CUES
@@ -70,7 +71,12 @@ def _multiplied(pattern: str) -> list[str]:
     return [head + again + tail for head in heads] + [tail]
 
 
-def _tree(rows: list[tuple[str, Term]], terms: list[Term], depth: int = 0) -> str:
+def is_plain(pattern: str) -> bool:
+    """Whether a pattern starts with a letter, space, hyphen or slash that stands there exactly once."""
+    return re.match(r"[a-z /-](?![?*+{])", pattern) is not None
+
+
+def _tree(rows: list[tuple[str, Term]], terms: list[Term], depth: int) -> str:
     """Alternatives that share their first letters: `re` leaves a word as soon as its first letters fit none.
 
     An empty group closes each phrase, so that its number tells the term (`terms` takes them in the order of the groups)
@@ -88,7 +94,7 @@ def _tree(rows: list[tuple[str, Term]], terms: list[Term], depth: int = 0) -> st
     run: dict[str, list[tuple[str, Term]]] = {}
 
     def is_shared(rest: str) -> bool:
-        return depth < SHARED_LETTERS and re.match(r"[a-z /-](?![?*+{])", rest) is not None
+        return depth < SHARED_LETTERS and is_plain(rest)
 
     def close_run() -> None:
         branches.extend(letter + _tree(rests, terms, depth + 1) for letter, rests in run.items())
@@ -98,8 +104,6 @@ def _tree(rows: list[tuple[str, Term]], terms: list[Term], depth: int = 0) -> st
     for (rest, term), after in zip(opened, [*opened[1:], ("", None)], strict=True):
         if is_shared(rest):
             run.setdefault(rest[0], []).append((rest[1:], term))
-        elif depth < 2:
-            raise ValueError(f"a phrase must start with two plain letters, got {rest!r} after {depth}")
         else:
             close_run()
             ends.append(rest)
@@ -111,17 +115,54 @@ def _tree(rows: list[tuple[str, Term]], terms: list[Term], depth: int = 0) -> st
     return branches[0] if len(branches) == 1 else "(?:" + "|".join(branches) + ")"
 
 
-def _compile() -> tuple[re.Pattern[str], list[Term]]:
+def _by_letters(rows: list[tuple[str, Term]]) -> dict[str, list[tuple[str, Term]]]:
+    """The rows in their order by their first two letters, which are left out."""
+    groups = {"": rows}
+    for _ in range(2):
+        longer: dict[str, list[tuple[str, Term]]] = {}
+        for letters, held in groups.items():
+            waiting = held[::-1]
+            while waiting:
+                rest, term = waiting.pop()
+                if rest.startswith("(?:"):
+                    waiting += [(head, term) for head in reversed(_multiplied(rest))]
+                elif is_plain(rest):
+                    longer.setdefault(letters + rest[0], []).append((rest[1:], term))
+                else:
+                    raise ValueError(f"a phrase must start with two plain letters, got {rest!r} after {letters!r}")
+        groups = longer
+    return groups
+
+
+Scanners = dict[str, tuple[Callable[[str, int], re.Match[str] | None], list[Term]]]
+
+
+def _compile() -> Scanners:
     tables = [(Term("finding", names), patterns) for names, patterns in PHRASES.items()]
     tables += [(Term("anatomy", names), patterns) for names, patterns in ANATOMY.items()]
     tables += [(Term("organ", names), patterns) for names, patterns in ORGANS.items()]
     tables += [(Term("artefact", ()), ARTEFACTS)]
     tables += [(Term(kind, ()), patterns) for kind, patterns in CUES.items()]
     tables.sort(key=lambda row: KINDS.index(row[0].kind))
-    terms = [Term("", ())]  # group 0 is the whole match
-    tree = _tree([(pattern, term) for term, patterns in tables for pattern in patterns], terms)
-    return re.compile(r"\b" + tree), terms
+    scanners: Scanners = {}
+    for letters, rows in _by_letters([(pattern, term) for term, patterns in tables for pattern in patterns]).items():
+        terms = [Term("", ())]  # group 0 is the whole match
+        scanners[letters] = (re.compile(letters + _tree(rows, terms, depth=len(letters))).match, terms)
+    return scanners
 
 
-SCANNER, TERMS = _compile()
-"""`for match in SCANNER.finditer(sentence): TERMS[match.lastindex]` walks the terms of a lower-cased sentence."""
+SCANNERS = _compile()
+"""The first two letters of a word -> the expression that finds a term there, and its terms by the last group."""
+_WORD_START = re.compile(r"\b[a-z]")
+
+
+def find_terms(sentence: str) -> Iterator[tuple[Term, str, int, int]]:
+    """(term, its text, start, end) of every term of a lower-cased sentence, in order; they do not overlap."""
+    end = 0
+    for word in _WORD_START.finditer(sentence):
+        start = word.start()
+        if start >= end and (scanner := SCANNERS.get(sentence[start : start + 2])):
+            match, terms = scanner
+            if found := match(sentence, start):
+                end = found.end()
+                yield terms[found.lastindex or 0], found.group(), start, end

@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 from evaluation.reading.labeler_cues import LIST_WORDS
 from evaluation.reading.labeler_phrases import OTHER
-from evaluation.reading.labeler_scan import KINDS, SCANNER, TERMS
+from evaluation.reading.labeler_scan import KINDS, find_terms
 from evaluation.reading.labeler_terms import (
     EXPLAINS,
     GOES_ON,
@@ -366,11 +366,9 @@ def read_sentence(written: str, published: bool = False) -> ReadSentence:
     reader = _Reader(sentence, published)
     kind_before = ""
     terms = []
-    for match in SCANNER.finditer(sentence):
-        kind, observations = TERMS[match.lastindex or 0]
-        start, end = match.span()
+    for (kind, observations), text, start, end in find_terms(sentence):
         joint = "and" if kind_before == "conjunction" else "," if sentence[start - 2 : start] == ", " else ""
-        term = Found(kind, match.group(), observations, start, end, joint)
+        term = Found(kind, text, observations, start, end, joint)
         terms.append(term)
         _METHODS[kind](reader, term)
         kind_before = kind

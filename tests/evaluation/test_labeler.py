@@ -15,7 +15,7 @@ from evaluation.reading.labeler import (
     label_reports,
     mentions,
 )
-from evaluation.reading.labeler_scan import SCANNER, TERMS
+from evaluation.reading.labeler_scan import SCANNERS
 from evaluation.reading.labeler_scope import _METHODS
 from evaluation.reading.sentences import split_sentences
 from tests.helpers.labeler_cases import (
@@ -133,8 +133,9 @@ def test_mentions_keep_each_sentence():
 
 
 def test_every_term_has_its_method_and_every_group_its_term():
-    assert SCANNER.groups == len(TERMS) - 1
-    assert {term.kind for term in TERMS[1:]} == set(_METHODS)
+    for match, terms in SCANNERS.values():
+        assert match.__self__.groups == len(terms) - 1
+    assert {term.kind for _, terms in SCANNERS.values() for term in terms[1:]} == set(_METHODS)
 
 
 def test_sentences_keep_their_case_and_lose_their_line_breaks():

@@ -20,7 +20,8 @@ UNITS = {
     "epochs": "epochs", "warmup_ratio": "share of all steps", "min_lr_ratio": "share of lr", "plateau_factor": "factor",
     "plateau_patience": "validations", "batch_size": "studies", "micro_batch_size": "studies", "block_size": "studies",
     "max_studies": "studies", "generate_studies": "studies", "views": "images", "sentences_per_study": "sentences",
-    "num_workers": "processes", "max_new_tokens": "tokens", "dropout": "probability", "sides_given": "probability", "context_dropout": "probability",
+    "num_workers": "processes", "max_new_tokens": "tokens", "dropout": "probability", "sides_given": "probability",
+    "context_dropout": "probability",
     "dialogue": "probability of each kind", "score_jitter": "clue score (0 to 1)", "weight": "relative share",
     "balance": "exponent", "sentence_balance": "exponent", "max_grad_norm": "L2 norm",
 }  # fmt: skip
