@@ -26,6 +26,7 @@ from typing import Any
 from evaluation.metrics.classification import precision_recall_f1
 from evaluation.metrics.truthfulness import study_truth
 from evaluation.reading.labeler import label_report
+from processing_trrg.report_trrg import report_text
 
 Completion = str | list[dict[str, Any]]
 """A text, or the messages of a conversation: the text of the last one counts."""
@@ -33,7 +34,8 @@ Reward = Callable[..., list[float]]
 
 
 def completion_text(completion: Completion) -> str:
-    """The text that TRL hands to a reward, of either form.
+    """The text that TRL hands to a reward, of either form. Of an answer that was cut before its end, the tokenizer's
+    response template gives the sections and no content.
 
     Raises:
         TypeError: it is neither a text nor a list of messages.
@@ -42,7 +44,9 @@ def completion_text(completion: Completion) -> str:
         return completion
     if not isinstance(completion, list) or not completion or "content" not in completion[-1]:
         raise TypeError(f"a completion is {completion!r:.80}; expected text or a list of messages")
-    content = completion[-1]["content"]
+    content, sections = completion[-1]["content"], [completion[-1].get(name) for name in ("findings", "impression")]
+    if not content and any(sections):
+        return report_text(*sections)
     return content if isinstance(content, str) else "".join(part.get("text", "") for part in content)
 
 

@@ -85,7 +85,7 @@ def test_grpo_trains_the_small_checkpoint_with_it(tmp_path: Path) -> None:
         train_dataset=Dataset.from_list([row | {"clue_scores": {"Pleural Effusion": 0.9}}] * 4),
         args=trl.GRPOConfig(
             output_dir=str(tmp_path), max_steps=1, per_device_train_batch_size=4, num_generations=4, use_cpu=True,
-            bf16=False, max_completion_length=16, learning_rate=1e-3, logging_steps=1, save_strategy="no", report_to=[],
+            bf16=False, max_completion_length=24, learning_rate=1e-3, logging_steps=1, save_strategy="no", report_to=[],
         ),
     )  # fmt: skip
     trainer.train()
