@@ -46,7 +46,7 @@ def test_written_sentences_are_read_as_what_they_stand_for():
 
 
 def test_of_reports_only_plain_denials_enter(pool):
-    own = [text for text, _ in pool.denials if text in REPORT.findings]
+    own = [text for text, _ in pool.denials[len(SentencePool().denials) :]]
     assert own == ["Heart size is normal.", "No effusion or pneumothorax."]
     assert pool.indications == ["Cough."]
 
