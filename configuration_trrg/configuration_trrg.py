@@ -3,9 +3,10 @@
 # https://www.apache.org/licenses/LICENSE-2.0. Unless required by applicable law or agreed to in writing, software
 # distributed under the License is distributed on an "AS IS" BASIS, WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either
 # express or implied. See the License for the specific language governing permissions and limitations under the License.
-"""TRRGConfig: the axes on which TRRG, MAIRA-1 and RaDialog differ, as typed and checked fields, and their presets."""
+"""TRRGConfig: the axes on which TRRG, MAIRA-1 and RaDialog differ, as typed and checked fields."""
 
 import copy
+import math
 import re
 import shutil
 from collections.abc import Iterator
@@ -17,7 +18,7 @@ from huggingface_hub.dataclasses import strict
 from transformers import AutoConfig, PreTrainedConfig
 from transformers.models.auto import CONFIG_MAPPING
 
-Preset = Literal["trrg", "maira1", "radialog", "trrg-small"]
+from .presets_trrg import PRESETS, Preset
 
 # The whole map stands on the config: a class registers itself for one auto class only.
 AUTO_MAP = {
@@ -103,6 +104,10 @@ class TRRGConfig(PreTrainedConfig):  # trf-ignore: TRF057
         num_interaction_heads (`int`): Attention heads of the clue interaction; divides `projection_dim`.
         num_selected_clues (`int`): The clues with the highest scores that are injected, or named in the prompt.
         clue_threshold (`float`): Clues that score this much or less are neither, in [0, 1).
+        clue_calibration (`list[list[float]]`, *optional*):
+            For each of the checkpoint's own clues, or outputs of its classifier, [scale, offset, threshold]: its score
+            is the sigmoid of scale * logit + offset, its threshold stands in place of `clue_threshold`. Clues of
+            another list keep their logit and `clue_threshold`. `training/calibrate.py` fits it on validation studies.
         num_classifier_labels (`int`): Outputs of the findings classifier.
         mlp_depth (`int`): Linear layers of the MLP connector.
         clue_loss_weight (`float`): Stage 1, weight of the clues' binary cross entropy beside the sentence contrast.
@@ -168,6 +173,7 @@ class TRRGConfig(PreTrainedConfig):  # trf-ignore: TRF057
     pad_clue_token_id: int = 0
     clue_token_ids: list[list[list[int]]] | None = None
     clue_parents: list[int] | None = None
+    clue_calibration: list[list[float | int]] | None = None
     tie_word_embeddings: bool = False
 
     def __post_init__(self, **kwargs: Any) -> None:
@@ -311,6 +317,14 @@ class TRRGConfig(PreTrainedConfig):  # trf-ignore: TRF057
             count = len((self.clue_token_ids or [[]])[0])
             legal = len(self.clue_parents) == count and all(-1 <= parent < count for parent in self.clue_parents)
             yield "clue_parents", legal, f"for each of the {count} clues of clue_token_ids the index of one, or -1"
+        if self.clue_calibration is not None:
+            known = len((self.clue_token_ids or [[]])[0])
+            known = self.num_classifier_labels if self.clue_source == "classifier" else known
+            finite = all(len(row) == 3 and math.isfinite(sum(row)) for row in self.clue_calibration)
+            legal = len(self.clue_calibration) == known and finite and all(0 <= r[2] < 1 for r in self.clue_calibration)
+            yield "clue_calibration", legal, f"[scale, offset, threshold in [0, 1)] for each of the {known} clues"
+            alone = self.clue_scoring == "pairwise" or self.clue_source == "classifier"
+            yield "clue_scoring", alone, "'pairwise' with clue_calibration, since a softmax shares one whole"
 
     @classmethod
     def from_preset(cls, preset: Preset, **overrides: Any) -> "TRRGConfig":
@@ -330,71 +344,6 @@ class TRRGConfig(PreTrainedConfig):  # trf-ignore: TRF057
             raise ValueError(f"unknown fields for the preset {preset!r}: {', '.join(unknown)}.")
         return cls(**{**PRESETS[preset], **overrides})
 
-
-# Sizes of the language models the papers used; `max_position_embeddings` and theta as in their published configs.
-_MISTRAL_7B = {
-    "model_type": "mistral", "vocab_size": 32000, "hidden_size": 4096, "intermediate_size": 14336,
-    "num_hidden_layers": 32, "num_attention_heads": 32, "num_key_value_heads": 8, "max_position_embeddings": 32768,
-    "rope_parameters": {"rope_type": "default", "rope_theta": 1000000.0}, "sliding_window": None,
-    "tie_word_embeddings": False,
-}  # fmt: skip
-_VICUNA_7B = {
-    "model_type": "llama", "vocab_size": 32000, "hidden_size": 4096, "intermediate_size": 11008,
-    "num_hidden_layers": 32, "num_attention_heads": 32, "num_key_value_heads": 32, "max_position_embeddings": 4096,
-    "pad_token_id": 0, "tie_word_embeddings": False,
-}  # fmt: skip
-_CLINICAL_BERT = {"model_type": "bert", "vocab_size": 28996}
-
-PRESETS: dict[str, dict[str, Any]] = {
-    # Swin-B, Bio_ClinicalBERT, Mistral-7B, 48 + 48 queries, the best 8 of 14 clues.
-    "trrg": {
-        "vision_config": {
-            "model_type": "swin", "image_size": 224, "embed_dim": 128, "depths": [2, 2, 18, 2],
-            "num_heads": [4, 8, 16, 32], "window_size": 7,
-        },
-        "clue_config": _CLINICAL_BERT,
-        "text_config": _MISTRAL_7B,
-    },
-    # RAD-DINO ViT-B/14 at 518 px, four-layer MLP over all 37 x 37 patches, Vicuna-7B.
-    "maira1": {
-        "vision_config": {"model_type": "dinov2", "image_size": 518, "patch_size": 14, "use_mask_token": False},
-        "text_config": _VICUNA_7B,
-        "connector": "mlp", "clue_source": "none", "vision_hidden_size": 768, "image_size": 518,
-        "patch_grid": 37, "num_prefix_tokens": 1, "vision_pooling": "cls",
-    },
-    # ResNet-50 at 448 px (BioViL-T's image encoder), BERT alignment module with 32 queries, Vicuna-7B.
-    "radialog": {
-        "vision_config": {"model_type": "resnet"},
-        "query_transformer_config": {
-            "model_type": "blip_2_qformer", "encoder_hidden_size": 2048, "use_qformer_text_input": True,
-        },
-        "text_config": _VICUNA_7B,
-        "connector": "query_transformer", "clue_source": "classifier", "vision_hidden_size": 2048, "image_size": 448,
-        "patch_grid": 14, "num_query_tokens": 32, "num_selected_clues": 14, "clue_threshold": 0.5,
-        "consistency_kl_weight": 0.0, "consistency_bce_weight": 0.0,
-    },
-    # The checkpoint in hub_cards/trrg-small: every part of TRRG at a size that trains on two CPU cores.
-    "trrg-small": {
-        "vision_config": {
-            "model_type": "timm_wrapper", "architecture": "resnet10t", "do_pooling": False,
-            "model_args": {"channels": [24, 48, 96, 192], "stem_width": 16, "output_stride": 16},
-        },
-        "clue_config": {
-            "model_type": "bert", "vocab_size": 1024, "hidden_size": 128, "num_hidden_layers": 2,
-            "num_attention_heads": 4, "intermediate_size": 256, "max_position_embeddings": 64,
-            "initializer_range": 0.2, "hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0,
-        },
-        "text_config": {
-            "model_type": "llama", "vocab_size": 2048, "hidden_size": 192, "intermediate_size": 512,
-            "num_hidden_layers": 6, "num_attention_heads": 4, "num_key_value_heads": 4,
-            "max_position_embeddings": 1024, "tie_word_embeddings": True, "initializer_range": 0.07,
-            "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2,
-        },
-        "clue_scoring": "pairwise", "vision_pooling": "lse", "clue_loss_weight": 5.0,
-        "vision_hidden_size": 192, "image_size": 192, "patch_grid": 12, "projection_dim": 256, "num_query_tokens": 32,
-        "num_interaction_heads": 8, "num_selected_clues": 24, "clue_threshold": 0.25, "image_token_id": 3,
-    },
-}  # fmt: skip
 
 # So that `save_pretrained` writes this file beside config.json, and the folder loads where the package is missing.
 TRRGConfig.register_for_auto_class()

@@ -10,6 +10,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from .configuration_trrg import TRRGConfig
+
 
 class ProjectionHead(nn.Module):
     """Into the shared image-text space: linear, GELU, linear, residual, LayerNorm (as in the public author code)."""
@@ -39,6 +41,7 @@ class ClueBank:
         valid: `[C]` bool, False where a clue is padding.
         parents: `[C]`, the index of the clue that each one implies ("Left Pleural Effusion": that of "Pleural
             Effusion"), -1 for none; None where no clue has a parent.
+        calibration: `[C, 3]`, scale, offset and threshold of each clue (`config.clue_calibration`); None without.
     """
 
     tokens: torch.Tensor
@@ -47,6 +50,7 @@ class ClueBank:
     negative_vectors: torch.Tensor | None
     valid: torch.Tensor
     parents: torch.Tensor | None = None
+    calibration: torch.Tensor | None = None
 
     def to(self, device: torch.device) -> "ClueBank":
         """The bank on `device`: itself where it is there already."""
@@ -58,6 +62,27 @@ class ClueBank:
     def directions(self) -> torch.Tensor:
         """`[C, D]`, what a vector is compared with: "there is X", minus "there is no X" in pairwise scoring."""
         return self.vectors if self.negative_vectors is None else self.vectors - self.negative_vectors
+
+
+def own_calibration(config: TRRGConfig, input_ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor | None:
+    """`ClueBank.calibration` of the sentences `[C, L]`: that of the checkpoint's own clue with the same one, and scale
+    1, offset 0 and `clue_threshold` for any other."""
+    if config.clue_calibration is None or config.clue_source == "classifier":
+        return None
+    own = dict(zip(map(tuple, config.clue_token_ids[0]), config.clue_calibration, strict=True))
+    other = [1.0, 0.0, float(config.clue_threshold)]
+    rows = [own.get(tuple(ids[keep].tolist()), other) for ids, keep in zip(input_ids, mask, strict=True)]
+    return torch.tensor(rows, device=input_ids.device)
+
+
+def own_clues(config: TRRGConfig, device: torch.device) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
+    """The checkpoint's own clues: ids and mask `[S, C, L]`, parents `[C]`."""
+    token_ids, pad = config.clue_token_ids, config.pad_clue_token_id
+    length = max(len(row) for statement in token_ids for row in statement)
+    ids = [[row + [pad] * (length - len(row)) for row in statement] for statement in token_ids]
+    mask = [[[1] * len(row) + [0] * (length - len(row)) for row in statement] for statement in token_ids]
+    tensors = [None if x is None else torch.tensor(x, device=device) for x in (ids, mask, config.clue_parents)]
+    return tensors[0], tensors[1], tensors[2]
 
 
 def mean_by_study(values: torch.Tensor, study_index: torch.Tensor, num_studies: int) -> torch.Tensor:
@@ -95,20 +120,20 @@ def raise_parents(scores: torch.Tensor, parents: torch.Tensor) -> torch.Tensor:
     return scores
 
 
-def select_clues(clue_scores: torch.Tensor, num_selected: int, threshold: float) -> torch.Tensor:
+def select_clues(clue_scores: torch.Tensor, num_selected: int, threshold: float | torch.Tensor) -> torch.Tensor:
     """The clues that the language model hears of: `[B, C]` to `[B, C]` bool.
 
     Args:
         clue_scores: `[B, C]`, 0 for padding clues.
         num_selected: k, the highest. Clues that tie with the k-th are taken too, so that their order never decides.
-        threshold: clues that score this much or less are left out.
+        threshold: clues that score this much or less are left out; one for all, or `[C]`.
     """
     last = clue_scores.topk(min(num_selected, clue_scores.shape[1]), dim=1).values[:, -1:]
     return (clue_scores >= last) & (clue_scores > threshold)
 
 
 def inject_clues(
-    bank: ClueBank, clue_scores: torch.Tensor, selected: torch.Tensor, threshold: float
+    bank: ClueBank, clue_scores: torch.Tensor, selected: torch.Tensor, threshold: float | torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """The tokens of the selected clues of each study, weighted by their scores.
 
@@ -116,16 +141,17 @@ def inject_clues(
         bank: C encoded clues.
         clue_scores: `[B, C]`.
         selected: `[B, C]` bool, see `select_clues`.
-        threshold: what was selected over it weighs from a half to one, since a clue just over the threshold of a rare
-            finding would else be too faint to be heard; without a threshold (0) a clue weighs its score, as published.
+        threshold: as in `select_clues`. What was selected over it weighs from a half to one, since a clue just over the
+            threshold of a rare finding would else be too faint to be heard; without a threshold (0) a clue weighs its
+            score, as published.
 
     Returns:
         Weighted tokens `[B, K, Dc]` and their mask `[B, K]`, K a multiple of L.
     """
     count = max(int(selected.sum(1).max()), 1)
-    scores, index = clue_scores.topk(count, dim=1)
-    if threshold > 0:
-        scores = 0.5 + 0.5 * (scores - threshold) / (1 - threshold)
+    threshold = torch.as_tensor(threshold, dtype=clue_scores.dtype, device=clue_scores.device)
+    weights = torch.where(threshold > 0, 0.5 + 0.5 * (clue_scores - threshold) / (1 - threshold), clue_scores)
+    scores, index = (weights * selected).topk(count, dim=1)
     tokens = bank.tokens[index] * scores[:, :, None, None].to(bank.tokens.dtype)
     mask = bank.token_mask[index] & selected.gather(1, index)[:, :, None]
     return tokens.flatten(1, 2), mask.flatten(1, 2)

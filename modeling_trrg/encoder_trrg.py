@@ -1,16 +1,23 @@
 """The vision tower, the clue encoder, and the clue scores between them. Both training stages share it."""
 
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import nn
-from transformers.modeling_outputs import BaseModelOutput
 
-from .clue_trrg import ClueBank, ProjectionHead, log_mean_exp, mean_by_study, scores_from_logits, select_clues
+from .clue_trrg import (
+    ClueBank,
+    ProjectionHead,
+    log_mean_exp,
+    mean_by_study,
+    own_calibration,
+    own_clues,
+    scores_from_logits,
+    select_clues,
+)
 from .configuration_trrg import TRRGConfig
 from .connector_trrg import QueryTransformer
-from .outputs_trrg import TRRGStudyFeatures
+from .outputs_trrg import SeenImages, TRRGStudyFeatures
 from .pretrained_trrg import TRRGPreTrainedModel, build_tower
 
 # What the processor returns beside images and clues; `read_study(**inputs)` has no use for it.
@@ -31,18 +38,6 @@ def check_seen(image_mask: torch.Tensor) -> None:
     if not bool(image_mask.any(dim=1).all()):
         blind = (~image_mask.any(dim=1)).nonzero().flatten().tolist()
         raise ValueError(f"image_mask leaves no view to the studies {blind} of the batch; expected at least one.")
-
-
-@dataclass
-class SeenImages:
-    """Views in the order study by study: patches `[n, P, Dv]`, pooled `[n, Dv]`, the study of each view `[n]`, and
-    what the tower returned."""
-
-    patches: torch.Tensor
-    pooled: torch.Tensor
-    study_index: torch.Tensor
-    image_mask: torch.Tensor
-    outputs: BaseModelOutput
 
 
 class TRRGEncoder(TRRGPreTrainedModel):
@@ -185,7 +180,7 @@ class TRRGEncoder(TRRGPreTrainedModel):
                 raise ValueError(
                     "no clues: pass clue_input_ids (the processor makes them) or set clue_token_ids in the config."
                 )
-            clue_input_ids, clue_attention_mask, clue_parents = self._own_clues(device or self.device)
+            clue_input_ids, clue_attention_mask, clue_parents = own_clues(self.config, device or self.device)
         mask = torch.ones_like(clue_input_ids) if clue_attention_mask is None else clue_attention_mask
         if clue_input_ids.dim() != 3 or mask.shape != clue_input_ids.shape:
             raise ValueError(
@@ -251,16 +246,18 @@ class TRRGEncoder(TRRGPreTrainedModel):
             negative_vectors=encoded[1][1] if len(encoded) > 1 else None,
             valid=mask[0].any(1),
             parents=parents,
+            calibration=own_calibration(self.config, clue_input_ids[0], mask[0]),
         )
 
-    def _own_clues(self, device: torch.device) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
-        token_ids, parents = self.config.clue_token_ids, self.config.clue_parents
-        length = max(len(row) for statement in token_ids for row in statement)
-        pad = self.config.pad_clue_token_id
-        ids = [[row + [pad] * (length - len(row)) for row in statement] for statement in token_ids]
-        mask = [[[1] * len(row) + [0] * (length - len(row)) for row in statement] for statement in token_ids]
-        tensors = [None if rows is None else torch.tensor(rows, device=device) for rows in (ids, mask, parents)]
-        return tensors[0], tensors[1], tensors[2]
+    def _calibration(self, bank: ClueBank | None) -> torch.Tensor | None:
+        if self.config.clue_source == "classifier" and self.config.clue_calibration is not None:
+            return torch.tensor(self.config.clue_calibration, device=self.device)
+        return None if bank is None else bank.calibration
+
+    def thresholds(self, bank: ClueBank | None) -> float | torch.Tensor:
+        """What a clue has to score more than: `[C]`, or one number for all."""
+        calibration = self._calibration(bank)
+        return self.config.clue_threshold if calibration is None else calibration[:, 2]
 
     # --- clue scores ---
 
@@ -286,6 +283,9 @@ class TRRGEncoder(TRRGPreTrainedModel):
         pools_logits = self.config.vision_pooling == "lse"
         logits = self.clue_logits(seen.patches if pools_logits else seen.pooled, bank)
         logits = mean_by_study(log_mean_exp(logits) if pools_logits else logits, seen.study_index, num_studies)
+        if (calibration := self._calibration(bank)) is not None:
+            scale, offset, _ = calibration.T.to(logits.device, logits.dtype)
+            logits = scale * logits + offset
         if self.config.clue_source == "classifier":
             if bank is not None and len(bank.valid) != logits.shape[1]:
                 raise ValueError(
@@ -349,7 +349,7 @@ class TRRGEncoder(TRRGPreTrainedModel):
             logits, clue_scores = self.score_clues(seen, bank)
             clue_scores = clue_scores * seen.image_mask.any(1, keepdim=True).to(clue_scores.device)  # text alone: 0
         if clue_scores is not None:
-            selected = select_clues(clue_scores, config.num_selected_clues, config.clue_threshold)
+            selected = select_clues(clue_scores, config.num_selected_clues, self.thresholds(bank))
             image_mask = clue_scores.new_ones(len(clue_scores), 1, dtype=torch.bool)  # without images: one view each
         return TRRGStudyFeatures(
             last_hidden_state=None if seen is None else seen.patches,

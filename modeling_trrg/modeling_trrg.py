@@ -148,9 +148,8 @@ class TRRGModel(TRRGEncoder):
             tokens = patches.new_zeros(batch, 0, self.clue_width)
             mask = torch.zeros(batch, 0, dtype=torch.bool, device=tokens.device)
         else:
-            tokens, mask = inject_clues(
-                study.clue_bank, study.clue_scores, study.selected_clues, self.config.clue_threshold
-            )
+            threshold = self.thresholds(study.clue_bank)
+            tokens, mask = inject_clues(study.clue_bank, study.clue_scores, study.selected_clues, threshold)
         return self.multi_modal_projector(patches, tokens, mask, study.image_mask.nonzero()[:, 0])
 
     @can_return_tuple

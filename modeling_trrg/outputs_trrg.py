@@ -7,10 +7,22 @@ Dv/Dt widths of vision and text model.
 from dataclasses import dataclass
 
 import torch
-from transformers.modeling_outputs import BaseModelOutputWithPast, CausalLMOutputWithPast
+from transformers.modeling_outputs import BaseModelOutput, BaseModelOutputWithPast, CausalLMOutputWithPast
 from transformers.utils import ModelOutput
 
 from .clue_trrg import ClueBank
+
+
+@dataclass
+class SeenImages:
+    """Views in the order study by study: patches `[n, P, Dv]`, pooled `[n, Dv]`, the study of each view `[n]`, and
+    what the tower returned."""
+
+    patches: torch.Tensor
+    pooled: torch.Tensor
+    study_index: torch.Tensor
+    image_mask: torch.Tensor
+    outputs: BaseModelOutput
 
 
 @dataclass

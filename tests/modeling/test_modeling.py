@@ -290,7 +290,7 @@ def test_consistency_loss_is_part_of_the_loss_and_moves_with_the_labels(tiny_con
     present = model(**inputs, labels=labels, clue_targets=torch.ones(2, 4, dtype=torch.long))
     unknown = model(**inputs, labels=labels, clue_targets=torch.full((2, 4), -100))
     assert present.consistency_loss > output.consistency_loss
-    torch.testing.assert_close(unknown.consistency_loss, output.consistency_loss)
+    assert unknown.consistency_loss == 0  # as the answer to a question, which does not speak of all clues
 
 
 def test_accumulated_steps_weigh_tokens_and_studies_alike(tiny_config):

@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
-from configuration_trrg.configuration_trrg import PRESETS
+from configuration_trrg.presets_trrg import PRESETS
 from evaluation.reading.labeler import label_report
 from modeling_trrg import TRRGForConditionalGeneration
 from processing_trrg import TRRGProcessor, report_text

@@ -12,7 +12,7 @@ from torch import nn
 from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 
 from configuration_trrg import TRRGConfig
-from configuration_trrg.configuration_trrg import PRESETS
+from configuration_trrg.presets_trrg import PRESETS
 from modeling_trrg import TRRGForConditionalGeneration, TRRGForContrastivePretraining
 from modeling_trrg.modeling_trrg import max_context
 from processing_trrg import GreyRange, TRRGImageProcessor, TRRGProcessor
