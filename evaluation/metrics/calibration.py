@@ -12,6 +12,13 @@ BINS = 10
 UNIT = 2**40
 
 
+def expected_error(scores: np.ndarray, labels: np.ndarray) -> float:
+    """Expected calibration error over `BINS` bins of equal width. Shapes `[N]`, labels 0 and 1."""
+    bins = np.minimum((scores * BINS).astype(int), BINS - 1)
+    gaps = np.bincount(bins, scores, BINS) - np.bincount(bins, labels, BINS)
+    return float(np.abs(gaps).sum() / len(scores))
+
+
 class ClueReliability:
     """Counts by clue and score bin, whole numbers only: merging them in any order gives the same numbers.
 
