@@ -316,20 +316,11 @@ class TRRGForConditionalGeneration(TRRGPreTrainedModel, TRRGGenerationMixin):  #
         """
         shift_labels = kwargs.pop("shift_labels", None)
         outputs = self.model(
-            input_ids=input_ids,
-            attention_mask=attention_mask,
-            position_ids=position_ids,
-            inputs_embeds=inputs_embeds,
-            pixel_values=pixel_values,
-            image_mask=image_mask,
-            clue_input_ids=clue_input_ids,
-            clue_attention_mask=clue_attention_mask,
-            clue_parents=clue_parents,
-            clue_scores=clue_scores,
-            study=study,
-            return_dict=True,
-            **kwargs,
-        )
+            input_ids=input_ids, attention_mask=attention_mask, position_ids=position_ids, inputs_embeds=inputs_embeds,
+            pixel_values=pixel_values, image_mask=image_mask, clue_input_ids=clue_input_ids,
+            clue_attention_mask=clue_attention_mask, clue_parents=clue_parents, clue_scores=clue_scores, study=study,
+            return_dict=True, **kwargs,
+        )  # fmt: skip
         hidden, study = outputs.last_hidden_state, outputs.study
         keep = slice(-logits_to_keep, None) if isinstance(logits_to_keep, int) and logits_to_keep else slice(None)
         logits = self.lm_head(hidden[:, keep if isinstance(logits_to_keep, int) else logits_to_keep])

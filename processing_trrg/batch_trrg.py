@@ -182,7 +182,8 @@ def check_words(study: Mapping[str, Any]) -> None:
         PromptError: an argument of one study is of another type than text, names or scores, or is text that cannot be
             written.
     """
-    kinds: dict[str, Any] = {"predicted_findings": (list, tuple), "clue_scores": Mapping, "clue_targets": Mapping}
+    kinds: dict[str, Any] = dict.fromkeys(("predicted_findings", "turns"), (list, tuple))
+    kinds |= {"clue_scores": Mapping, "clue_targets": Mapping}
     for name, value in study.items():
         if name != "images" and value is not None and not isinstance(value, kinds.get(name, str)):
             hint = "; a batch of studies is a list of lists of views" if isinstance(value, (list, tuple)) else ""

@@ -19,9 +19,10 @@ import torch
 from PIL import Image, ImageChops
 
 from .dicom_trrg import decode_dicom, is_dicom
-from .picture_trrg import RadiographError, check_size, decode_picture, upright
+from .picture_trrg import MAX_PIXELS, RadiographError, check_size, decode_picture, upright
 
-MAX_BYTES = 256 * 1024**2
+MAX_BYTES = 2 * MAX_PIXELS + 8 * 1024**2
+"""Of a file: the largest picture with 16 bits a pixel, not compressed, and what a header takes."""
 GRID = 64
 """Samples along each side, which tell noise and blank pictures from radiographs."""
 MAX_NOISE = 1 / 3

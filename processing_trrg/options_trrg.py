@@ -30,12 +30,15 @@ class TRRGProcessorKwargs(ProcessingKwargs, total=False):  # type: ignore[call-a
 
     Attributes:
         predicted_findings: of a study, names of findings, which the prompt of the style "radialog" names.
+        turns: of a study, pairs of a reply and the user's next request, behind the prompt, in the tokens that a
+            `TalkedStudy` reads; `report` is the answer to the last one.
         study_ids: what errors call the studies.
         on_error: "raise" stops at the first bad study and names it; "skip" leaves bad studies out and lists them in
             `skipped` of the result. Then no study may be left: check `kept`.
     """
 
     predicted_findings: Sequence[Any] | None
+    turns: Sequence[Any] | None
     study_ids: Sequence[str] | None
     on_error: Literal["raise", "skip"]
 

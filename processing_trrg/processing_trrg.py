@@ -193,7 +193,7 @@ class TRRGProcessor(ChatProcessor):  # trf-ignore: TRF057
         options = read_options(kwargs, self.tokenizer.init_kwargs)
         clue_list = self.clues if clues is None else check_clues(clues)
         fields = dict(zip(CONTEXT_FIELDS, (indication, technique, comparison, prior_report, question), strict=True))
-        fields |= {"predicted_findings": options.get("predicted_findings"), "report": report}
+        fields |= {name: options.get(name) for name in ("predicted_findings", "turns")} | {"report": report}
         fields |= {"clue_scores": clue_scores, "clue_targets": clue_targets}
         studies = group_studies(images, text, self.image_token, fields)
         study_ids = options.get("study_ids")
@@ -303,6 +303,12 @@ class TRRGProcessor(ChatProcessor):  # trf-ignore: TRF057
             raise PromptError(
                 f"text: {ids.count(self.image_token_id)} image tokens after tokenising, expected {placeholders}"
             )
+        spans = encoded.get("offset_mapping", [])
+        for reply, request in study["turns"] or ():
+            for said in (reply, request):
+                refuse_special_tokens("turns", said, self.tokenizer.all_special_tokens)
+            ids = [*ids, *self.reply_ids(reply)[0].tolist(), *self.turn_ids(request)[0].tolist()]
+        spans = spans and [*spans, *[(0, 0)] * (len(ids) - len(spans))]
         target = []
         if study["report"] is not None:
             refuse_special_tokens("report", study["report"], self.tokenizer.all_special_tokens)
@@ -312,7 +318,7 @@ class TRRGProcessor(ChatProcessor):  # trf-ignore: TRF057
             target.append(self.tokenizer.eos_token_id)
         elif num_views and not text.endswith(self.tokenizer.eos_token):  # else a chat that is learned, not continued
             check_prompt(self.prompt_style, text, len(ids), self.max_prompt_length)
-        row = {"prompt": ids, "target": target, "replacements": replaced[0], "spans": encoded.get("offset_mapping", [])}
+        row = {"prompt": ids, "target": target, "replacements": replaced[0], "spans": spans}
         limits = [limit for limit in (self.max_length, options.get("max_length")) if limit is not None]
         if limits and options.get("truncation") not in NO_CUTTING:
             row = cut_row(row, min(limits), self.tokenizer.truncation_side, self.image_token_id)

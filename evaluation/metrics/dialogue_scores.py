@@ -18,7 +18,7 @@ from evaluation.metrics.resampling import interval_text, number_text, patient_bo
 from evaluation.metrics.short_answers import same_answer, shared_words
 from evaluation.metrics.signature import LABELER, signature
 from evaluation.metrics.text_normalisation import TREATMENTS
-from evaluation.predictions.dialogue_turns import known_findings, single_view
+from evaluation.predictions.dialogue_turns import known_findings
 from evaluation.reading.labeler import label_report
 from evaluation.reading.observations import (
     CHEXPERT_14,
@@ -30,6 +30,7 @@ from evaluation.reading.observations import (
     tensor_labels,
 )
 from processing_trrg import check_clues
+from training.data.dialogue import single_view
 from training.data.study import Study
 
 Line = Mapping[str, Any]

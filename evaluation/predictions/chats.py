@@ -1,13 +1,14 @@
 """Chats about studies that were looked at once: the model's report, then any number of questions, each on its own."""
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
+from torch.nn.utils.rnn import pad_sequence
 
-from processing_trrg import StudyBatch, follow_up, report_messages
+from processing_trrg import StudyBatch
 
-PROMPT_FIELDS = ("indication", "technique", "comparison", "prior_report", "predicted_findings")
 YES, NO = "Yes.", "No."
 """How answers begin in training (`training/data/dialogue.py`)."""
 
@@ -73,10 +74,8 @@ class Chats:
                 model.generate(**texts, study=self.study, **options), prompts, self.study
             )
         self._names = [words["study_id"] for words in prompts.studies]
-        self._requests = [
-            report_messages(processor.prompt_style, words["num_views"], **{name: words[name] for name in PROMPT_FIELDS})
-            for words in prompts.studies
-        ]
+        pairs = zip(prompts["input_ids"].cpu(), prompts["attention_mask"].cpu().bool(), strict=True)
+        self._prompts = [ids[mask] for ids, mask in pairs]
 
     def ask(self, questions: Sequence[Question]) -> list[str]:
         """The answer to each question, which knows of no other question.
@@ -104,19 +103,21 @@ class Chats:
             ]
         return answers
 
+    def _turn(self, asked: Question) -> tuple[torch.Tensor, torch.Tensor]:
+        """The ids of the report and of the question behind it, as a `TalkedStudy` reads them."""
+        self.processor.check_request("question", asked.text)
+        return self.processor.reply_ids(asked.reply), self.processor.turn_ids(asked.text.strip())
+
     def _inputs(self, questions: Sequence[Question]) -> Iterator[dict[str, Any]]:
         """Tensors of `generate`, for as many questions at a time as there are studies in the batch."""
         size = len(self.reports)
         for start in range(0, len(questions), size):
             some = questions[start : start + size]
-            chats = [follow_up(self._requests[asked.row], asked.reply, asked.text) for asked in some]
-            texts = self.processor.apply_chat_template(chats, add_generation_prompt=True)
-            image = self.processor.image_token
-            expanded = [text.replace(image, self.processor.replace_image_token({}, 0)) for text in texts]
-            tokens = self.processor.tokenizer(
-                expanded, add_special_tokens=False, padding=True, padding_side="left", return_tensors="pt"
-            )
-            inputs = {name: tokens[name].to(self.model.device) for name in ("input_ids", "attention_mask")}
+            texts = [torch.cat([self._prompts[asked.row], *(ids[0] for ids in self._turn(asked))]) for asked in some]
+            pad = partial(pad_sequence, batch_first=True, padding_side="left")
+            ids = pad(texts, padding_value=self.processor.tokenizer.pad_token_id)
+            inputs = {"input_ids": ids, "attention_mask": pad([torch.ones_like(text) for text in texts])}
+            inputs = {name: value.to(self.model.device) for name, value in inputs.items()}
             lengths, most = inputs["attention_mask"].sum(1), self.processor.max_length
             if most is not None and lengths.max() > most:
                 name = self._names[some[int(lengths.argmax())].row]

@@ -25,7 +25,8 @@ from evaluation.predictions.records import digest
 from evaluation.reading.labeler import label_report
 from evaluation.reading.observations import CHEXPERT_14, NO_FINDING, Labels, positives
 from processing_trrg import correction_request, report_text
-from training.data.dialogue import ALL_FINDINGS, IMPRESSION, ONE_FINDING, VIEW
+from training.data.dialogue import QUESTIONS as WORDINGS
+from training.data.dialogue import asked_by_name, single_view
 from training.data.study import Study
 
 QUESTIONS = "questions.jsonl"
@@ -57,21 +58,19 @@ def known_findings(labels: Labels | None, value: int) -> list[str]:
     return [name for name in CHEXPERT_14 if name != NO_FINDING and (labels or {}).get(name) == value]
 
 
-def single_view(study: Study) -> str | None:
-    """ "frontal" or "lateral", None where a study has both or it is not known."""
-    views = {image["view"] for image in study.images}
-    return views.pop() if len(views) == 1 and views <= {"frontal", "lateral"} else None
-
-
 def _binary_qa(chats: Chats, studies: Sequence[Study], _: Sequence[Asked]) -> Entries:
     sentences = {clue["name"]: clue["positive"] for clue in chats.processor.clues}
+    wording = WORDINGS["finding_qa"][0]
     asked = [
         (row, name)
         for row, study in enumerate(studies)
         for name in known_findings(study.labels, 1) + known_findings(study.labels, 0)
         if name in sentences
     ]
-    questions = [Question(row, chats.reports[row].text, ONE_FINDING[0].format(sentences[name])) for row, name in asked]
+    questions = [
+        Question(row, chats.reports[row].text, wording.format(asked=asked_by_name(sentences[name])))
+        for row, name in asked
+    ]
     entries: Entries = [{} for _ in studies]
     for (row, name), answer in zip(asked, chats.yes_or_no(questions), strict=True):
         entries[row][name] = list(answer)
@@ -87,7 +86,9 @@ def _ask(chats: Chats, questions: Sequence[Question], count: int) -> Entries:
 
 def _complete_qa(chats: Chats, studies: Sequence[Study], _: Sequence[Asked]) -> Entries:
     rows = [row for row, study in enumerate(studies) if study.labels]
-    return _ask(chats, [Question(row, chats.reports[row].text, ALL_FINDINGS[0]) for row in rows], len(studies))
+    return _ask(
+        chats, [Question(row, chats.reports[row].text, WORDINGS["findings_qa"][0]) for row in rows], len(studies)
+    )
 
 
 def _correct(chats: Chats, requests: Sequence[tuple[list[str], list[str]] | None]) -> Entries:
@@ -132,7 +133,7 @@ def _synthetic_correction(chats: Chats, studies: Sequence[Study], _: Sequence[As
 
 def _impression(chats: Chats, studies: Sequence[Study], _: Sequence[Asked]) -> Entries:
     questions = [
-        Question(row, report_text(study.findings, None), IMPRESSION[0])
+        Question(row, report_text(study.findings, None), WORDINGS["impression"][0])
         for row, study in enumerate(studies)
         if (study.findings or "").strip() and (study.impression or "").strip()
     ]
@@ -141,7 +142,7 @@ def _impression(chats: Chats, studies: Sequence[Study], _: Sequence[Asked]) -> E
 
 def _view(chats: Chats, studies: Sequence[Study], _: Sequence[Asked]) -> Entries:
     rows = [row for row, study in enumerate(studies) if single_view(study)]
-    return _ask(chats, [Question(row, chats.reports[row].text, VIEW[0]) for row in rows], len(studies))
+    return _ask(chats, [Question(row, chats.reports[row].text, WORDINGS["view"][0]) for row in rows], len(studies))
 
 
 def _vqa(chats: Chats, studies: Sequence[Study], asked: Sequence[Asked]) -> Entries:

@@ -33,7 +33,7 @@ def split_sentences(text: str) -> Iterator[tuple[str, str]]:
     `cut_sentences`, without their full stop and in pieces of at most `MAX_SENTENCE` characters.
     """
     text = plain_text(text)
-    if text[:1] in ("r", "R") and all(_RULE_OUT.match(part.strip() or "r/o") for part in re.split(r"[.;\n]", text)):
+    if text[:1] in ("r", "R") and all(_RULE_OUT.match(sentence) for sentence, _ in pieces(text)):
         text = _RULE_OUT.sub("question", text)  # a report that only asks, where others tell what was found
     for section, part in _counted(text) if ":" in text else ((UNNAMED, text),):
         for sentence, end in pieces(part):

@@ -13,6 +13,7 @@ from evaluation.predictions.dialogue_turns import TASKS, read_questions
 from evaluation.reading.labeler import label_report
 from evaluation.reading.observations import CHEXPERT_14, MISSING, positives
 from processing_trrg import check_clues, report_text
+from training.data.dialogue import asked_by_name
 from training.data.study import Study
 from training.phantoms.generate import generate_phantom
 
@@ -41,7 +42,9 @@ class Stub:
     def yes_or_no(self, questions):
         answers = []
         for question in questions:
-            name = next((name for name, text in SENTENCES.items() if text in question.text), "Pneumothorax")
+            name = next(
+                (name for name, text in SENTENCES.items() if asked_by_name(text) in question.text), "Pneumothorax"
+            )
             yes = self.studies[question.row].labels.get(name) == 1
             answers.append(YesNo(float(yes), True) if self.knows else YesNo(0.5, False))
         return answers

@@ -114,6 +114,22 @@ def test_the_same_with_plain_generate(tiny_config, system):
         model.generate(**texts, max_new_tokens=2)
 
 
+@pytest.mark.parametrize("system", SYSTEMS)
+def test_training_reads_the_tokens_of_a_conversation(tiny_config, system):
+    write = writer(tiny_config, system)
+    study = write(radiograph(), messages=[{"role": "assistant", "content": REPORT}], indication="cough")
+    study.ask("where?")
+    first, last = study._turns
+    chosen = {clue.name for clue in study.clues if clue.selected}
+    findings = {"predicted_findings": [name for name in study._batch.clue_names if name in chosen]}
+    batch = write.processor(
+        radiograph(), indication="cough", turns=[(REPORT, "where?")], report="left.",
+        **(findings if system == "radialog" else {}),
+    )  # fmt: skip
+    asked = batch["input_ids"][batch["labels"] == -100]
+    assert torch.equal(asked, torch.cat([first.asked, first.answer, last.asked], 1)[0])
+
+
 def test_without_a_cache_that_can_go_on_the_chat_is_read_anew(tiny_config):
     write = writer(tiny_config)
     plain = write(radiograph()).ask("where?")

@@ -84,6 +84,13 @@ def test_a_long_text_is_refused_before_it_is_decoded(monkeypatch: pytest.MonkeyP
             read_radiograph(source)
 
 
+def test_a_text_of_200_mb_is_refused_by_its_length():
+    start = time.perf_counter()
+    with pytest.raises(RadiographError, match="200,000,000 characters of base64, at most 142,606,336 bytes"):
+        read_radiograph("data:image/png;base64," + "A" * 200_000_000)
+    assert time.perf_counter() - start < 2
+
+
 def test_a_long_text_that_is_no_image_costs_seconds_at_most():
     start = time.perf_counter()
     with pytest.raises(RadiographError, match="neither a PNG"):

@@ -29,17 +29,9 @@ PARTS = (
 
 
 DialogueKind = Literal[
-    "findings_qa",
-    "finding_qa",
-    "region_qa",
-    "easy_language",
-    "summary",
-    "correction",
-    "explanation",
-    "impression",
-    "view",
-    "detailed_qa",
-]
+    "findings_qa", "finding_qa", "region_qa", "easy_language", "summary", "correction", "explanation", "impression",
+    "view", "detailed_qa",
+]  # fmt: skip
 DIALOGUE_KINDS = get_args(DialogueKind)
 """Turns after the report; `data/dialogue.py` makes them."""
 

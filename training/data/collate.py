@@ -6,8 +6,7 @@ import numpy as np
 import torch
 
 from evaluation.reading.observations import MISSING, certain, tensor_labels
-from processing_trrg import PreparedView, TRRGProcessor, follow_up, report_messages, report_text
-from processing_trrg.processing_trrg import CONTEXT_FIELDS
+from processing_trrg import PreparedView, TRRGProcessor, report_text
 from training.data.examples import Example
 
 
@@ -97,25 +96,12 @@ class FinetuneCollator:
             inputs["predicted_findings"] = [
                 [name for name, label in zip(names, example.labels, strict=True) if label == 1] for example in examples
             ]
-        if any(example.exchange for example in examples):
-            self._render_chats(examples, inputs)
+        inputs["turns"] = [[(e.exchange.reply, e.exchange.question)] if e.exchange else [] for e in examples]
         images = None if without_image else [[PreparedView(square) for square in e.squares] for e in examples]
         batch = dict(self.processor(images=images, **inputs))
         batch["study_ids"] = [example.study_id for example in examples]
         batch["num_text_tokens"] = int(batch["attention_mask"].sum())
         return batch
-
-    def _render_chats(self, examples: list[Example], inputs: dict[str, Any]) -> None:
-        """Put whole chats in place of what prompts are made from: request, and with an exchange report and question."""
-        made_from = [*CONTEXT_FIELDS, "predicted_findings"]
-        columns = {name: inputs.pop(name) for name in made_from if name in inputs}
-        inputs["text"] = []
-        for row, example in enumerate(examples):
-            fields = {name: column[row] for name, column in columns.items()}
-            chat = report_messages(self.processor.prompt_style, max(len(example.squares), 1), **fields)
-            if example.exchange:
-                chat = follow_up(chat, example.exchange.reply, example.exchange.question)
-            inputs["text"].append(self.processor.apply_chat_template(chat, add_generation_prompt=True))
 
 
 def count_targets(batch: dict[str, Any]) -> int:

@@ -93,7 +93,7 @@ def make_exchange(
         answer = impression if findings else None
         return Exchange(report_text(findings, None), turn.ask(kind), answer) if answer else None
     if kind == "view":
-        said = (turn.ask(kind), f"This is a {view} view.") if (view := _view(study)) else None
+        said = (turn.ask(kind), f"This is a {view} view.") if (view := single_view(study)) else None
     elif kind in ("easy_language", "summary"):
         text = plain_report(turn.lines) if kind == "easy_language" else turn.summary(len(report))
         said = (turn.ask(kind), text) if text and _same_claims(labeler(report), labeler(text), kind) else None
@@ -107,6 +107,11 @@ def make_exchange(
         }
         said = answers[kind]()
     return Exchange(report, *said) if said else None
+
+
+def asked_by_name(claim: str) -> str:
+    """A clue's sentence as a question: "There is edema." -> "Is there edema?"."""
+    return _STATED.sub(lambda match: f"{match[1].capitalize()} there {match[2]}?", claim)
 
 
 class _Turn:
@@ -161,7 +166,7 @@ class _Turn:
         said = self.clues[name]["positive"]
         asked = f"Is there {word}?"
         if self.rng.random() < ASKED_BY_NAME:
-            word, asked = name.lower(), _STATED.sub(lambda m: f"{m[1].capitalize()} there {m[2]}?", said)
+            word, asked = name.lower(), asked_by_name(said)
         answer = f"Yes. {said}" if value else f"No. {self.clues[name]['negative']}"
         return self.ask("finding_qa", a=word, x=bare(word), said=said, asked=asked), answer
 
@@ -252,6 +257,7 @@ def _said(text: str | None) -> str | None:
     return (text or "").strip() or None
 
 
-def _view(study: Study) -> str | None:
+def single_view(study: Study) -> str | None:
+    """ "frontal" or "lateral", None where a study has both or it is not known."""
     views = {image["view"] for image in study.images}
     return views.pop() if len(views) == 1 and views <= {"frontal", "lateral"} else None
