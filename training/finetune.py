@@ -58,9 +58,9 @@ def main() -> int:
     fit_for_sharding(accelerator, model, config)
     optimizer = make_optimizer(accelerator, model, config)
 
-    training, validation = load_sources(accelerator, config, processor)
-    plan, total_steps = make_plan(config, training)
     collate = FinetuneCollator(processor)
+    training, validation = load_sources(accelerator, config, processor, collate.is_too_long)
+    plan, total_steps = make_plan(config, training)
 
     def validate(trained: torch.nn.Module) -> dict[str, float]:
         size, run = config.optimizer.micro_batch_size, config.run

@@ -1,13 +1,15 @@
 """Examples -> the tensors of one forward pass, by the checkpoint's own processor."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
 
 from evaluation.reading.observations import MISSING, certain, tensor_labels
-from processing_trrg import PreparedView, TRRGProcessor, report_text
+from processing_trrg import PreparedView, TRRGProcessor, follow_up, report_messages, report_text
 from training.data.examples import Example
+from training.data.study import CONTEXT_FIELDS
 
 
 class PretrainCollator:
@@ -60,48 +62,73 @@ class PretrainCollator:
 
 
 class FinetuneCollator:
-    """Stage 2: prompt and report as tokens, with the images, or with oracle clue scores where there is none."""
+    """Stage 2: prompt and report as tokens, with the images, or with oracle clue scores where there is none. An
+    exchange that the language model's context has no room for is left out: the report itself is learned."""
 
     def __init__(self, processor: TRRGProcessor):
         self.processor = processor
+        self.names = [clue["name"] for clue in processor.clues]
 
     def __call__(self, examples: list[Example]) -> dict[str, Any]:
-        records = [example.record for example in examples]
+        examples = [replace(e, exchange=None) if e.exchange and self.is_too_long(e) else e for e in examples]
         without_image, given = not examples[0].squares, examples[0].scores is not None
         if any((not e.squares, e.scores is not None) != (without_image, given) for e in examples):
             raise ValueError("a forward pass mixes studies with and without images; sources must come in whole blocks")
-        names = [clue["name"] for clue in self.processor.clues]
+        study_ids = [example.study_id for example in examples]
         inputs: dict[str, Any] = {
-            "indication": [record.get("indication") for record in records],
-            "technique": [record.get("technique") for record in records],
-            "comparison": [record.get("comparison") for record in records],
-            "prior_report": [record.get("prior_report") for record in records],
             # an answer says little of the image: without any known target it has no consistency loss
-            "clue_targets": [dict(zip(names, e.labels, strict=True)) if e.exchange is None else {} for e in examples],
-            "study_ids": [example.study_id for example in examples],
+            "clue_targets": [dict(zip(self.names, e.labels, strict=True)) if not e.exchange else {} for e in examples],
+            "study_ids": study_ids,
+            "report": [_answer(example) for example in examples],
         }
-        inputs["report"] = [
-            example.exchange.answer
-            if example.exchange
-            else report_text(example.record.get("findings"), example.record.get("impression"))
-            for example in examples
-        ]
         if given:
             inputs["clue_scores"] = [
-                dict(zip(names, map(float, example.scores), strict=True))
+                dict(zip(self.names, map(float, example.scores), strict=True))
                 for example in examples
                 if example.scores is not None
             ]
-        if self.processor.says_findings:
-            inputs["predicted_findings"] = [
-                [name for name, label in zip(names, example.labels, strict=True) if label == 1] for example in examples
-            ]
         inputs["turns"] = [[(e.exchange.reply, e.exchange.question)] if e.exchange else [] for e in examples]
+        fields = [self._fields(example) for example in examples]
+        inputs |= {name: [row[name] for row in fields] for name in fields[0]}
         images = None if without_image else [[PreparedView(square) for square in e.squares] for e in examples]
         batch = dict(self.processor(images=images, **inputs))
-        batch["study_ids"] = [example.study_id for example in examples]
+        batch["study_ids"] = study_ids
         batch["num_text_tokens"] = int(batch["attention_mask"].sum())
         return batch
+
+    def is_too_long(self, example: Example, num_views: int | None = None) -> bool:
+        """Whether the language model's context has no room for an example's prompt and target.
+
+        num_views: of the study; None: as many as the example has squares.
+        """
+        processor, tokenizer = self.processor, self.processor.tokenizer
+        if processor.max_length is None:
+            return False
+        views = max(len(example.squares), 1) if num_views is None else num_views
+        texts = [self._prompt(example, views), _answer(example).strip()]
+        tokens = sum(map(len, tokenizer(texts, add_special_tokens=False)["input_ids"])) + 1  # and the end
+        return tokens + views * (processor.num_image_tokens - 1) > processor.max_length
+
+    def _fields(self, example: Example) -> dict[str, Any]:
+        """What the prompt of a report is made from."""
+        fields: dict[str, Any] = {name: example.record.get(name) for name in CONTEXT_FIELDS}
+        if self.processor.says_findings:
+            seen = zip(self.names, example.labels, strict=True)
+            fields["predicted_findings"] = [name for name, label in seen if label == 1]
+        return fields
+
+    def _prompt(self, example: Example, num_views: int) -> str:
+        """The chat up to what is learned: the request, and with an exchange report and question."""
+        chat = report_messages(self.processor.prompt_style, num_views, **self._fields(example))
+        if example.exchange:
+            chat = follow_up(chat, example.exchange.reply, example.exchange.question)
+        return self.processor.apply_chat_template(chat, add_generation_prompt=True)
+
+
+def _answer(example: Example) -> str:
+    if example.exchange:
+        return example.exchange.answer
+    return report_text(example.record.get("findings"), example.record.get("impression"))
 
 
 def count_targets(batch: dict[str, Any]) -> int:

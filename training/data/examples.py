@@ -3,7 +3,7 @@
 
 import json
 from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -25,7 +25,7 @@ from training.data.sampler import Draw, keyed_rng
 from training.data.sentences import (
     Sentence,
     draw_sentences,
-    positive_first,
+    in_order,
     sentence_key,
     sentences_of_labels,
     sentences_of_report,
@@ -62,7 +62,7 @@ class SourceData:
     """One source of the configuration, loaded: its studies, images and (stage 1) sentences."""
 
     def __init__(self, source: Source, data: DataSection, clues: Sequence[dict[str, str]], image_processor: Any):
-        self.source, self.clues = source, list(clues)
+        self.source, self.data, self.clues = source, data, list(clues)
         names = [clue["name"] for clue in clues]
         self.names = names
         self.studies = _readable(Studies(source.path, source.split, source.max_studies))
@@ -112,6 +112,34 @@ class SourceData:
     def num_studies(self) -> int:
         """Different studies that an epoch draws."""
         return len({study for study, _ in self.rows})
+
+    def leave_out_long(self, is_too_long: Callable[[Example, int], bool]) -> list[str]:
+        """Stage 2: draw no study, and match no report, that the language model's context has no room for; their ids.
+        Raises: ValueError if none is left."""
+        if self.pool:  # composed reports are short
+            return []
+
+        views = [self.images.num_views(i) if self.images else 1 for i in range(len(self.studies))]
+
+        def too_long(record: Study, study: int) -> bool:
+            record = in_order(record) if self.data.positive_first else record
+            return is_too_long(Example(record.study_id, 0, [], self.labels[study], record, []), views[study])
+
+        if self.matches:
+            records = self.matches.reports.records
+            images = sorted(self.matches.candidates, key=views.__getitem__)  # the last is the one with most views
+            used = {report: image for image in images for report in self.matches.candidates[image]}
+            long = {report for report, image in used.items() if too_long(records[report], image)}
+            kept = self.matches.without(long)
+        else:
+            records = self.studies.records
+            long = {i for i, record in enumerate(records) if too_long(record, i)}
+            kept = [i for i in range(len(records)) if i not in long]
+        ids = [records[i].study_id for i in sorted(long)]
+        if not kept:
+            raise ValueError(f"{self.source.path}: no report fits the language model's context, e.g. {ids[0]}")
+        self.rows = balanced_rows(self.labels, self.source.balance, kept)
+        return ids
 
     def find_sentences(self, balance: float, labeler: Callable[[str], dict[str, int | None]], whole: bool) -> None:
         """Stage 1: cut and label the reports (or write sentences from the labels) and weigh them over the whole set.
@@ -236,6 +264,13 @@ class Matches:
         if not self.images:
             raise ValueError(f"{reports.path}: no report has the labels of any image of {images.path}")
 
+    def without(self, reports: Set[int]) -> list[int]:
+        """Match none of these reports any more; the images that still have one."""
+        fits = {i: [r for r in found if r not in reports] for i, found in self.candidates.items()}
+        self.candidates = {i: found for i, found in fits.items() if found}
+        self.images = list(self.candidates)
+        return self.images
+
 
 class Examples(Dataset[Example]):
     """All sources of a stage, indexed by a `Draw`."""
@@ -291,10 +326,7 @@ class Examples(Dataset[Example]):
             if choice:
                 example.record = replace(example.record, **rewritten[choice - 1])
         if self.data.positive_first:
-            findings, impression = (
-                positive_first(part) if part else None for part in (example.record.findings, example.record.impression)
-            )
-            example.record = replace(example.record, findings=findings, impression=impression)
+            example.record = in_order(example.record)
         if self.training and self.data.context_dropout:
             example.record = self._without_context(example.record, keyed_rng("context", *key))
         if self.training and self.data.dialogue:

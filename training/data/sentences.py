@@ -9,14 +9,14 @@ that states nothing ("Comparison is made to the prior.") weighs as much as the m
 import hashlib
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from evaluation.reading.labeler import asserts, label_report
 from evaluation.reading.observations import NO_FINDING, Label, Labels
 from evaluation.reading.sentences import cut_sentences
-from training.data.study import Study, target_text
+from training.data.study import REPORT_PARTS, Study, target_text
 
 _POSITIVE_TEMPLATES = ("There is {}.", "{} is present.", "Findings of {}.", "{} is seen.")
 _NEGATIVE_TEMPLATES = ("There is no {}.", "No {}.", "No evidence of {}.", "{} is not seen.")
@@ -46,6 +46,11 @@ def positive_first(report: str) -> str:
     sentences = list(cut_sentences(report))
     ordered = " ".join(sorted(sentences, key=lambda text: not asserts(text)))
     return ordered if sentences and label_report(ordered) == label_report(report) else report
+
+
+def in_order(study: Study) -> Study:
+    """The study with `positive_first` done to either part of its report."""
+    return replace(study, **{part: positive_first(study[part]) if study[part] else None for part in REPORT_PARTS})
 
 
 def sentence_key(text: str) -> int:

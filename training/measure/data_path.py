@@ -53,13 +53,14 @@ def measure(config: RunConfig, steps: int, decoded: int) -> dict[str, Any]:
     if isinstance(config, FinetuneConfig) and config.lora:
         add_lora(model, config.lora)
     freeze(model, config.trained)
-    sources, _ = load_sources(accelerator, config, processor)
     aligns = pretrains and architecture.connector == "query_transformer"
+    collate = PretrainCollator(processor, reports=aligns) if pretrains else FinetuneCollator(processor)
+    is_too_long = collate.is_too_long if isinstance(collate, FinetuneCollator) else None
+    sources, _ = load_sources(accelerator, config, processor, is_too_long)
     if pretrains:
         for source in sources:
             source.find_sentences(config.data.sentence_balance, sentence_labels, whole=aligns)
     plan, _ = make_plan(config, sources)
-    collate = PretrainCollator(processor, reports=aligns) if pretrains else FinetuneCollator(processor)
     model, optimizer = accelerator.prepare(model, make_optimizer(accelerator, model, config))
     set_training_mode(accelerator.unwrap_model(model))
 

@@ -4,7 +4,7 @@ import argparse
 import json
 import math
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -15,7 +15,7 @@ from transformers.utils import logging
 from processing_trrg import TRRGProcessor
 from training.config.run_config import Config, ConfigError, RunConfig, differences, load_config
 from training.config.yaml_config import read_yaml
-from training.data.examples import SourceData
+from training.data.examples import Example, SourceData
 from training.data.sampler import StudyPlan
 from training.run.checkpoint import save_run_config, whole_folder
 from training.run.tracking import JsonLinesTracker
@@ -139,9 +139,15 @@ def make_optimizer(accelerator: Accelerator, model: torch.nn.Module, config: Run
 
 
 def load_sources(
-    accelerator: Accelerator, config: RunConfig, processor: TRRGProcessor
+    accelerator: Accelerator,
+    config: RunConfig,
+    processor: TRRGProcessor,
+    is_too_long: Callable[[Example, int], bool] | None = None,
 ) -> tuple[list[SourceData], list[SourceData]]:
-    """Training and validation sources, their images decoded once by the main process."""
+    """Training and validation sources, their images decoded once by the main process.
+
+    is_too_long: in stage 2, whether the language model's context has no room for an example of that many views.
+    """
     loaded = []
     for name in ("train", "validation"):
         sources = [
@@ -154,6 +160,8 @@ def load_sources(
             left = ""
             if source.matches and source.matches.left_out:
                 left = f", {source.matches.left_out} images without a matching report left out"
+            if is_too_long and (long := source.leave_out_long(is_too_long)):
+                left += f", {len(long)} reports longer than the language model's context left out, e.g. {long[0]}"
             drawn = f", {len(source):,} draws an epoch" if source.source.balance else ""
             counted = f"{name:<10} {source.source.kind:<11} {source.num_studies:>7,} studies"
             accelerator.print(f"{counted}  {source.source.path}{drawn}{left}")
