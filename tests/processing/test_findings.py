@@ -19,6 +19,11 @@ SAID = {
         {},
         {"Consolidation", "Pleural Effusion", "Pneumothorax"},
     ),
+    "Pneumothorax cannot be entirely excluded; an effusion is not ruled out.": (
+        {"Pneumothorax", "Pleural Effusion"},
+        {},
+    ),
+    "Both effusions are gone; it isn't pneumonia.": ({}, {"Pleural Effusion", "Pneumonia"}),
     "A visible pleural line; the pericardial effusion is old.": ({}, {}),
 }
 
@@ -40,6 +45,11 @@ def test_what_a_sentence_states_and_denies(sentence):
         ("The cardiomegaly is wrong.", [], ["Cardiomegaly"]),
         ("There is no edema, pneumonia or fracture.", [], ["Edema", "Pneumonia", "Fracture"]),
         ("Write it shorter.", [], []),
+        ("Take out the pneumothorax but keep the effusion.", [], ["Pneumothorax"]),
+        ("Leave the edema as it is and leave the fracture out.", [], ["Fracture"]),
+        ("Don't mention the fracture.", [], ["Fracture"]),
+        ("Why did you say pneumonia? It is wrong.", [], []),
+        ("Could you add an effusion?", ["Pleural Effusion"], []),
     ],
 )
 def test_what_free_words_ask_for(request_, add, remove):
