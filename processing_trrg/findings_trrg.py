@@ -32,8 +32,9 @@ SIDES = ("left", "right")
 
 _CUT = re.compile(r"([,:;()]|\b(?:and|but|however|although|though|except|while|with)\b)")
 _NO = re.compile(
-    r"(?:n't|\b(?:no|not|without|never|neither|nor|denies|(?:free|absence|resolution|removal|clear) of|negative for))\b"
-    r"(?! (?:\w+ ){0,2}(?:chang|increas|worsen|larger|smaller))"
+    r"(?:n't|\b(?:no|not|can ?not (?:find|see)|without|never|neither|nor|denies|negative for"
+    r"|(?:free|absence|resolution|removal|clear) of))\b"
+    r"(?! (?:\w+ ){0,2}(?:chang|increas|worsen|larger|smaller|forget|miss))"
 )
 _GONE = re.compile(
     r"(?:\b(?:not|no longer|resolved|absent|gone|removed|excluded|ruled out|cleared)|n't)\b"
@@ -43,9 +44,9 @@ _ANEW = re.compile(
     r"\b(?:there|is|are|has|small|tiny|trace|mild\w*|moderate\w*|minimal\w*|slight\w*|subtle|stable|left|right|bi\w+al"
     r"|possibl[ey]|probabl[ey]|likely)\b"
 )
-_DOUBT = re.compile(r"\b(?:can ?not|can't|could not|not) (?:be )?(?:\w+ )?(?:excluded|ruled out)")
+_DOUBT = re.compile(r"\b(?:can ?not|can't|could not|not) (?:be )?(?:\w+ )?(?:excluded?|ruled? out)")
 _KEEP = re.compile(r"\b(?:keep|retain|leave)\b(?! (?:\w+ ){0,3}out\b)")
-_ADD = re.compile(r"\b(?:add|mention|include|insert|report|missing|missed|forgot\w*)\b")
+_ADD = re.compile(r"\b(?:add|mention|include|insert|(?<!the )(?<!this )(?<!your )report|missing|missed|forgot\w*)\b")
 _REMOVE = re.compile(
     r"\b(?:remove|delete|drop|omit|strike|erase|(?:take|leave) (?:\w+ ){0,4}out|wrong|mistaken?|incorrect|false)\b"
 )

@@ -4,6 +4,7 @@ import pytest
 
 from processing_trrg.findings_trrg import read_request, stated, states
 from processing_trrg.prompt_trrg import CHEXPERT_14, correction_request
+from training.data.corrections import WORDS
 
 NAMES = CHEXPERT_14[1:]
 SAID = {
@@ -49,6 +50,8 @@ def test_what_a_sentence_states_and_denies(sentence):
         ("Leave the edema as it is and leave the fracture out.", [], ["Fracture"]),
         ("Don't mention the fracture.", [], ["Fracture"]),
         ("Why did you say pneumonia? It is wrong.", [], []),
+        ("Remove the edema from the report.", [], ["Edema"]),
+        ("Do not forget the tube; I cannot see a fracture.", ["Support Devices"], ["Fracture"]),
         ("Could you add an effusion?", ["Pleural Effusion"], []),
     ],
 )
@@ -60,3 +63,11 @@ def test_the_words_of_training_are_understood():
     for missing, wrong in ((["Edema", "Fracture"], ["Lung Lesion"]), ([], ["Pneumonia"]), (["Cardiomegaly"], [])):
         assert read_request(correction_request(missing, wrong), NAMES) == (missing, wrong)
     assert stated("Clear. There is hernia.", "Hernia") and not stated("There is no hernia.", "Hernia")
+
+
+@pytest.mark.parametrize("act", ["add", "deny", "drop"])
+def test_every_wording_of_training_is_understood(act):
+    for wording in WORDS["requests"][act]:
+        asked = f"{wording.format(a='an effusion', x='effusion')}."
+        add, remove = (["Pleural Effusion"], []) if act == "add" else ([], ["Pleural Effusion"])
+        assert read_request(asked, NAMES) == (add, remove), asked
