@@ -20,7 +20,7 @@ from transformers.utils import logging
 from .batch_trrg import StudyBatch, scores_by_clue
 from .findings_trrg import SIDES, finding_of, read_request, stated
 from .prompt_trrg import CONTEXT_FIELDS, PromptError, correction_request, report_messages, said
-from .report_trrg import Change, Report, compare_reports, decode, sorted_clues, split_report
+from .report_trrg import Change, ClueScore, Report, compare_reports, decode, sorted_clues, split_report
 
 logger = logging.get_logger(__name__)
 
@@ -32,7 +32,11 @@ _IMAGE = r"(?:x-?rays?|images?|views?|films?|radiographs?|pictures?)"
 _PRIOR_IMAGE = re.compile(
     rf"\b(?:prior|previous|earlier|last|old) (?:chest )?(?:{_IMAGE}|stud(?:y|ies)|exams?)\b", re.I
 )
-_NUMBERED = re.compile(rf"\b(?:(second|third|fourth|both) {_IMAGE}|{_IMAGE} (?:number |no\.? ?)?(\d+))\b", re.I)
+_NUMBERED = re.compile(
+    rf"\b(?:(second|third|fourth|both) {_IMAGE}"
+    rf"|{_IMAGE} (?:number |no\.? ?)?(\d{{1,2}})(?! (?:minute|hour|day|week|month|year)))\b",
+    re.IGNORECASE,
+)
 _ORDINALS = {"both": 2, "second": 2, "third": 3, "fourth": 4}
 
 
@@ -46,7 +50,7 @@ class Correction:
         asked: names of the findings to "add" and to "remove".
         not_done: those of them that the new report still lacks or still states, by what its sentences say in the words
             of `findings_trrg`. Empty: all was done. None: unknown, a request in free words that names no finding known
-            there. What such a request asks beyond findings (a size, the style) is never checked.
+            there, or "No Finding" alone edited. What words ask beyond findings (a size, the style) is never checked.
     """
 
     report: Report
@@ -161,25 +165,29 @@ class TalkedStudy(Report):
             ValueError: clues of a model that knows none.
         """
         before, spelled = self.report, {name.lower(): name for name in self._batch.clue_names}
-        edits = {spelled.get(str(name).lower(), name): score for name, score in dict(clues or {}).items()}
+        if not isinstance(clues, Mapping | None):
+            raise PromptError(f"clues: expected scores by the names of clues, got {clues!r:.80}")
+        edits = {spelled.get(str(name).lower(), name): score for name, score in (clues or {}).items()}
         adding, removing, study = self._asked(request, add, remove, edits)
-        if study is not None:
-            self._study, self.clues = study, sorted_clues(study, self._batch.clue_names, 1)[0]
-            self._turns[0].messages, self._turns[0].asked = self._first_turn(study)
-            self.free_cache()
         if request is None:  # of an edited clue, what the report does not say already
             request = correction_request(
                 [name for name in adding if name not in edits or not stated(self.text, name)],
                 [name for name in removing if name not in edits or stated(self.text, name)],
             )
-        if request is not None and (turn := self._say(request, streamer, generate)).reply:
-            self._take(turn)
+        seen = self._study, self.clues, self._turns[0].messages, self._turns[0].asked
+        try:
+            if study is not None:
+                self._see(study, sorted_clues(study, self._batch.clue_names, 1)[0], *self._first_turn(study))
+            if request is not None and (turn := self._say(request, streamer, generate)).reply:
+                self._take(turn)
+        except BaseException:  # broken off: all is as it was
+            if study is not None:
+                self._see(*seen)
+            raise
         not_done = [name for name in adding if not stated(self.text, name)]
         not_done += [name for name in removing if stated(self.text, name)]
         asked = {"add": adding, "remove": removing}
-        return Correction(
-            self.report, compare_reports(before, self), asked, not_done if adding or removing or edits else None
-        )
+        return Correction(self.report, compare_reports(before, self), asked, not_done if adding or removing else None)
 
     def recall(self, messages: Sequence[Mapping[str, Any]]) -> None:
         """Put turns of an earlier chat behind the report: the user's, the reply, and so on (`messages`).
@@ -216,6 +224,9 @@ class TalkedStudy(Report):
             if edits:
                 study = self._edited(edits)
                 heard = dict(zip(names, study.selected_clues[0].tolist(), strict=True))
+                there = [name for name in names if heard[name] and name not in (NO_FINDING, "Support Devices")]
+                if there and NO_FINDING in edits and heard[NO_FINDING]:
+                    raise PromptError(f"clues: {NO_FINDING!r} contradicts {there[0]!r}; give that a score too")
                 adding += [name for name in edits if heard[name] and name not in (*adding, NO_FINDING)]
                 removing += [name for name in edits if not heard[name] and name not in (*removing, NO_FINDING)]
         for name in removing:
@@ -280,6 +291,12 @@ class TalkedStudy(Report):
         words = prompts.studies[0]
         context = {name: words[name] for name in (*CONTEXT_FIELDS, "predicted_findings")}
         return report_messages(self._processor.prompt_style, words["num_views"], **context), prompts["input_ids"]
+
+    def _see(self, study: Any, clues: list[ClueScore], messages: list[dict[str, Any]], asked: torch.Tensor) -> None:
+        """Other features of the study, and what follows from them."""
+        self._study, self.clues = study, clues
+        self._turns[0].messages, self._turns[0].asked = messages, asked
+        self.free_cache()
 
     def _say(self, request: str, streamer: Any, generate: Mapping[str, Any]) -> Turn:
         """One turn: only its own tokens are computed, what stands before them is in the cache."""
@@ -355,8 +372,8 @@ def _known(field: str, asked: Iterable[str], names: Sequence[str]) -> list[str]:
     Raises:
         PromptError: one is neither among the names nor one of them with its side.
     """
-    if isinstance(asked, str):
-        raise PromptError(f"{field}: expected a list of findings, got one string {asked!r}")
+    if isinstance(asked, str) or not isinstance(asked, Iterable):
+        raise PromptError(f"{field}: expected a list of findings, got {asked!r:.80}")
     known = [name for name in names if name != NO_FINDING]
     spelled = {name.lower(): name for name in known}
     spelled |= {f"{side} {low}": f"{side.title()} {name}" for low, name in spelled.items() for side in SIDES}

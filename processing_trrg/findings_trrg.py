@@ -32,20 +32,27 @@ SIDES = ("left", "right")
 
 _CUT = re.compile(r"([,:;()]|\b(?:and|but|however|although|though|except|while|with)\b)")
 _NO = re.compile(
-    r"\b(?:no|not|without|never|neither|nor|denies|(?:free|absence|resolution|removal|clear) of|negative for)\b"
-    r"(?! (?:\w+ ){0,2}(?:chang|increas|worsen|larger|smaller))"
+    r"(?:n't|\b(?:no|not|can ?not (?:find|see)|without|never|neither|nor|denies|negative for"
+    r"|(?:free|absence|resolution|removal|clear) of))\b"
+    r"(?! (?:\w+ ){0,2}(?:chang|increas|worsen|larger|smaller|forget|miss))"
 )
 _GONE = re.compile(
-    r"(?:\b(?:not|no longer|resolved|absent|removed|excluded|ruled out|cleared)|n't)\b(?! (?:\w+ )?(?:chang|increas))"
+    r"(?:\b(?:not|no longer|resolved|absent|gone|removed|excluded|ruled out|cleared)|n't)\b"
+    r"(?! (?:\w+ )?(?:chang|increas))"
 )
 _ANEW = re.compile(
     r"\b(?:there|is|are|has|small|tiny|trace|mild\w*|moderate\w*|minimal\w*|slight\w*|subtle|stable|left|right|bi\w+al"
     r"|possibl[ey]|probabl[ey]|likely)\b"
 )
-_ADD = re.compile(r"\b(?:add|mention|include|insert|report|missing|missed|forgot\w*)\b")
+_DOUBT = re.compile(r"\b(?:can ?not|can't|could not|not) (?:be )?(?:\w+ )?(?:excluded?|ruled? out)")
+_KEEP = re.compile(r"\b(?:keep|retain|leave)\b(?! (?:\w+ ){0,3}out\b)")
+_ADD = re.compile(r"\b(?:add|mention|include|insert|(?<!the )(?<!this )(?<!your )report|missing|missed|forgot\w*)\b")
 _REMOVE = re.compile(
     r"\b(?:remove|delete|drop|omit|strike|erase|(?:take|leave) (?:\w+ ){0,4}out|wrong|mistaken?|incorrect|false)\b"
 )
+
+_VERBS = ((_ADD, False), (_REMOVE, True), (_KEEP, None))
+_QUESTION = re.compile(r"(?:why|how|is|are|was|were|does|do(?! not)|did|has|have)\b.*\?$", re.IGNORECASE)
 
 
 def finding_of(name: str) -> str:
@@ -69,21 +76,30 @@ def read_request(request: str, names: Sequence[str]) -> tuple[list[str], list[st
     """The findings that a request in free words asks to add and to remove: ("The tube is missing.") -> add devices.
 
     A finding that is plainly asserted is to be added, a denied one to be removed. Where a side is named, it is the
-    finding of this side.
+    finding of this side. A question, and what is to be kept, asks for nothing.
     """
     asked: dict[bool, list[str]] = {True: [], False: []}
     for sentence in cut_sentences(request):
-        parts, verbs = _CUT.split(sentence.lower()), [False]
+        if _QUESTION.match(sentence):
+            continue
+        parts: list[str] = _parts(sentence)
+        verbs: list[bool | None] = [False]
         for part in parts:  # a part without a verb takes that of the part before it
-            found = [(verb.start(), kind is _REMOVE) for kind in (_ADD, _REMOVE) for verb in kind.finditer(part)]
+            found = [(verb.start(), wrong) for kind, wrong in _VERBS for verb in kind.finditer(part)]
             verbs.append(max(found)[1] if found else verbs[-1])
         for name in (name for name in names if finding_of(name) == name):
             for place, denied in _mentions(sentence, name):
+                if verbs[place + 1] is None:
+                    continue
                 sides = [side for side in SIDES if re.search(rf"\b{side}\b(?! out)", parts[place])]
                 wanted = asked[denied == verbs[place + 1]]
                 told = f"{sides[0].title()} {name}" if len(sides) == 1 else name
                 wanted += [] if told in wanted else [told]
     return asked[True], asked[False]
+
+
+def _parts(sentence: str) -> list[str]:
+    return _CUT.split(_DOUBT.sub("possible", sentence.lower()))
 
 
 def _mentions(sentence: str, name: str) -> list[tuple[int, bool]]:
@@ -96,7 +112,7 @@ def _mentions(sentence: str, name: str) -> list[tuple[int, bool]]:
     side = name[: -len(finding)].strip().lower()
     words = re.compile(rf"\b(?:{FINDING_WORDS.get(finding) or re.escape(finding.rstrip('.').lower())})\b")
     mentions, denied = [], False
-    for place, part in enumerate(_CUT.split(sentence.lower())):
+    for place, part in enumerate(_parts(sentence)):
         if _CUT.fullmatch(part):
             denied = denied and part in (",", "and")
             continue

@@ -19,7 +19,7 @@ from transformers.generation import GenerateDecoderOnlyOutput
 
 from .batch_trrg import StudyBatch, StudyError
 from .conversation_trrg import TalkedStudy
-from .prompt_trrg import PromptError, said
+from .prompt_trrg import PromptError, check_messages, said
 from .report_trrg import Report
 
 STUDY_FIELDS = (
@@ -76,9 +76,13 @@ class RadiologyReportPipeline(Pipeline):
             )
         if not many:
             study = studies if isinstance(studies, Mapping) else {} if studies is None else {"images": studies}
-            return next(self._reports(iter([{**study, **fields}]), 1, {**options, "talk": list(messages)}))
+            return next(self._reports(iter([{**study, **fields}]), 1, {**options, "talk": list(messages or ())}))
         reports = self._reports(iter(studies), batch_size, options)
         return list(reports) if isinstance(studies, (list, tuple)) else reports
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For a pickle: without the study that is talked about."""
+        return {name: value for name, value in vars(self).items() if name != "_last_talked"}
 
     def _reports(self, studies: Iterator[Any], batch_size: int, options: dict[str, Any]) -> Iterator[Any]:
         given = self._sanitize_parameters(**options)
@@ -178,6 +182,7 @@ class RadiologyReportPipeline(Pipeline):
             before.rest()
         ids = prompts["input_ids"]
         if chat:
+            check_messages(chat, [])
             replies = [place for place, message in enumerate(chat) if message.get("role") == "assistant"]
             chat = chat[replies[0] if replies else len(chat) :]
             if not chat:

@@ -147,6 +147,7 @@ def test_a_talked_study_is_a_report(tiny_config):
     study = write(radiograph())
     assert isinstance(study, TalkedStudy) and study.to_dict() == study.report.to_dict()
     assert type(study.report) is type(pickle.loads(pickle.dumps(study))) is type(copy.deepcopy(study)) is Report  # noqa: S301
+    assert pickle.loads(pickle.dumps(write))(radiograph()).text == study.text  # noqa: S301
     many = write([{"images": radiograph()}, {"images": radiograph(top=99)}])
     assert [type(report) for report in many] == [Report, Report] and many[0].text == study.text
 
@@ -229,6 +230,23 @@ def test_sides_follow_an_edited_clue(tiny_config):
         study.correct(clues={"Pleural Effusion": 0, "Left Pleural Effusion": 1})
 
 
+def test_a_correction_that_is_broken_off_leaves_all_as_it_was(tiny_config):
+    study = writer(tiny_config)(radiograph())
+
+    def state():
+        return study._study.pooler_output, str(study.clues), str(study.messages), study._turns[0].asked.tolist()
+
+    before = state()
+    with pytest.raises(ValueError, match="num_return_sequences"):
+        study.correct(clues={"Edema": 1}, num_return_sequences=2)
+    assert torch.equal(state()[0], before[0]) and state()[1:] == before[1:]
+
+
+def test_no_finding_alone_asks_for_nothing_that_could_be_checked(scripted):
+    study, _ = scripted(REPORT)
+    assert study.correct(clues={"No Finding": 0}).not_done is None
+
+
 def test_what_the_report_says_already_is_not_asked_for(scripted):
     study, _ = scripted(REPORT)  # the model is never asked
     done = study.correct(clues={"Cardiomegaly": 1, "Pneumothorax": 0})
@@ -263,6 +281,9 @@ def test_a_chat_goes_on_from_its_messages(tiny_config):
     assert again.messages == study.messages and again.text == study.text
     given = write(radiograph(), messages=[{"role": "assistant", "content": REPORT}])
     assert given.text == REPORT and given.complete and given.clues and given.ask("where?")
+    for wrong in ("hello", ["hello"], [{"role": "assistant", "content": 5}], [{"role": "assistant"}]):
+        with pytest.raises(ValueError, match=r"conversation: expected|assistant message: "):
+            write(radiograph(), messages=wrong)
     for wrong in ([{"role": "user", "content": "hello"}], [*study.messages, {"role": "assistant", "content": "x"}]):
         with pytest.raises(PromptError, match="messages: "):
             write(radiograph(), messages=wrong)
@@ -289,6 +310,7 @@ def test_a_question_about_an_image_that_was_not_given_is_refused(tiny_config, st
         with pytest.raises(PromptError, match=r"question: it asks about '(image 3|both views|previous film)'"):
             study.ask(question)
         more.ask(question, max_new_tokens=1)
+    write(radiograph()).ask("Was there an x-ray 12 hours ago?", max_new_tokens=1)
     known = write(clue_scores=dict.fromkeys([clue["name"] for clue in write.processor.clues], 0.3))
     with pytest.raises(PromptError, match="known by its clues alone"):
         known.ask("What does the x-ray show?")
@@ -304,9 +326,12 @@ def test_a_question_about_an_image_that_was_not_given_is_refused(tiny_config, st
         ({"request": "There is an effusion. There is no effusion."}, "removes 'Pleural Effusion'"),
         ({"add": ["Gallstones"]}, "'Gallstones' is no finding of the study; known are Enlarged Cardio"),
         ({"remove": ["No Finding"]}, "'No Finding' is no finding"),
-        ({"add": "Edema"}, "one string 'Edema'"),
+        ({"add": "Edema"}, "expected a list of findings, got .Edema."),
         ({"clues": {"Gallstones": 1}}, "'Gallstones' is not among the clues"),
         ({"clues": {"Edema": 1.5}}, "'Edema' is 1.5"),
+        ({"clues": 5}, "expected scores by the names of clues, got 5"),
+        ({"clues": {"No Finding": 1, "Edema": 1}}, "'No Finding' contradicts 'Edema'"),
+        ({"remove": 5}, "remove: expected a list of findings, got 5"),
         ({"request": "no edema", "add": ["Edema"]}, "free words stand alone"),
     ],
     ids=str,

@@ -4,6 +4,7 @@ import pytest
 
 from processing_trrg.findings_trrg import read_request, stated, states
 from processing_trrg.prompt_trrg import CHEXPERT_14, correction_request
+from training.data.corrections import WORDS
 
 NAMES = CHEXPERT_14[1:]
 SAID = {
@@ -19,6 +20,11 @@ SAID = {
         {},
         {"Consolidation", "Pleural Effusion", "Pneumothorax"},
     ),
+    "Pneumothorax cannot be entirely excluded; an effusion is not ruled out.": (
+        {"Pneumothorax", "Pleural Effusion"},
+        {},
+    ),
+    "Both effusions are gone; it isn't pneumonia.": ({}, {"Pleural Effusion", "Pneumonia"}),
     "A visible pleural line; the pericardial effusion is old.": ({}, {}),
 }
 
@@ -40,6 +46,13 @@ def test_what_a_sentence_states_and_denies(sentence):
         ("The cardiomegaly is wrong.", [], ["Cardiomegaly"]),
         ("There is no edema, pneumonia or fracture.", [], ["Edema", "Pneumonia", "Fracture"]),
         ("Write it shorter.", [], []),
+        ("Take out the pneumothorax but keep the effusion.", [], ["Pneumothorax"]),
+        ("Leave the edema as it is and leave the fracture out.", [], ["Fracture"]),
+        ("Don't mention the fracture.", [], ["Fracture"]),
+        ("Why did you say pneumonia? It is wrong.", [], []),
+        ("Remove the edema from the report.", [], ["Edema"]),
+        ("Do not forget the tube; I cannot see a fracture.", ["Support Devices"], ["Fracture"]),
+        ("Could you add an effusion?", ["Pleural Effusion"], []),
     ],
 )
 def test_what_free_words_ask_for(request_, add, remove):
@@ -50,3 +63,11 @@ def test_the_words_of_training_are_understood():
     for missing, wrong in ((["Edema", "Fracture"], ["Lung Lesion"]), ([], ["Pneumonia"]), (["Cardiomegaly"], [])):
         assert read_request(correction_request(missing, wrong), NAMES) == (missing, wrong)
     assert stated("Clear. There is hernia.", "Hernia") and not stated("There is no hernia.", "Hernia")
+
+
+@pytest.mark.parametrize("act", ["add", "deny", "drop"])
+def test_every_wording_of_training_is_understood(act):
+    for wording in WORDS["requests"][act]:
+        asked = f"{wording.format(a='an effusion', x='effusion')}."
+        add, remove = (["Pleural Effusion"], []) if act == "add" else ([], ["Pleural Effusion"])
+        assert read_request(asked, NAMES) == (add, remove), asked

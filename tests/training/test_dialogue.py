@@ -210,7 +210,7 @@ def test_dialogue_reaches_the_batch_and_only_the_answer_is_learned(tmp_path):
             heard = torch.cat([processor.reply_ids(turn.reply), processor.turn_ids(turn.question)], 1)[0].tolist()
             asked = batch["input_ids"][row][(batch["labels"][row] < 0) & (batch["attention_mask"][row] == 1)].tolist()
             assert asked[-len(heard) :] == heard
-            assert processor.tokenizer.decode(asked[: -len(heard)]).lower().endswith("assistant:")  # and no blank
+            assert processor.tokenizer.decode(asked[: -len(heard)]).endswith("Assistant:")  # and no blank
             assert learned.split() == example.exchange.answer.split()
     again = [examples[Draw(0, i, 0, i)].exchange for i in range(4)]
     assert again == [example.exchange for example in drawn]
