@@ -117,7 +117,8 @@ def main() -> int:
                 done = subprocess.run(
                     command, text=True, capture_output=True, check=False, timeout=seconds + START + MAX_SECONDS
                 )
-                how, told = done.stdout.strip() or f"stopped with {done.returncode}", done.stderr[-3000:]
+                *_, how = f"stopped with {done.returncode}", *done.stdout.splitlines()  # after what tokenizers print
+                told = done.stderr[-3000:]
             except subprocess.TimeoutExpired:
                 done, how, told = None, "hangs, and was stopped", ""
             print(f"{name} (seed {first}): {how}", flush=True)
