@@ -70,6 +70,7 @@ _IN_ONE_PICTURE = [
         (r"\b(is|are) no longer\b", r"\1 not"),
         (r"\bno longer (?=seen|visible|present|visualized|identified)", "not "),
         (r",? ?\bagain\b|,? ?\b(?:now|still|newly)\b(?= \w)", ""),
+        (r"\b(there (?:is|are)|(?:is|are)(?= ?, most)) ?,", r"\1"),
         (r"\bresol(?:ved|ution of)\b (?:the )?(?=\w)", "no "),
     )
 ]
@@ -92,7 +93,9 @@ _VERB = re.compile(
     re.IGNORECASE,
 )
 _UNFINISHED = re.compile(
-    r"(?:^|\b)(?:is|are|was|were|be|been|with|of|and|or|in|to|from|the|an?|for|by|at|on|has|have|appears?|but|than|as"
+    r"\b(?:is|are|was|were|has|have|appears?)(?: \w+ly)? ?,"
+    r"|\b(?:has|have) (?:\w+ly )?(?:tiny|small|large|mild|moderate|minimal|normal|clear)\b"
+    r"|(?:^|\b)(?:is|are|was|were|be|been|with|of|and|or|in|to|from|the|an?|for|by|at|on|has|have|appears?|but|than|as"
     r"|which|since|there|no|not|shows?|demonstrates?)[.?,]*$",
     re.IGNORECASE,
 )
@@ -144,7 +147,7 @@ def _candidates(sentence: str) -> Iterator[str]:
         yield _finished(words)
     for subject in (sentence, words) if seen else ():
         predicate = _PREDICATE.search(subject)
-        if predicate and not re.fullmatch(rf"there|{_ANATOMY}", subject[: predicate.start()], re.IGNORECASE):
+        if predicate and not re.fullmatch(rf"(?:.*\b)?there|{_ANATOMY}", subject[: predicate.start()], re.IGNORECASE):
             verb = "are" if predicate.group(1).lower() in _MANY else "is"
             yield _finished(f"{subject[: predicate.start()]} {verb} present")
     yield ""

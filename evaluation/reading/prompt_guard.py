@@ -52,7 +52,7 @@ _LIKE_A_REPORT = re.compile(
     r"(?:the |both |otherwise,? |again |\d[.)] ?)*(?:"
     rf"(?:right |left |bilateral )?{_PLACE}\b(?! (?:failure|disease|cancer|transplant|surgery|attack|arrest|fibrosis|"
     rf"hypertension|embol)).*\b{_STATE}\b"
-    rf"|(?:no|there (?:is|are)(?: no)?) (?:\w+ ){{0,3}}(?:{_FINDING}|evidence of)\b"
+    rf"|(?:no(?! (?:\w+ )?history)|there (?:is|are)(?: no)?) (?:\w+ ){{0,3}}(?:{_FINDING}|evidence of)\b"
     r"|(?:portable|frontal|pa|ap|single|two|chest)\b.*\b(?:demonstrates?|shows?|reveals?|reviewed|compar\w+)\b)",
     re.IGNORECASE,
 )
@@ -79,7 +79,7 @@ _PRIOR_HAD = re.compile(
 )
 # Behind the first sentence of an indication: where a device is or that it is gone; what has become of the heart.
 _OF_A_DEVICE = re.compile(
-    r"(?:(?:the|a|an|new|left|right|bilateral|both|single|dual|chamber|lumen|lead|large|small|bore|internal|jugular"
+    r"(?:(?:the|a|an|new|left|right|bilateral|both|single|dual|chamber|lumen|lead|large|small|bore|internal|jugular|ij"
     r"|subclavian|femoral|central|venous|dialysis|basilar|apical|sided)[ -])*"
     r"(?:(?:et|ng|og|endotracheal|nasogastric|orogastric|enteric|chest|pleural|pigtail|feeding|tracheostomy) ?"
     r"(?:tubes?|drains?|catheters?)|ett|ngt|picc(?: line)?|central (?:venous )?(?:lines?|catheter)|lines?|catheters?"
@@ -89,6 +89,10 @@ _OF_A_DEVICE = re.compile(
     r"|(?:bilateral|left|right)? ?(?:hilar|mediastinal) (?:enlargement|widening|fullness|prominence)\b",
     re.IGNORECASE,
 )
+_GONE = re.compile(
+    r"[\w -]{0,40}\b(?:tubes?|drains?|lines?|catheters?)\b[\w -]{0,20}\b(?:removed|withdrawn|pulled)\W*$", re.IGNORECASE
+)
+"""In front of the body its first sentence, else what was done to the patient."""
 _COMPARES = re.compile(
     r"(?:in comparison|(?:as )?compared|comparison is made) (?:with|to)\b[^,.]*, ?(?!eval|assess|rule)\w",
     re.IGNORECASE,
@@ -117,6 +121,8 @@ def cut_at_the_body(section: str, text: str, apart: bool) -> tuple[list[str], li
     def is_body(n: int, sentence: str) -> bool:
         if _COMPARES.match(sentence):
             return True
+        if sentence.endswith("?"):
+            return False
         if section == "indication":
             tells = n > 0 and not _OF_THE_PATIENT.search(sentence)
             of_image = _ALONE.search(sentence) or (
@@ -128,4 +134,6 @@ def cut_at_the_body(section: str, text: str, apart: bool) -> tuple[list[str], li
         return says(sentence) and not _PRIOR_HAD.match(sentence)
 
     body = next((n for n, sentence in enumerate(sentences) if is_body(n, sentence)), len(sentences))
+    if 1 < body < len(sentences) and section == "indication" and _GONE.match(sentences[body - 1]):
+        body -= 1
     return sentences[:body], sentences[body:]

@@ -58,7 +58,7 @@ _TELLS = ("discuss", "phone", "communic", "relay", "convey", "call", "paged", "n
 """One of these stands in every message."""
 _WHO = (
     r"(?:Drs?|Doctor|M\.?D|nurs(?:e|ing)|RN|(?:tele)?phone|pager|physician|clinician|team|ward|service|surgeon|resident"
-    r"|provider|department|patient|(?:Mr|Mrs|Ms)\.? \w+)"
+    r"|provider|department|patient|(?:Mr|Mrs|Ms|Miss)\.? \w+)"
 )
 _MESSAGE = re.compile(
     r"(?:\d[.)] )?(?:(?:(?:the|these|this|all|above|critical|urgent|important|preliminary|results?|findings?|reports?"
@@ -68,7 +68,7 @@ _MESSAGE = re.compile(
     rf"|(?:notified|informed|paged|(?:tele)?phoned) (?:by|of|about|at|on|via|with)|acknowledged)\b)",
     re.IGNORECASE,
 )
-_SENTENCE = re.compile(r"(?<=[.!?])(?<!\bDr\.)(?<!\bDrs\.)(?<!\b[A-Z]\.)(?<![.!?] \d\.)(?<!\A\d\.) (?=\S)")
+_SENTENCE = re.compile(r"(?<=[.!?])(?<!\b[DM][rs]\.)(?<!\b[DM]rs\.)(?<!\b[A-Z]\.)(?<![.!?] \d\.)(?<!\A\d\.) (?=\S)")
 _DEGREE = r"(?:,? ?(?:M\.?D\b|MBBS|MBChB|FRCR|FRCPC|DNB|DMRD|MRCP|Ph\.?D)\b|, ?D\.?O\b)"
 _PERSON = re.compile(
     r"\W*(?:(?:Dr|Prof)\b\.? ?[A-Z_](?:[\w.'-]| (?=[A-Z_(]))*"

@@ -55,7 +55,8 @@ HEADINGS = {
     "examination": "(?:type of )?exam(?:ination)?|study|views?",
     "indication": (
         "(?:clinical )?indications?(?: for (?:the )?(?:exam(?:ination)?|study))?"
-        "|(?:clinical |patient |medical )?history|clinical (?:information|indication|statement|data|question|details)"
+        "|(?:clin(?:ical)? |patient |(?:past )?medical )?(?:history|hx)|pmhx?"
+        "|clinical (?:information|indication|statement|data|question|details)"
         "|reasons?(?: for (?:the )?(?:exam(?:ination)?|study))?"
     ),
     "comparison": (
@@ -131,7 +132,10 @@ _LIKE_A_NAME = 0.87
 _MAX_NAME = 70
 _COLON = re.compile("(?:(?<!\\d)[:\uff1a]|[:\uff1a](?!\\d))\\**")  # not that of a time
 _BARE = re.compile("([A-Z][A-Za-z ]{3,25}?)(?: *[-\u2013\u2014]+ |  +| (?=[A-Z][a-z]))")
-_INSIDE = re.compile(rf"(?<=[\s.!?;])(?:{'|'.join(HEADINGS.values())})[ \t]*[:\uff1a]", re.IGNORECASE)
+_INSIDE = re.compile(
+    rf"(?<=[\s.!?;])(?:{'|'.join(HEADINGS.values())}|cxr|chest (?:x-?rays?|radiographs?))[ \t]*[:\uff1a]", re.IGNORECASE
+)
+_SEE = re.compile(r"\b(?:see|the|under|in|per|my|our) $", re.IGNORECASE)
 _ODD = re.compile(
     r"\s*(?P<mark>[-<\[]|\d{1,2}[.)])? ?(?P<name>findings?|impressions?|conclusions?|history|indications?"
     r"|techniques?|comparisons?)[ \t]*(?:[;:>\]]|(?<=(?-i:[A-Z]))\.(?= )|(?(mark)-|(?!)))",
@@ -333,7 +337,11 @@ class _Case:
             between = line[max(start, found.start() - _WRAPPED) : found.start()]
             free = not between.strip() or between.endswith("  ") or between.rstrip().endswith(_FINISHED)
             goes_on = section in ("findings", "impression") and not common
-            if self.shouts:
+            if section == "view":  # "Fever. Chest X-ray: The lungs are clear."
+                counts = free and bool(between.strip()) and current in ("", "indication", "technique")
+            elif current == "findings" and goes_on and section == "impression" and name[0].isupper():
+                counts = not _SEE.search(between)
+            elif self.shouts:
                 counts = free or goes_on
             elif name.isupper():
                 counts = free or not common
@@ -351,7 +359,7 @@ class _Case:
 def section_of(name: str) -> str | None:
     """The section that a heading without its colon opens: a key of `HEADINGS`, "view", or None."""
     name = " ".join(re.sub(r"\((?!s\))[^()]*\)", "", name).split()).strip("*_ ")
-    if not 2 < len(name) <= _MAX_NAME or re.search(r"[.!?;]", name):
+    if not 1 < len(name) <= _MAX_NAME or re.search(r"[.!?;]", name):
         return None
     words = [word if len(word) < 6 or not word.isalpha() else _spelled(word) for word in name.lower().split()]
     for spelling in (name, " ".join(words)):

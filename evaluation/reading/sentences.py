@@ -3,7 +3,8 @@
 import re
 from collections.abc import Iterator
 
-from evaluation.reading.sections import walk_sections
+from evaluation.reading.prompt_guard import cut_at_the_body
+from evaluation.reading.sections import PROMPT_SECTIONS, walk_sections
 from evaluation.reading.sentences_trrg import cut_sentences as cut_sentences
 from evaluation.reading.sentences_trrg import pieces, plain_text
 
@@ -17,11 +18,18 @@ _RULE_OUT = re.compile(r"\b(?:rule[ -]out|r/o)\b", re.IGNORECASE)
 
 
 def _counted(text: str) -> Iterator[tuple[str, str]]:
-    """(section, text) of the sections that count; a blank line ends a section that does not."""
-    for section, part in walk_sections(text):
+    """(section, text) of the sections that count. One that does not ends at a blank line, and where no findings have a
+    heading, what is asked or compared with also ends where the report begins: "History: cough. No infiltrate."."""
+    sections = list(walk_sections(text))
+    headed = any(section == FINDINGS for section, _ in sections)
+    for section, part in sections:
         if section in _COUNTED:
             yield _COUNTED[section], part
-        elif after := part.strip().partition("\n\n")[2]:
+            continue
+        told, _, after = part.strip().partition("\n\n")
+        if not headed and section in PROMPT_SECTIONS and (body := cut_at_the_body(section, told, apart=False)[1]):
+            after = f"{' '.join(body)}\n{after}"
+        if after:
             yield UNNAMED, after
 
 

@@ -94,6 +94,11 @@ def test_only_findings_and_impression_count():
     assert said(flat) == expect(lesion=1)
     assert said("indication : pneumonia . findings : no effusion . impression : normal .") == expect(none=1, eff=0)
     assert said("History: pneumonia\n\nSmall effusion.") == expect(eff=1)  # a blank line ends what is not counted
+    # so does the report's first sentence, where no heading tells where it begins
+    assert said("History: wheeze, old pneumonia. Small effusion is seen. No pneumothorax.") == expect(eff=1, ptx=0)
+    assert said("Comparison: CT of a nodule. The heart is enlarged.") == expect(heart=1)
+    assert said("Hx: pneumonia. Findings: Small effusion.") == expect(eff=1)
+    assert said("History: Lung mass. No known history of effusion. Possible pneumonia?") == expect()
     assert said("Limited comparison: small effusion.") == expect(eff=1)
 
 

@@ -67,6 +67,9 @@ def test_sentences_are_taken_out_and_counted():
         ("Increased left effusion. No prior film is available.", "Left effusion. No prior film is available."),
         ("The previously seen nodule has grown.", "The nodule is present."),
         ("Heart size normal, stable hilar contours.", "Heart size normal."),
+        ("Heart size is stable, no effusion.", "No effusion."),
+        ("Left pneumothorax has decreased, now tiny.", "Left pneumothorax is present."),
+        ("There is stable, moderate cardiomegaly.", "There is moderate cardiomegaly."),
     ],
 )
 def test_a_comparison_is_rewritten_and_the_labels_stay(report, rewritten):

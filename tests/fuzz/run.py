@@ -1,7 +1,8 @@
 """Hostile inputs for minutes or hours: `make fuzz MINUTES=10`, or `python -m tests.fuzz.run --minutes 10 --only texts`.
 
-Each target runs in a process of its own. An input that breaks one is made small and kept in tests/fuzz/corpus/NAME;
-from then on `make test` runs it. One that kills the process or takes longer than 20 s is kept as it was.
+Each target runs in a process of its own, which ends at its time. An input that breaks one is made small and kept in
+tests/fuzz/corpus/NAME; from then on `make test` runs it. One that kills the process or takes longer than 20 s is kept
+as it was.
 """
 
 import argparse
@@ -22,9 +23,14 @@ from hypothesis import HealthCheck, Phase, given, seed, settings
 from tests.fuzz.targets import TARGETS
 
 CORPUS = Path(__file__).parent / "corpus"
-ROUND = 200  # inputs between two looks at the clock
+ROUND = 200  # inputs of one seed
 MAX_SECONDS = 20  # for one input, on a busy machine
+START = 120  # seconds more for a process, to load what it needs
 MAX_GROWTH = 2 * 1024**2  # KiB of memory by which a process may grow
+
+
+class TimeIsUp(BaseException):
+    """Ends a round of Hypothesis, which goes on after an `Exception`."""
 
 
 def bounded(run: Any, data: bytes) -> bool:
@@ -49,13 +55,14 @@ def bounded(run: Any, data: bytes) -> bool:
     return read
 
 
-def fuzz(name: str, seconds: float, first: int, last_input: Path) -> dict[str, int]:
-    """Run one target for `seconds`; counts of inputs read and refused.
+def fuzz(name: str, seconds: float, first: int, last_input: Path, least: int = 1) -> dict[str, int]:
+    """Run one target for `seconds`, `least` inputs in any case; counts of inputs read and refused.
 
     Raises:
         Exception: whatever the target raised for the smallest input found, which `last_input` then holds.
     """
-    target, counts = TARGETS[name], {"read": 0, "refused": 0}
+    target, counts, found = TARGETS[name], {"read": 0, "refused": 0}, []
+    end = time.monotonic() + seconds
 
     @settings(
         max_examples=ROUND, database=None, deadline=None, suppress_health_check=list(HealthCheck),
@@ -63,13 +70,23 @@ def fuzz(name: str, seconds: float, first: int, last_input: Path) -> dict[str, i
     )  # fmt: skip
     @given(target.inputs())
     def one(data: bytes) -> None:
+        if time.monotonic() > end and (found or sum(counts.values()) >= least):
+            raise TimeIsUp
         last_input.write_bytes(data)
-        counts["read" if bounded(target.run, data) else "refused"] += 1
+        try:
+            counts["read" if bounded(target.run, data) else "refused"] += 1
+        except Exception as error:
+            found[:] = data, error
+            raise
 
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        seed(first)(one)()
-        first += 1
+    try:
+        while time.monotonic() < end or sum(counts.values()) < least:
+            seed(first)(one)()
+            first += 1
+    except TimeIsUp:
+        if found:
+            last_input.write_bytes(found[0])
+            raise found[1] from None
     return counts
 
 
@@ -95,18 +112,26 @@ def main() -> int:
         with tempfile.TemporaryDirectory() as folder:
             last_input = Path(folder, "input")
             command = [sys.executable, "-m", "tests.fuzz.run", "--only", name, "--minutes", str(seconds / 60)]
-            done = subprocess.run(
-                [*command, "--seed", str(first), "--worker", str(last_input)],
-                text=True, capture_output=True, check=False,
-            )  # fmt: skip
-            print(f"{name} (seed {first}): {done.stdout.strip() or f'stopped with {done.returncode}'}", flush=True)
-            if done.returncode:
+            command += ["--seed", str(first), "--worker", str(last_input)]
+            try:
+                done = subprocess.run(
+                    command, text=True, capture_output=True, check=False, timeout=seconds + START + MAX_SECONDS
+                )
+                *_, how = f"stopped with {done.returncode}", *done.stdout.splitlines()  # after what tokenizers print
+                told = done.stderr[-3000:]
+            except subprocess.TimeoutExpired:
+                done, how, told = None, "hangs, and was stopped", ""
+            print(f"{name} (seed {first}): {how}", flush=True)
+            if done is None or done.returncode:
                 failed += 1
+                print(told, flush=True)
+                if not last_input.exists():  # it did not come so far
+                    continue
                 data = last_input.read_bytes()
                 kept = CORPUS / name / f"{hashlib.sha256(data).hexdigest()[:12]}.fuzz"
                 kept.parent.mkdir(parents=True, exist_ok=True)
                 kept.write_bytes(data)
-                print(f"{done.stderr[-3000:]}\nkept as {kept}", flush=True)
+                print(f"kept as {kept}", flush=True)
     return 1 if failed else 0
 
 

@@ -1,9 +1,12 @@
 """Every input that fuzzing ever found runs here, and a few new ones of each kind (`make fuzz` runs more)."""
 
+import time
+
 import pytest
+from hypothesis import strategies as st
 
 from tests.fuzz.run import CORPUS, bounded, fuzz
-from tests.fuzz.targets import TARGETS
+from tests.fuzz.targets import TARGETS, Target
 
 FOUND = sorted(CORPUS.glob("*/*.fuzz"))
 
@@ -15,6 +18,25 @@ def test_found_inputs_are_read_or_refused(file):
 
 @pytest.mark.parametrize("name", TARGETS)
 def test_new_inputs_are_read_or_refused(name, tmp_path):
-    counts = fuzz(name, seconds=0.01, first=1, last_input=tmp_path / "input")
+    counts = fuzz(name, seconds=0, first=1, last_input=tmp_path / "input", least=200)
     assert counts["read"] > 10, "hardly an input is read: the target tests little"
     assert counts["refused"] > 0 or name == "texts"
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_fuzzing_ends_at_its_time_in_the_midst_of_a_round(fails, tmp_path, monkeypatch):
+    def slow(data):
+        time.sleep(0.01)
+        if fails and len(data) > 4:
+            raise ZeroDivisionError
+        return True
+
+    monkeypatch.setitem(TARGETS, "texts", Target(lambda: st.binary(min_size=5 if fails else 0), slow))
+    start = time.monotonic()
+    if fails:
+        with pytest.raises(ZeroDivisionError):
+            fuzz("texts", seconds=0.2, first=1, last_input=tmp_path / "input")
+        assert len((tmp_path / "input").read_bytes()) > 4
+    else:
+        assert 0 < fuzz("texts", seconds=0.2, first=1, last_input=tmp_path / "input")["read"] < 100
+    assert time.monotonic() - start < 1.5  # a round of 200 would take 2 s

@@ -130,4 +130,30 @@ CASES = [
     # plain texts have no section
     ("plain", "Clear lungs. Normal heart.", {}),
     ("plain", " \n\t", {}),
+    # abbreviated headings, and headings inside a line
+    ("hx", "Hx: wheeze and fever\n\nThe lungs are clear.\n\nIMPRESSION: Normal.",
+     {N: "wheeze and fever", F: "The lungs are clear.", I: "Normal."}),
+    ("hx", "PMHx: asthma\nFINDINGS: Clear.", {N: "asthma", F: "Clear."}),
+    ("hx", "CLINICAL HX: FALL. FINDINGS: NO FRACTURE.", {N: "FALL.", F: "NO FRACTURE."}),
+    ("inside", "Indication: wheeze. Chest X-ray: The lungs are hazy. No effusion.",
+     {N: "wheeze.", F: "The lungs are hazy. No effusion."}),
+    ("inside", "Comparison: Chest X-ray: January 2031.\nFindings: Clear.",
+     {C: "Chest X-ray: January 2031.", F: "Clear."}),
+    ("inside", "Findings: heart is large Impression: heart failure", {F: "heart is large", I: "heart failure"}),
+    ("inside", "Findings: Hazy bases, see Impression: below.", {F: "Hazy bases, see Impression: below."}),
+    # the first sentence of the body, where it tells what was done
+    ("drain", "INDICATION: Empyema.\nRight chest drain withdrawn.\nNo pneumothorax.\nIMPRESSION: Better.",
+     {N: "Empyema.", F: "Right chest drain withdrawn. No pneumothorax.", I: "Better."}),
+    ("drain", "INDICATION: Empyema. Right chest drain withdrawn.\nFINDINGS: Clear.",
+     {N: "Empyema. Right chest drain withdrawn.", F: "Clear."}),
+    ("leak", "INDICATION: Line.\nLeft IJ line with its tip in the SVC. No pneumothorax.\nIMPRESSION: Fine.",
+     {N: "Line.", F: "Left IJ line with its tip in the SVC. No pneumothorax.", I: "Fine."}),
+    # what is asked, or never was, is none of the report
+    ("asked", "INDICATION: No effusion after drainage?\nIMPRESSION: Clear.",
+     {N: "No effusion after drainage?", I: "Clear."}),
+    ("asked", "HISTORY: Wheeze. No known history of pneumonia.\nIMPRESSION: Clear.",
+     {N: "Wheeze. No known history of pneumonia.", I: "Clear."}),
+    ("message", "IMPRESSION: Pneumothorax. Ms. Doe (RN) acknowledged the result.", {I: "Pneumothorax."}),
+    ("message", "IMPRESSION: Tube too deep. Mr. Doe (PA) was informed.", {I: "Tube too deep."}),
+    ("message", "IMPRESSION: Tube too deep. Miss Doe, RN acknowledged.", {I: "Tube too deep."}),
 ]  # fmt: skip

@@ -51,6 +51,14 @@ def test_of_reports_only_plain_denials_enter(pool):
     assert pool.indications == ["Cough."]
 
 
+def test_a_clue_without_a_sentence_is_named_before_a_run(pool):
+    pool.check(NAMES)
+    with pytest.raises(
+        ValueError, match=r"composed_sentences.json says 'Right Rib Notching'; kind 'composed' needs some"
+    ):
+        pool.check([*NAMES, "Right Rib Notching"])
+
+
 def test_a_composed_report_says_each_clue_and_no_other(pool):
     reports = set()
     for seed in range(150):

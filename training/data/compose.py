@@ -79,6 +79,17 @@ class SentencePool:
         if labels and set(labels.values()) == {0} and not find_sides(sentence):
             self.denials.append((sentence, frozenset(labels)))
 
+    def check(self, names: Iterable[str]) -> None:
+        """
+        Raises:
+            ValueError: a clue that no sentence of the pool claims.
+        """
+        for name in names:
+            if name != NO_FINDING and not all((part, name) in self.claims for part in ("findings", "impression")):
+                raise ValueError(
+                    f"no sentence of {WRITTEN.name} says {name!r}; kind 'composed' needs some for each clue"
+                )
+
     def claim(self, section: str, clue: str, rng: np.random.Generator) -> str:
         """A sentence that claims a clue's finding."""
         texts = self.claims[section, clue]

@@ -93,6 +93,7 @@ class SourceData:
             reports = _readable(Studies(source.reports, source.split))
             if source.kind == "composed":
                 self.pool = SentencePool(reports.records)
+                self.pool.check(names)
             else:
                 self.matches = Matches(self.studies, reports, names)
         self.rows = balanced_rows(self.labels, source.balance, self.matches.images if self.matches else None)
