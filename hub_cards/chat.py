@@ -5,7 +5,7 @@
     /clue X=0      a clue edited by hand, 0 to 1
     /correct words a correction in free words
     /report        the current report
-    /quit          the end, as is the end of the input
+    /quit          the end, as is the end of the input; Ctrl-C breaks an answer off
 
 Research only, never for clinical use.
 """
@@ -31,7 +31,7 @@ def talk(study: Any, tokenizer: Any) -> None:
     while True:
         try:
             line = input("> ").strip()
-        except EOFError:
+        except (EOFError, KeyboardInterrupt):
             return
         if not sys.stdin.isatty():
             print(line)
@@ -46,6 +46,8 @@ def talk(study: Any, tokenizer: Any) -> None:
                 print_correction(correct(study, *line.partition(" ")[::2]))
         except ValueError as error:
             print(f"! {error}")
+        except KeyboardInterrupt:
+            print("\n! broken off; the chat is as it was")
 
 
 def correct(study: Any, command: str, words: str) -> Any:

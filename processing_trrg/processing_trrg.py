@@ -304,10 +304,12 @@ class TRRGProcessor(ChatProcessor):  # trf-ignore: TRF057
                 f"text: {ids.count(self.image_token_id)} image tokens after tokenising, expected {placeholders}"
             )
         spans = encoded.get("offset_mapping", [])
-        for reply, request in study["turns"] or ():
-            for said in (reply, request):
+        for turn in study["turns"] or ():
+            if not isinstance(turn, (list, tuple)) or len(turn) != 2:
+                raise PromptError(f"turns: expected pairs of a reply and a request, got {turn!r:.80}")
+            for said in turn:
                 refuse_special_tokens("turns", said, self.tokenizer.all_special_tokens)
-            ids = [*ids, *self.reply_ids(reply)[0].tolist(), *self.turn_ids(request)[0].tolist()]
+            ids = [*ids, *self.reply_ids(turn[0])[0].tolist(), *self.turn_ids(turn[1])[0].tolist()]
         spans = spans and [*spans, *[(0, 0)] * (len(ids) - len(spans))]
         target = []
         if study["report"] is not None:

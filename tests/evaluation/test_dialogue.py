@@ -15,6 +15,7 @@ from processing_trrg import TRRGProcessor, prepare_studies
 from tests.helpers.checkpoints import read, save_checkpoint
 from tests.helpers.tiny_processors import radiograph, text_tokenizer
 from training.builders import vqa_rad
+from training.builders.builder import TreeError
 from training.builders.small_data import write_set
 from training.phantoms.generate import generate_phantom
 
@@ -152,6 +153,11 @@ def test_vqa_rad_is_split_by_image(tmp_path):
     assert len(studies) == len({study["study_id"] for study in studies}) == 40 and len(questions) == 120
     assert {study["split"] for study in studies} == {"train", "validation"} and questions[0]["answer"] == "Yes"
     assert (tmp_path / "out" / studies[0]["images"][0]["path"]).exists()
+    for line in ("[1]", '{"image": ', "7"):
+        (root / "qa.jsonl").write_text(f"{json.dumps(rows[0])}\n{line}\n")
+        with pytest.raises(TreeError, match=r"qa\.jsonl:2: "):
+            vqa_rad.read_vqa_rad(root)
+    (root / "qa.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     (root / "images" / "3.jpg").unlink()
     with pytest.raises(ValueError, match=r"3.jpg: not there"):
         vqa_rad.read_vqa_rad(root)

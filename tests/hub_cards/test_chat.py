@@ -6,6 +6,7 @@ import io
 import pytest
 
 from hub_cards import demo
+from hub_cards.chat import talk
 from hub_cards.handler import EndpointHandler, read_messages
 from tests.helpers.checkpoints import save_checkpoint
 from tests.helpers.tiny_processors import picture_bytes, radiograph
@@ -49,6 +50,18 @@ def test_a_chat_by_lines_from_a_pipe(shown, tmp_path, monkeypatch, capsys):
         "/nothing is no command",
     ):
         assert told.count(reason) == 1
+
+
+def test_an_answer_is_broken_off_and_the_chat_goes_on(monkeypatch, capsys):
+    class Study:
+        text = "clear."
+
+        def ask(self, *_, **__):
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr("sys.stdin", io.StringIO("is it large?\n/report\n"))
+    talk(Study(), None)
+    assert capsys.readouterr().out.splitlines()[-3:-1] == ["> /report", "clear."]
 
 
 def test_the_endpoint_answers_the_last_message(shown):

@@ -128,6 +128,9 @@ def test_training_reads_the_tokens_of_a_conversation(tiny_config, system):
     )  # fmt: skip
     asked = batch["input_ids"][batch["labels"] == -100]
     assert torch.equal(asked, torch.cat([first.asked, first.answer, last.asked], 1)[0])
+    for wrong, reason in ([("a",)], "expected pairs"), ([("a</s>", "b")], "special token"), ("ab", "got str"):
+        with pytest.raises(ValueError, match=f"turns: .*{reason}"):
+            write.processor(radiograph(), turns=wrong)
 
 
 def test_without_a_cache_that_can_go_on_the_chat_is_read_anew(tiny_config):

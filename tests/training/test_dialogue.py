@@ -148,6 +148,12 @@ def test_each_kind_has_many_questions_and_each_name_is_read_as_its_finding():
             )
 
 
+def test_the_side_of_another_finding_is_not_asked_for():
+    study = replace(STUDY, findings="Pleural effusion with right pneumothorax.", impression=None)
+    questions = {exchange("finding_qa", study, {"Pleural Effusion": 1}, seed).question for seed in range(40)}
+    assert len(questions) > 5 and not any("right" in question or "left" in question for question in questions)
+
+
 def test_a_region_is_told_in_the_sentences_of_the_report():
     answers = {exchange("region_qa", seed=seed).answer for seed in range(60)}
     assert {

@@ -5,7 +5,7 @@ Nothing that a set was not read for is called absent.
 """
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -99,8 +99,8 @@ def _image(row: dict[str, Any], patient: str, split: str, **fields: Any) -> Stud
 def _heart(ratio: float) -> dict[str, int | None]:
     if ratio <= ENLARGED:
         return {"Cardiomegaly": 0}
-    above: Sequence[str] = ancestors("Cardiomegaly")
-    return {"Cardiomegaly": 1, "No Finding": 0} | dict.fromkeys(above, 1)
+    known: dict[str, int | None] = dict.fromkeys(("Cardiomegaly", *ancestors("Cardiomegaly")), 1)
+    return known | {"No Finding": 0}
 
 
 def _split(key: str) -> str:

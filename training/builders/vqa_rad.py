@@ -31,9 +31,12 @@ def read_vqa_rad(root: Path) -> tuple[list[Study], list[dict[str, str]]]:
     studies: dict[str, Study] = {}
     questions = []
     for number, line in enumerate(table.read_text(encoding="utf-8").splitlines(), 1):
-        row = json.loads(line)
-        texts = [row.get(name) for name in ("image", "question", "answer")]
-        if not all(isinstance(text, str) and text.strip() for text in texts):
+        try:
+            row = json.loads(line)
+        except ValueError as error:
+            raise TreeError(f"{table}:{number}: no JSON ({error})") from None
+        texts = [row.get(name) for name in ("image", "question", "answer")] if isinstance(row, dict) else row
+        if not isinstance(texts, list) or not all(isinstance(text, str) and text.strip() for text in texts):
             raise TreeError(f"{table}:{number}: image, question and answer are {texts}, expected text")
         path, question, answer = map(str.strip, texts)
         name = Path(path).stem

@@ -27,12 +27,11 @@ from evaluation.reading.attributes import finding_attributes
 from evaluation.reading.contradiction_words import ZONE
 from evaluation.reading.observations import NO_FINDING, SUPPORT_DEVICES, Labels, positives
 from evaluation.reading.sentences import cut_sentences
-from evaluation.reading.sides import find_sides
 from processing_trrg import report_text
 from training.config.run_config import DialogueKind
 from training.data.corrections import WORDS, Pool, bare, make_correction, name_of, with_side
 from training.data.plain_language import plain_report
-from training.data.report_edits import NORMAL, says
+from training.data.report_edits import NORMAL, claimed_sides, says
 from training.data.study import Study
 
 QUESTIONS: dict[str, list[str]] = WORDS["questions"]
@@ -157,7 +156,7 @@ class _Turn:
         value = int(self.rng.choice(values))  # as many yes as no where both are known
         name = self.pick(self.named(value))
         word = name_of(name, self.claims(name) or [self.clues[name]["positive"]] if value else (), self.rng)
-        sides = {side for line in self.claims(name) for sides in find_sides(line) for side in sides}
+        sides = {side for line in self.claims(name) for side in claimed_sides(line, name)}
         if value and name in WORDS["sided"] and len(sides) == 1 and self.rng.random() < ASKED_OF_A_SIDE:
             side = self.pick(("left", "right"))
             there, a = side in sides, with_side(word, side)
