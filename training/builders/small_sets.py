@@ -100,7 +100,7 @@ def _heart(ratio: float) -> dict[str, int | None]:
     if ratio <= ENLARGED:
         return {"Cardiomegaly": 0}
     above: Sequence[str] = ancestors("Cardiomegaly")
-    return {"Cardiomegaly": 1, "No Finding": 0} | dict.fromkeys(above, 1)
+    return {"Cardiomegaly": 1, "No Finding": 0, **dict.fromkeys(above, 1)}
 
 
 def _split(key: str) -> str:
