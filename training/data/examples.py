@@ -358,8 +358,8 @@ class Examples(Dataset[Example]):
         )
 
     def _without_context(self, record: Study, rng: np.random.Generator) -> Study:
-        dropped = [name for name in CONTEXT_FIELDS if rng.random() < self.data.context_dropout]
-        return replace(record, **dict.fromkeys(dropped))
+        dropped: dict[str, Any] = {name: None for name in CONTEXT_FIELDS if rng.random() < self.data.context_dropout}
+        return replace(record, **dropped)
 
     def _exchange(self, example: Example, names: Sequence[str], rng: np.random.Generator) -> Exchange | None:
         drawn, reached = rng.random(), 0.0
