@@ -16,7 +16,7 @@ import numpy as np
 from evaluation.reading.labeler import asserts, label_report
 from evaluation.reading.observations import NO_FINDING, Label, Labels
 from evaluation.reading.sentences import cut_sentences
-from training.data.study import REPORT_PARTS, Study, target_text
+from training.data.study import Study, target_text
 
 _POSITIVE_TEMPLATES = ("There is {}.", "{} is present.", "Findings of {}.", "{} is seen.")
 _NEGATIVE_TEMPLATES = ("There is no {}.", "No {}.", "No evidence of {}.", "{} is not seen.")
@@ -50,7 +50,8 @@ def positive_first(report: str) -> str:
 
 def in_order(study: Study) -> Study:
     """The study with `positive_first` done to either part of its report."""
-    return replace(study, **{part: positive_first(study[part]) if study[part] else None for part in REPORT_PARTS})
+    findings, impression = (positive_first(part) if part else None for part in (study.findings, study.impression))
+    return replace(study, findings=findings, impression=impression)
 
 
 def sentence_key(text: str) -> int:
