@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from evaluation.reading.observations import MISSING, certain, tensor_labels
-from processing_trrg import PreparedView, TRRGProcessor, follow_up, report_messages, report_text
+from processing_trrg import PreparedView, StudyError, TRRGProcessor, follow_up, report_messages, report_text
 from training.data.examples import Example
 from training.data.study import CONTEXT_FIELDS
 
@@ -70,7 +70,15 @@ class FinetuneCollator:
         self.names = [clue["name"] for clue in processor.clues]
 
     def __call__(self, examples: list[Example]) -> dict[str, Any]:
-        examples = [replace(e, exchange=None) if e.exchange and self.is_too_long(e) else e for e in examples]
+        try:
+            return self._batch(examples)
+        except StudyError:
+            long = [example.exchange is not None and self.is_too_long(example) for example in examples]
+            if not any(long):
+                raise
+            return self._batch([replace(e, exchange=None) if cut else e for e, cut in zip(examples, long, strict=True)])
+
+    def _batch(self, examples: list[Example]) -> dict[str, Any]:
         without_image, given = not examples[0].squares, examples[0].scores is not None
         if any((not e.squares, e.scores is not None) != (without_image, given) for e in examples):
             raise ValueError("a forward pass mixes studies with and without images; sources must come in whole blocks")
