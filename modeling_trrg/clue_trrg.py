@@ -133,25 +133,24 @@ def select_clues(clue_scores: torch.Tensor, num_selected: int, threshold: float 
 
 
 def inject_clues(
-    bank: ClueBank, clue_scores: torch.Tensor, selected: torch.Tensor, threshold: float | torch.Tensor
+    bank: ClueBank, clue_scores: torch.Tensor, selected: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """The tokens of the selected clues of each study, weighted by their scores.
+    """The tokens of the selected clues of each study, weighted by their scores, as published. With a calibration a clue
+    weighs from a half, at its own threshold, to one: just over the threshold of a rare finding it would be too faint.
 
     Args:
         bank: C encoded clues.
         clue_scores: `[B, C]`.
         selected: `[B, C]` bool, see `select_clues`.
-        threshold: as in `select_clues`. What was selected over it weighs from a half to one, since a clue just over the
-            threshold of a rare finding would else be too faint to be heard; without a threshold (0) a clue weighs its
-            score, as published.
 
     Returns:
         Weighted tokens `[B, K, Dc]` and their mask `[B, K]`, K a multiple of L.
     """
     count = max(int(selected.sum(1).max()), 1)
-    threshold = torch.as_tensor(threshold, dtype=clue_scores.dtype, device=clue_scores.device)
-    weights = torch.where(threshold > 0, 0.5 + 0.5 * (clue_scores - threshold) / (1 - threshold), clue_scores)
-    scores, index = (weights * selected).topk(count, dim=1)
+    if bank.calibration is not None:
+        threshold = bank.calibration[:, 2].to(clue_scores.device, clue_scores.dtype)
+        clue_scores = 0.5 + 0.5 * (clue_scores - threshold) / (1 - threshold)
+    scores, index = (clue_scores * selected).topk(count, dim=1)
     tokens = bank.tokens[index] * scores[:, :, None, None].to(bank.tokens.dtype)
     mask = bank.token_mask[index] & selected.gather(1, index)[:, :, None]
     return tokens.flatten(1, 2), mask.flatten(1, 2)
