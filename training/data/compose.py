@@ -71,6 +71,10 @@ class SentencePool:
                 self.indications.append(study.indication)
             for sentence in cut_sentences(study.findings or ""):
                 self._add(sentence)
+        self._denials_of_one: dict[str, list[str]] = defaultdict(list)
+        for text, names in self.denials:
+            if len(names) == 1 and dict(_read(text)) | {NO_FINDING: 0} == dict.fromkeys((*names, NO_FINDING), 0):
+                self._denials_of_one[next(iter(names))].append(text)
 
     def _add(self, sentence: str) -> None:
         if len(sentence.split()) > MOST_WORDS or _UNFIT.search(sentence) or comparison_sentences(sentence):
@@ -99,18 +103,8 @@ class SentencePool:
         """A sentence of the findings that claims (1) or denies (0) a finding and says nothing else."""
         if value:
             return self.claim("findings", name, rng)
-        texts = _denied_alone(self)[name]
+        texts = self._denials_of_one[name]
         return texts[int(rng.integers(len(texts)))]
-
-
-@lru_cache(maxsize=4)
-def _denied_alone(pool: SentencePool) -> dict[str, list[str]]:
-    alone: dict[str, list[str]] = defaultdict(list)
-    for text, names in pool.denials:
-        read = [name for name, value in _read(text) if value == 0]
-        if len(names) == 1 and read == list(names):
-            alone[read[0]].append(text)
-    return alone
 
 
 @lru_cache(maxsize=50_000)
