@@ -117,6 +117,9 @@ class TRRGConfig(PreTrainedConfig):  # trf-ignore: TRF057
             loss is a reconstruction (the paper's equation is not public); 1.0 and 0.1 are those of BiOTPrompt.
         max_views (`int`):
             The most views of one study the model was trained with; more are refused. Training writes its `data.views`.
+        learned_dialogue (`bool`):
+            Whether the model was trained on turns after the report (questions, corrections). Training writes it; a
+            conversation with a model that was not warns once.
         image_token_id (`int`): The placeholder's token id. It may lie outside of the language model's vocabulary.
         clue_token_ids (`list[list[list[int]]]`, *optional*):
             The checkpoint's own clue sentences `[S][C]` as token ids of the clue tokenizer, for callers that pass no
@@ -169,6 +172,7 @@ class TRRGConfig(PreTrainedConfig):  # trf-ignore: TRF057
     consistency_kl_weight: float | int = 1.0
     consistency_bce_weight: float | int = 0.1
     max_views: int = 4
+    learned_dialogue: bool = False
     image_token_id: int = 32000
     pad_clue_token_id: int = 0
     clue_token_ids: list[list[list[int]]] | None = None

@@ -303,6 +303,10 @@ class TalkedStudy(Report):
         options = {**self._options, **generate}
         if options.get("num_return_sequences", 1) != 1:
             raise ValueError("num_return_sequences: one reply is written")
+        if not self._model.config.learned_dialogue:
+            logger.warning_once(
+                "This model was not trained on questions or corrections: what it replies means nothing."
+            )
         request = request.strip()
         asked = self._processor.turn_ids(request).to(self._turns[0].asked.device)
         self._make_room(asked.shape[1], options)

@@ -45,6 +45,7 @@ def main() -> int:
     architecture = build_config(config.model)
     processor = build_processor(config.model, architecture)
     fit_vocabulary(architecture, processor, config.data.views)
+    architecture.learned_dialogue = any(config.data.dialogue.values())
     model, origins = build_model(TRRGForConditionalGeneration, config.model, architecture, config.trained)
     for part, origin in origins.items():
         accelerator.print(f"{part:<24} {origin}")

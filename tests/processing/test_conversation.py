@@ -349,3 +349,13 @@ def test_a_correction_that_cannot_be_meant_is_refused(study, asked, reason):
 def test_a_model_without_clues_has_none_to_edit(tiny_config):
     with pytest.raises(ValueError, match="clue_source='none'"):
         writer(tiny_config, "maira1")(radiograph()).correct(clues={"Edema": 1})
+
+
+@pytest.mark.parametrize("learned", [False, True])
+def test_a_model_that_learned_no_dialogue_says_so(tiny_config, monkeypatch, learned):
+    said = []
+    monkeypatch.setattr("processing_trrg.conversation_trrg.logger.warning_once", said.append)
+    study = writer(tiny_config, learned_dialogue=learned)(radiograph())
+    assert said == []
+    study.ask("Is there an effusion?")
+    assert len(said) == (not learned)
