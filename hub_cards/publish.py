@@ -213,6 +213,7 @@ def prove(folder: Path, max_new_tokens: int = 128) -> Proof:
     Raises:
         RuntimeError: a way failed to load, or gave other numbers than the folder.
     """
+    folder = folder.resolve()  # the clean processes run elsewhere
     with tempfile.TemporaryDirectory() as scratch_name:
         scratch = Path(scratch_name)
         home = scratch / "home"
@@ -221,7 +222,7 @@ def prove(folder: Path, max_new_tokens: int = 128) -> Proof:
         budget = ("--max-new-tokens", str(max_new_tokens))
         saved_again = scratch / "saved_again"
         ways = {
-            "folder": (str(folder.resolve()), ("--save-again", str(saved_again))),
+            "folder": (str(folder), ("--save-again", str(saved_again))),
             "Hub cache": (repository, ()),
             "saved again": (str(saved_again), ()),
         }

@@ -140,8 +140,11 @@ def test_a_checkpoint_is_not_published_over_itself(checkpoint: Path, place: str)
     assert (checkpoint / "model.safetensors").read_bytes() == before
 
 
-def test_the_folder_the_hub_cache_and_the_saved_copy_compute_the_same_in_clean_processes(published: Path) -> None:
-    proof = publish.prove(published, max_new_tokens=4)
+def test_the_folder_the_hub_cache_and_the_saved_copy_compute_the_same_in_clean_processes(
+    published: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(published.parent)
+    proof = publish.prove(Path(published.name), max_new_tokens=4)
     assert proof.classes == [
         "configuration_trrg.TRRGConfig",
         "processing_trrg.TRRGProcessor",
