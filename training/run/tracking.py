@@ -77,7 +77,7 @@ def plot_losses(out: Path) -> None:
     for key, label in (("loss", "training"), ("validation/loss", "validation")):
         points = [(row["step"], row[key]) for row in rows if key in row]
         if points:
-            axes.plot(*zip(*points, strict=True), label=label)
+            axes.plot(*zip(*points, strict=True), label=label, marker="o" if len(points) == 1 else None)
     axes.set(xlabel="optimizer step", ylabel="loss", title=out.name)
     axes.legend()
     figure.tight_layout()
