@@ -64,8 +64,8 @@ PRESETS: dict[str, dict[str, Any]] = {
         },
         "text_config": {
             "model_type": "llama", "vocab_size": 2048, "hidden_size": 192, "intermediate_size": 512,
-            "num_hidden_layers": 4, "num_attention_heads": 4, "num_key_value_heads": 4,
-            "max_position_embeddings": 512, "tie_word_embeddings": True, "initializer_range": 0.07,
+            "num_hidden_layers": 6, "num_attention_heads": 4, "num_key_value_heads": 4,
+            "max_position_embeddings": 1024, "tie_word_embeddings": True, "initializer_range": 0.07,
             "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2,
         },
         "clue_scoring": "pairwise", "vision_pooling": "lse", "clue_loss_weight": 5.0,

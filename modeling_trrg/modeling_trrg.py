@@ -335,10 +335,9 @@ class TRRGForConditionalGeneration(TRRGPreTrainedModel, TRRGGenerationMixin):  #
                 shift_labels=shift_labels,
             )
             if self.report_projection is not None and study is not None:
-                targets = (shift_labels != -100).sum(1)
                 seen = study.image_mask.any(1).to(hidden.device)  # a text alone has no clues to agree with
-                consistency = self._consistency(study, hidden, shift_labels, clue_targets) * targets * seen
-                items = targets.sum().clamp(min=1) if num_items_in_batch is None else num_items_in_batch
+                consistency = self._consistency(study, hidden, shift_labels, clue_targets) * seen
+                items = (shift_labels != -100).sum().clamp(min=1) if num_items_in_batch is None else num_items_in_batch
                 consistency = consistency.sum() / items
                 loss = loss + consistency
         passed_on = {name: value for name, value in outputs.items() if name not in ("last_hidden_state", "study")}
@@ -368,11 +367,14 @@ class TRRGForConditionalGeneration(TRRGPreTrainedModel, TRRGGenerationMixin):  #
         shift_labels: torch.Tensor,
         clue_targets: torch.Tensor | None,
     ) -> torch.Tensor:
-        """The report's clue posterior, read from the mean hidden state of its tokens, against the image's: `[B]`."""
+        """The report's clue posterior, read from the mean hidden state of its tokens, against the image's, times their
+        number: `[B]`. The report is the first reply that is learned of a chat."""
         expected = list(study.clue_logits.shape)
         if clue_targets is not None and list(clue_targets.shape) != expected:
             raise ValueError(f"clue_targets has the shape {list(clue_targets.shape)}; expected [B, C] = {expected}.")
-        report = (nn.functional.pad(shift_labels, (1, -1), value=-100) != -100).to(hidden.dtype)[..., None]
+        said = nn.functional.pad(shift_labels, (1, -1), value=-100) != -100
+        begins = said & ~nn.functional.pad(said, (1, -1))
+        report = (said & (begins.cumsum(1) == 1)).to(hidden.dtype)[..., None]
         mean = (hidden * report).sum(1) / report.sum(1).clamp(min=1)
         report_vectors = nn.functional.normalize(self.report_projection(mean), dim=-1)
         loss = consistency_loss(
@@ -386,7 +388,7 @@ class TRRGForConditionalGeneration(TRRGPreTrainedModel, TRRGGenerationMixin):  #
         )
         if clue_targets is not None:  # an answer to a question does not speak of all that the image shows
             loss = loss * ((clue_targets == 0) | (clue_targets == 1)).any(1).to(loss.device)
-        return loss
+        return loss * report.sum((1, 2))
 
 
 # So that `save_pretrained` writes the source beside the weights, whoever calls it: the folder loads anywhere.

@@ -70,8 +70,15 @@ class ChatProcessor(SavedProcessor):
         return torch.tensor([ids])
 
     def reply_ids(self, text: str) -> torch.Tensor:
-        """Ids `[1, t]` of a reply as the model writes one, without its end."""
-        return torch.tensor([self.tokenizer(text, add_special_tokens=False)["input_ids"]], dtype=torch.long)
+        """Ids `[1, t]` of a reply as the model writes one, without its end: those that a tokenizer of any kind gives it
+        in the text of a chat, behind "Assistant:" and a space."""
+        before = ASSISTANT[self.prompt_style]
+        start, ids = (
+            self.tokenizer(part, add_special_tokens=False)["input_ids"] for part in (before, f"{before} {text}")
+        )
+        if ids[: len(start)] != start:
+            raise ValueError(f"tokenizer: it joins {before!r} with the reply behind it, so no prompt can end there")
+        return torch.tensor([ids[len(start) :]], dtype=torch.long)
 
     def continue_chat(self, ids: torch.Tensor, request: str) -> torch.Tensor:
         """The ids of a chat with one more turn, for `generate` with the cache of the turns before.

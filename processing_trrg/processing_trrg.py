@@ -316,8 +316,7 @@ class TRRGProcessor(ChatProcessor):  # trf-ignore: TRF057
             refuse_special_tokens("report", study["report"], self.tokenizer.all_special_tokens)
             if not study["report"].strip():
                 raise PromptError("report: the target text is blank")
-            target = self.tokenizer(study["report"].strip(), add_special_tokens=False)["input_ids"]
-            target.append(self.tokenizer.eos_token_id)
+            target = [*self.reply_ids(study["report"].strip())[0].tolist(), self.tokenizer.eos_token_id]
         elif num_views and not text.endswith(self.tokenizer.eos_token):  # else a chat that is learned, not continued
             check_prompt(self.prompt_style, text, len(ids), self.max_prompt_length)
         row = {"prompt": ids, "target": target, "replacements": replaced[0], "spans": spans}

@@ -16,6 +16,7 @@ from training.config.command_line import run_command
 from training.config.run_config import FinetuneConfig
 from training.data.collate import FinetuneCollator, count_targets
 from training.data.examples import Examples
+from training.data.given_scores import score_limits
 from training.run.generation import generation_metrics
 from training.run.initial_model import build_config, build_model, build_processor, fit_vocabulary, masked_words
 from training.run.loop import Stage, train
@@ -59,13 +60,14 @@ def main() -> int:
     fit_for_sharding(accelerator, model, config)
     optimizer = make_optimizer(accelerator, model, config)
 
-    collate = FinetuneCollator(processor)
+    plain = FinetuneCollator(processor)
+    collate = FinetuneCollator(processor, config.data.clue_wordings, config.data.nonsense_clues)
     training, validation = load_sources(accelerator, config, processor, collate.is_too_long)
     plan, total_steps = make_plan(config, training)
 
     def validate(trained: torch.nn.Module) -> dict[str, float]:
         size, run = config.optimizer.micro_batch_size, config.run
-        metrics = report_loss(accelerator, trained, validation, config.data, collate, size)
+        metrics = report_loss(accelerator, trained, validation, config.data, plain, size)
         if run.generate_studies:
             metrics |= generation_metrics(
                 accelerator, trained, validation, config.data, processor, run.generate_studies, size
@@ -82,9 +84,7 @@ def main() -> int:
     stage = Stage(
         loss=language_loss, count_targets=count_targets, validate=validate if validation else None, export=export
     )
-    examples = Examples(
-        training, config.data, config.run.seed, training=True, clue_threshold=architecture.clue_threshold
-    )
+    examples = Examples(training, config.data, config.run.seed, training=True, limits=score_limits(architecture))
     return train(config, accelerator, model, optimizer, examples, collate, plan, total_steps, stage, set_training_mode)
 
 

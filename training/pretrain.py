@@ -65,11 +65,12 @@ def main() -> int:
     for source in [*training, *validation]:
         source.find_sentences(config.data.sentence_balance, sentence_labels, whole=aligns)
     plan, total_steps = make_plan(config, training)
-    collate = PretrainCollator(processor, reports=aligns)
+    data, plain = config.data, PretrainCollator(processor, reports=aligns)
+    collate = PretrainCollator(processor, reports=aligns, share=data.clue_wordings, nonsense=data.nonsense_clues)
 
     def validate(unwrapped: torch.nn.Module) -> dict[str, float]:
         size = config.optimizer.micro_batch_size
-        return zero_shot(perceive(accelerator, unwrapped, validation, config.data, collate, size), validation[0].names)
+        return zero_shot(perceive(accelerator, unwrapped, validation, config.data, plain, size), validation[0].names)
 
     def export(trained: torch.nn.Module, folder: Path) -> None:
         save_model(accelerator, trained, whole_state(accelerator, trained), processor, folder)

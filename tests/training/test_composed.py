@@ -9,10 +9,12 @@ import pytest
 from evaluation.reading.labeler import label_report
 from evaluation.reading.observations import CHEXPERT_14, NO_FINDING
 from evaluation.reading.sides import add_report_sides, side_and_finding
-from processing_trrg import report_text
+from processing_trrg import check_clues, report_text
 from training.builders.small_sets import jsrt_records, nih_records, wingspan_records
+from training.data.clue_wordings import reworded
 from training.data.compose import WRITTEN, SentencePool, compose, draw_findings
-from training.data.examples import denied_sides, drawn_scores
+from training.data.examples import denied_sides
+from training.data.given_scores import drawn_scores
 from training.data.study import Study
 
 NAMES = [*CHEXPERT_14, "Left Pleural Effusion", "Right Pleural Effusion", "Left Lung Lesion", "Right Lung Lesion"]
@@ -87,7 +89,7 @@ def test_scores_select_what_is_present():
         for side in ("Left", "Right"):
             present["Pleural Effusion"] |= present[f"{side} Pleural Effusion"]
             present["Lung Lesion"] |= present[f"{side} Lung Lesion"]
-        scores = dict(zip(NAMES, drawn_scores(present, 0.25, rng), strict=True))
+        scores = dict(zip(NAMES, drawn_scores(present, (0.25, 0.25), rng), strict=True))
         assert {name for name, score in scores.items() if score > 0.25} == {n for n, v in present.items() if v}
         assert all(0 <= score <= 1 for score in scores.values())
         assert scores["Pleural Effusion"] >= scores["Left Pleural Effusion"] * present["Left Pleural Effusion"]
@@ -125,3 +127,17 @@ def test_sets_of_nodules_and_hearts_say_no_more_than_was_read(tmp_path):
     (study,) = nih_records(tmp_path)
     (again,) = nih_records(tmp_path)
     assert (study.labels or {})["Pleural Effusion"] == 1 and replace(study).split == again.split
+
+
+def test_a_clue_in_other_words_says_the_same():
+    clues = check_clues([*CHEXPERT_14, "Left Pleural Effusion"])
+    said = [reworded(clues, 1.0, 3, np.random.default_rng(seed)) for seed in range(20)]
+    for changed in said:
+        assert [clue["name"] for clue in changed[:15]] == [clue["name"] for clue in clues] and len(changed) == 18
+        for clue in changed[1:14]:
+            assert read(clue["positive"]) == {clue["name"]: 1} and read(clue["negative"]) == {clue["name"]: 0}
+        assert read(changed[14]["positive"]) == {"Pleural Effusion": 1} and "left" in changed[14]["negative"].lower()
+        for clue in changed[15:]:
+            assert read(clue["positive"]) == {} == read(clue["negative"])
+    assert len({changed[2]["positive"] for changed in said}) > 4
+    assert reworded(clues, 0.0, 0, np.random.default_rng(0)) == clues

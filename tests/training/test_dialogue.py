@@ -210,14 +210,26 @@ def test_dialogue_reaches_the_batch_and_only_the_answer_is_learned(tmp_path):
     assert any(example.exchange for example in drawn)
     batch = FinetuneCollator(processor)(drawn)
     for row, example in enumerate(drawn):
-        learned = processor.tokenizer.decode(batch["labels"][row][batch["labels"][row] >= 0], skip_special_tokens=True)
+        labels = batch["labels"][row]
+        learned = processor.tokenizer.decode(labels[labels >= 0], skip_special_tokens=True)
+        report = report_text(example.record.findings, example.record.impression)
         if example.exchange:
             turn = example.exchange
             heard = torch.cat([processor.reply_ids(turn.reply), processor.turn_ids(turn.question)], 1)[0].tolist()
-            asked = batch["input_ids"][row][(batch["labels"][row] < 0) & (batch["attention_mask"][row] == 1)].tolist()
-            assert asked[-len(heard) :] == heard
-            assert processor.tokenizer.decode(asked[: -len(heard)]).endswith("Assistant:")  # and no blank
-            assert learned.split() == example.exchange.answer.split()
+            row_ids = batch["input_ids"][row][batch["attention_mask"][row] == 1].tolist()
+            answer = [*processor.reply_ids(turn.answer)[0].tolist(), processor.tokenizer.eos_token_id]
+            assert row_ids[-len(heard + answer) :] == heard + answer
+            before = processor.tokenizer.decode(row_ids[: -len(heard + answer)])
+            assert before.endswith("Assistant:")
+            chat = f"{before} {turn.reply}"  # as a template writes it: cut into the same ids
+            assert processor.tokenizer(chat, add_special_tokens=False)["input_ids"] == (
+                row_ids[: -len(heard + answer)] + processor.reply_ids(turn.reply)[0].tolist()
+            )
+            said = turn.reply.split() if turn.reply.split() == report.split() else []  # a spoiled report is not learned
+            assert learned.split() == said + turn.answer.split()
+            assert [i for i in labels.tolist() if i >= 0].count(processor.tokenizer.eos_token_id) == 1 + bool(said)
+        else:
+            assert learned.split() == report.split()
     again = [examples[Draw(0, i, 0, i)].exchange for i in range(4)]
     assert again == [example.exchange for example in drawn]
     reports = Examples(sources, config.data, seed=0, training=False)

@@ -109,6 +109,8 @@ class DataSection:
         augment: small rotation, shift, scale and gamma; never a flip, since sides matter.
         paraphrases: JSON Lines of rewritten reports, {"study_id", "findings", "impression"}; a study's report is drawn
             from its own and its paraphrases (text-based augmentation of MAIRA-1).
+        clue_wordings: probability that a clue of a batch has other words (`training/data/clue_wordings.py`).
+        nonsense_clues: clues behind the list of each batch that mean nothing here, absent from every study.
         positive_first: stage 2, within findings and impression the sentences that claim or suspect something come
             before those that deny. A report that may name a finding anywhere lets a small model put it off until the
             report ends.
@@ -130,6 +132,8 @@ class DataSection:
     sides_given: float = 1.0
     augment: bool = True
     paraphrases: str | None = None
+    clue_wordings: float = 0.0
+    nonsense_clues: int = 0
     positive_first: bool = False
     dialogue: dict[DialogueKind, float] = field(default_factory=dict)
     context_dropout: float = 0.0
@@ -338,9 +342,8 @@ def _impossible(config: RunConfig) -> list[str]:
     for name in ("train", "validation"):
         for i, source in enumerate(getattr(data, name)):
             if source.kind not in allowed:
-                problems.append(
-                    f"data.{name}.{i}.kind: {source.kind!r} is not one of {', '.join(allowed)} in this stage"
-                )
+                kinds = ", ".join(allowed)
+                problems.append(f"data.{name}.{i}.kind: {source.kind!r} is not one of {kinds} in this stage")
             if (source.kind in ("matched", "composed")) != (source.reports is not None):
                 problems.append(f"data.{name}.{i}.reports: set it for kinds 'matched' and 'composed' and for no other")
             if not source.weight > 0:
@@ -366,7 +369,7 @@ def _impossible(config: RunConfig) -> list[str]:
         problems.extend(
             f"{key}: {part!r} is not a part; parts: {', '.join(PARTS)}" for part in named if part not in PARTS
         )
-    for key in ("sides_given", "context_dropout"):
+    for key in ("sides_given", "context_dropout", "clue_wordings"):
         if not 0 <= getattr(data, key) <= 1:
             problems.append(f"data.{key}: {getattr(data, key)}; expected a probability")
     positive = {
@@ -380,17 +383,15 @@ def _impossible(config: RunConfig) -> list[str]:
         "run.validate_every": config.run.validate_every,
     }
     problems.extend(f"{key}: {value} is not above 0" for key, value in positive.items() if not value > 0)
+    if not 0 <= data.nonsense_clues <= 50:
+        problems.append(f"data.nonsense_clues: {data.nonsense_clues}; expected 0 to 50")
     if not all(math.isfinite(b) and 0 <= b < 1 for b in optimizer.betas) or len(optimizer.betas) != 2:
         problems.append(f"optimizer.betas: {optimizer.betas} is not two numbers in [0, 1)")
-    if optimizer.batch_size % optimizer.micro_batch_size:
-        problems.append(
-            f"optimizer.batch_size: {optimizer.batch_size} is no multiple of micro_batch_size "
-            f"{optimizer.micro_batch_size}"
-        )
-    if optimizer.block_size and optimizer.batch_size % optimizer.block_size:
-        problems.append(
-            f"optimizer.block_size: {optimizer.block_size} does not divide batch_size {optimizer.batch_size}"
-        )
+    size, micro, block = optimizer.batch_size, optimizer.micro_batch_size, optimizer.block_size
+    if size % micro:
+        problems.append(f"optimizer.batch_size: {size} is no multiple of micro_batch_size {micro}")
+    if block and size % block:
+        problems.append(f"optimizer.block_size: {block} does not divide batch_size {size}")
     if isinstance(config, FinetuneConfig) and config.lora and "language_model" in config.trained:
         problems.append("trained: language_model is trained by LoRA; take it out of `trained` or set lora to null")
     if model.quantization and isinstance(config, FinetuneConfig) and not config.lora:

@@ -8,7 +8,10 @@ import torch
 
 from evaluation.reading.observations import MISSING, certain, tensor_labels
 from processing_trrg import PreparedView, StudyError, TRRGProcessor, follow_up, report_messages, report_text
+from training.data.clue_wordings import reworded
+from training.data.dialogue import Exchange
 from training.data.examples import Example
+from training.data.sampler import keyed_rng
 from training.data.study import CONTEXT_FIELDS
 
 
@@ -16,10 +19,18 @@ class PretrainCollator:
     """Stage 1: images, drawn sentences with what they assert, the clues and the studies' labels.
 
     reports: whole reports instead of sentences, one a study (alignment of the query transformer).
+    share, nonsense: of clues in other words, and of nonsense clues, see `reworded`; drawn by the studies of the batch.
     """
 
-    def __init__(self, processor: TRRGProcessor, max_sentence_tokens: int = 64, reports: bool = False):
-        self.processor, self.reports = processor, reports
+    def __init__(
+        self,
+        processor: TRRGProcessor,
+        max_sentence_tokens: int = 64,
+        reports: bool = False,
+        share: float = 0.0,
+        nonsense: int = 0,
+    ):
+        self.processor, self.reports, self.share, self.nonsense = processor, reports, share, nonsense
         tokenizer = processor.clue_tokenizer
         limit = tokenizer.model_max_length
         self.max_tokens = min(max_sentence_tokens if not reports else 256, limit)
@@ -34,6 +45,7 @@ class PretrainCollator:
             max_length=self.max_tokens,
             return_tensors="pt",
         )
+        clues = _reworded(self.processor, examples, self.share, self.nonsense)
         return {
             "study_ids": [example.study_id for example in examples],
             "num_text_tokens": int(encoded["attention_mask"].sum()),
@@ -43,10 +55,14 @@ class PretrainCollator:
             "sentence_attention_mask": encoded["attention_mask"],
             "sentence_study": torch.tensor([row for row, _ in sentences]),
             "sentence_keys": torch.tensor([sentence.key for _, sentence in sentences]),
-            "sentence_targets": torch.tensor([tensor_labels(certain(s.labels)) for _, s in sentences]),
-            "clue_targets": torch.tensor([tensor_labels(example.labels) for example in examples]),
+            "sentence_targets": torch.tensor(
+                [[*tensor_labels(certain(s.labels)), *[MISSING] * self.nonsense] for _, s in sentences]
+            ),
+            "clue_targets": torch.tensor(
+                [[*tensor_labels(example.labels), *[0] * self.nonsense] for example in examples]
+            ),
             "study_source": torch.tensor([example.source for example in examples]),
-            **self.processor.clue_tensors(),
+            **self.processor.clue_tensors(clues),
         }
 
     def _pixels(self, examples: list[Example]) -> tuple[torch.Tensor, torch.Tensor]:
@@ -63,10 +79,14 @@ class PretrainCollator:
 
 class FinetuneCollator:
     """Stage 2: prompt and report as tokens, with the images, or with oracle clue scores where there is none. An
-    exchange that the language model's context has no room for is left out: the report itself is learned."""
+    exchange that the language model's context has no room for is left out: the report itself is learned. Before an
+    exchange the report is learned too, unless it is one that was spoiled to be corrected, or cut.
 
-    def __init__(self, processor: TRRGProcessor):
-        self.processor = processor
+    share, nonsense: as in `PretrainCollator`.
+    """
+
+    def __init__(self, processor: TRRGProcessor, share: float = 0.0, nonsense: int = 0):
+        self.processor, self.share, self.nonsense = processor, share, nonsense
         self.names = [clue["name"] for clue in processor.clues]
 
     def __call__(self, examples: list[Example]) -> dict[str, Any]:
@@ -85,13 +105,18 @@ class FinetuneCollator:
         study_ids = [example.study_id for example in examples]
         inputs: dict[str, Any] = {
             # an answer says little of the image: without any known target it has no consistency loss
-            "clue_targets": [dict(zip(self.names, e.labels, strict=True)) if not e.exchange else {} for e in examples],
+            "clue_targets": [
+                dict(zip(self.names, e.labels, strict=True)) if not e.exchange or _says_report(e) else {}
+                for e in examples
+            ],
             "study_ids": study_ids,
             "report": [_answer(example) for example in examples],
         }
+        clues = _reworded(self.processor, examples, self.share, self.nonsense)
+        absent = {clue["name"]: 0.0 for clue in clues or () if clue["name"] not in self.names}
         if given:
             inputs["clue_scores"] = [
-                dict(zip(self.names, map(float, example.scores), strict=True))
+                dict(zip(self.names, map(float, example.scores), strict=True)) | absent
                 for example in examples
                 if example.scores is not None
             ]
@@ -99,10 +124,19 @@ class FinetuneCollator:
         fields = [self._fields(example) for example in examples]
         inputs |= {name: [row[name] for row in fields] for name in fields[0]}
         images = None if without_image else [[PreparedView(square) for square in e.squares] for e in examples]
-        batch = dict(self.processor(images=images, **inputs))
+        batch = dict(self.processor(images=images, clues=clues, **inputs))
+        for row, example in enumerate(examples):
+            if example.exchange and _says_report(example):
+                self._learn_reply(batch["labels"][row], example.exchange)
         batch["study_ids"] = study_ids
         batch["num_text_tokens"] = int(batch["attention_mask"].sum())
         return batch
+
+    def _learn_reply(self, labels: torch.Tensor, exchange: Exchange) -> None:
+        """Labels `[T]` of an answer: learn the reply before the question too, and its end."""
+        reply, turn = self.processor.reply_ids(exchange.reply)[0], self.processor.turn_ids(exchange.question)[0]
+        start = int((labels >= 0).int().argmax()) - len(turn) - len(reply)
+        labels[start : start + len(reply) + 1] = torch.cat([reply, turn[:1]])
 
     def is_too_long(self, example: Example, num_views: int | None = None) -> bool:
         """Whether the language model's context has no room for an example's prompt and target.
@@ -113,8 +147,8 @@ class FinetuneCollator:
         if processor.max_length is None:
             return False
         views = max(len(example.squares), 1) if num_views is None else num_views
-        texts = [self._prompt(example, views), _answer(example).strip()]
-        tokens = sum(map(len, tokenizer(texts, add_special_tokens=False)["input_ids"])) + 1  # and the end
+        prompt = tokenizer(self._prompt(example, views), add_special_tokens=False)["input_ids"]
+        tokens = len(prompt) + processor.reply_ids(_answer(example).strip()).shape[1] + 1  # and the end
         return tokens + views * (processor.num_image_tokens - 1) > processor.max_length
 
     def _fields(self, example: Example) -> dict[str, Any]:
@@ -131,6 +165,20 @@ class FinetuneCollator:
         if example.exchange:
             chat = follow_up(chat, example.exchange.reply, example.exchange.question)
         return self.processor.apply_chat_template(chat, add_generation_prompt=True)
+
+
+def _says_report(example: Example) -> bool:
+    """Whether what was said before the question is the study's whole report."""
+    report = report_text(example.record.get("findings"), example.record.get("impression"))
+    return example.exchange is not None and example.exchange.reply.split() == report.split()
+
+
+def _reworded(
+    processor: TRRGProcessor, examples: list[Example], share: float, nonsense: int
+) -> list[dict[str, str]] | None:
+    if not share and not nonsense:
+        return None
+    return reworded(processor.clues, share, nonsense, keyed_rng("wordings", *[e.study_id for e in examples]))
 
 
 def _answer(example: Example) -> str:

@@ -103,8 +103,12 @@ class SentencePool:
         """A sentence of the findings that claims (1) or denies (0) a finding and says nothing else."""
         if value:
             return self.claim("findings", name, rng)
-        texts = self._denials_of_one[name]
+        texts = self.denials_of(name)
         return texts[int(rng.integers(len(texts)))]
+
+    def denials_of(self, name: str) -> list[str]:
+        """Sentences that deny a finding and say nothing else."""
+        return self._denials_of_one[name]
 
 
 @lru_cache(maxsize=50_000)

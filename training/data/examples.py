@@ -13,13 +13,15 @@ import numpy as np
 from torch.utils.data import Dataset
 
 from evaluation.reading.labeler import label_report
-from evaluation.reading.observations import Label, clue_score, descendants
+from evaluation.reading.observations import Label, descendants
 from evaluation.reading.sides import UNSURE, add_report_sides, add_sentence_sides, side_and_finding
 from processing_trrg import report_text
 from training.config.run_config import DataSection, Source
 from training.data.augment import augment
+from training.data.clue_wordings import wordings
 from training.data.compose import SentencePool, compose, draw_findings
 from training.data.dialogue import Exchange, make_exchange
+from training.data.given_scores import Limits, drawn_scores, oracle_scores
 from training.data.images import ImageBank
 from training.data.sampler import Draw, keyed_rng
 from training.data.sentences import (
@@ -155,7 +157,8 @@ class SourceData:
             self.sentences = [[Sentence(text, sentence_key(text), nothing)] for text in texts]
             return
         if self.source.kind == "image":
-            found = [sentences_of_labels(labels, self.clues) for labels in self.labels]
+            others = {"others": wordings} if self.data.clue_wordings else {}
+            found = [sentences_of_labels(labels, self.clues, **others) for labels in self.labels]
         else:
 
             def with_sides(text: str) -> dict[str, int | None]:
@@ -282,10 +285,10 @@ class Examples(Dataset[Example]):
         data: DataSection,
         seed: int,
         training: bool,
-        clue_threshold: float = 0.0,
+        limits: Limits = (0.0, 0.0),
     ):
         self.sources, self.data, self.seed, self.training = list(sources), data, seed, training
-        self.clue_threshold = clue_threshold  # over which a composed report says a clue
+        self.limits = limits  # of the scores of a composed report, see `score_limits`
         self.paraphrases: dict[str, list[dict[str, Any]]] = defaultdict(list)
         if training and data.paraphrases:
             with Path(data.paraphrases).open(encoding="utf-8") as lines:
@@ -353,7 +356,7 @@ class Examples(Dataset[Example]):
         return replace(
             example,
             labels=tuple(present.values()),
-            scores=drawn_scores(present, self.clue_threshold, rng),
+            scores=drawn_scores(present, self.limits, rng),
             record=replace(example.record, findings=findings, impression=impression, indication=indication),
         )
 
@@ -373,27 +376,3 @@ class Examples(Dataset[Example]):
                 say = None if pool is None else partial(pool.say, rng=rng)
                 return make_exchange(kind, shown, labels, clues, label_report, rng, say)
         return None
-
-
-def drawn_scores(present: dict[str, int], threshold: float, rng: np.random.Generator) -> np.ndarray:
-    """Scores that select the present clues and no others, from just over the threshold to 1 and from just under it to
-    0, `[C]`: what is said must not depend on how far over the threshold a clue is."""
-    names = list(present)
-    chosen = np.array(list(present.values()), dtype=bool)
-    height = np.where(rng.random(len(names)) < 0.5, rng.uniform(0, 1, len(names)), rng.beta(4, 1, len(names)))
-    scores = np.where(chosen, threshold + (1 - threshold) * (0.01 + 0.99 * height), threshold * (1 - height) * 0.98)
-    for place in range(len(names)):
-        if chosen[place] and (sided := side_and_finding(names[place])):
-            parent = names.index(sided[1])
-            scores[parent] = max(scores[parent], scores[place])
-    return scores
-
-
-def oracle_scores(labels: ClueLabels, data: DataSection, rng: np.random.Generator | None) -> np.ndarray:
-    """Clue scores read from labels: 1 present, 0.5 uncertain, 0 absent or not mentioned, `[C]`. With a generator they
-    are softened by `score_jitter`, so that scores as images give them are not new to the language model."""
-    exact = np.array([clue_score(label) for label in labels])
-    if rng is None:
-        return exact
-    soft = exact + rng.uniform(0, data.score_jitter, len(exact)) * np.where(exact == 1.0, -1, 1)
-    return np.where(exact == 0.5, 0.5 + rng.uniform(-0.5, 0.5, len(exact)) * data.score_jitter, soft)

@@ -1,0 +1,61 @@
+"""Clue lists in other words, and clues that mean nothing here: so that a model hears what a clue says, not its wording.
+
+A checkpoint that has met its own clue sentences alone knows them by heart: another wording of a finding is not seen,
+and a sentence about a bicycle is. In training each clue of a batch may take another of the sentences that say the same
+(those of `composed_sentences.json`, which the labeler reads as that finding and nothing else), and some nonsense clues
+stand behind the list, absent from every study.
+"""
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+
+from evaluation.reading.observations import NO_FINDING
+from evaluation.reading.sides import side_and_finding
+from training.data.compose import SentencePool
+
+_WORDS = json.loads(Path(__file__).with_name("clue_wordings.json").read_text(encoding="utf-8"))
+Clue = Mapping[str, str]
+
+
+@lru_cache(maxsize=1)
+def _pool() -> SentencePool:
+    return SentencePool()
+
+
+@lru_cache(maxsize=512)
+def wordings(name: str, value: int) -> tuple[str, ...]:
+    """Sentences that claim (1) or deny (0) the finding of a clue by its name; none for a finding unknown here."""
+    if name == NO_FINDING:
+        return tuple(_WORDS["normal"][str(value)])
+    pool = _pool()
+    if value:
+        return tuple(dict.fromkeys(pool.claims["findings", name] + pool.claims["impression", name]))
+    if place := side_and_finding(name):
+        side, finding = name.split(" ", 1)[0].lower(), place[1].lower()
+        return tuple(text.format(side=side, x=finding) for text in _WORDS["denied"])
+    return tuple(pool.denials_of(name))
+
+
+def reworded(clues: Sequence[Clue], share: float, nonsense: int, rng: np.random.Generator) -> list[dict[str, str]]:
+    """The clues by their names, each with probability `share` in other words, and `nonsense` more that are absent from
+    every study (their name is their sentence)."""
+    changed = []
+    for clue in clues:
+        says, denies = wordings(clue["name"], 1), wordings(clue["name"], 0)
+        if "negative" in clue and says and denies and rng.random() < share:
+            clue = {**clue, "positive": _pick(says, rng), "negative": _pick(denies, rng)}
+        changed.append(dict(clue))
+    for place in rng.choice(len(_WORDS["nonsense"]), size=nonsense, replace=False):
+        thing = _WORDS["nonsense"][int(place)]
+        claim, denial = f"There is {thing}.", f"There is no {re.sub('^an? ', '', thing)}."
+        changed.append({"name": claim, "positive": claim, "negative": denial})
+    return changed
+
+
+def _pick(texts: Sequence[str], rng: np.random.Generator) -> str:
+    return texts[int(rng.integers(len(texts)))]
