@@ -332,10 +332,10 @@ class TRRGConfig(PreTrainedConfig):  # trf-ignore: TRF057
 
     @classmethod
     def from_preset(cls, preset: Preset, **overrides: Any) -> "TRRGConfig":
-        """A published system at its published size, or `"trrg-small"`, which runs anywhere.
+        """A published system at its published size, or a small one, which runs anywhere.
 
         Args:
-            preset: One of `"trrg"`, `"maira1"`, `"radialog"`, `"trrg-small"`.
+            preset: One of `"trrg"`, `"maira1"`, `"radialog"`, `"trrg-small"`, `"radialog-small"`.
             overrides: Fields to change.
 
         Raises:

@@ -3,11 +3,11 @@
 # https://www.apache.org/licenses/LICENSE-2.0. Unless required by applicable law or agreed to in writing, software
 # distributed under the License is distributed on an "AS IS" BASIS, WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either
 # express or implied. See the License for the specific language governing permissions and limitations under the License.
-"""The published systems at their published sizes, and the small checkpoint: what `TRRGConfig.from_preset` takes."""
+"""The published systems at their published sizes, and two small ones: what `TRRGConfig.from_preset` takes."""
 
 from typing import Any, Literal
 
-Preset = Literal["trrg", "maira1", "radialog", "trrg-small"]
+Preset = Literal["trrg", "maira1", "radialog", "trrg-small", "radialog-small"]
 
 # Sizes of the language models the papers used; `max_position_embeddings` and theta as in their published configs.
 _MISTRAL_7B = {
@@ -72,4 +72,20 @@ PRESETS: dict[str, dict[str, Any]] = {
         "vision_hidden_size": 192, "image_size": 192, "patch_grid": 12, "projection_dim": 256, "num_query_tokens": 32,
         "num_interaction_heads": 8, "num_selected_clues": 24, "clue_threshold": 0.25, "image_token_id": 3,
     },
+}  # fmt: skip
+# RaDialog behind the small tower: the classifier, an alignment module of four layers.
+_SMALL = PRESETS["trrg-small"]
+PRESETS["radialog-small"] = {
+    **{name: _SMALL[name] for name in ("vision_config", "vision_pooling", "clue_loss_weight", "vision_hidden_size")},
+    **{name: _SMALL[name] for name in ("image_size", "patch_grid", "projection_dim", "num_query_tokens")},
+    "query_transformer_config": {
+        "model_type": "blip_2_qformer", "vocab_size": 1024, "hidden_size": 128, "intermediate_size": 256,
+        "num_hidden_layers": 4, "num_attention_heads": 4, "max_position_embeddings": 256, "encoder_hidden_size": 192,
+        "use_qformer_text_input": True, "initializer_range": 0.09, "hidden_dropout_prob": 0.0,
+        "attention_probs_dropout_prob": 0.0,
+    },
+    "text_config": _SMALL["text_config"],
+    "connector": "query_transformer", "clue_source": "classifier", "num_classifier_labels": 24,
+    "num_selected_clues": 24, "clue_threshold": 0.5, "image_token_id": 3, "consistency_kl_weight": 0.0,
+    "consistency_bce_weight": 0.0,
 }  # fmt: skip

@@ -182,7 +182,8 @@ class TRRGForContrastivePretraining(TRRGPreTrainedModel):
         Args:
             pixel_values, image_mask: `[B, V, 3, H, W]`, `[B, V]`.
             sentence_input_ids, sentence_attention_mask: `[S, T]`, by the clue tokenizer. With the query transformer
-                these are whole reports, one a study, in order.
+                these are whole reports, one a study, in order; a study whose mask is empty has none, and its image
+                takes part in the clue loss alone.
             sentence_study: `[S]`, the row of each sentence's study in this batch.
             sentence_keys: `[S]`, equal for equal sentences.
             sentence_targets: `[S, C]`, clue_targets: `[B, C]`, study_source: `[B]`; see `sentence_matches`.
@@ -258,6 +259,9 @@ class TRRGForContrastivePretraining(TRRGPreTrainedModel):
             raise ValueError(
                 f"sentence_study is {sentence_study.tolist()}; expected the reports in the studies' order."
             )
+        written = attention_mask.any(1)
+        reports = gather(written.long()).bool()
+        matches = torch.where(reports[:, None] & reports, matches, -1)
         queries = F.normalize(self.query_projection(former(seen.patches)), dim=-1)
         text = former(None, input_ids, attention_mask, mode="text")
         out.sentence_embeds = F.normalize(self.text_projection(text[:, 0]), dim=-1)
@@ -272,25 +276,26 @@ class TRRGForContrastivePretraining(TRRGPreTrainedModel):
         start = dist.get_rank() * batch if world_size() > 1 else 0
         local = slice(start, start + batch)
         negative = matches[local, local] == 0
-        if bool(negative.any()):
-            weights = logits[local, local].detach().softmax(1) * negative + 1e-8 * negative
-            text_rows = negative.any(1).nonzero().flatten()
-            image_rows = negative.any(0).nonzero().flatten()
-            wrong_text = torch.multinomial(weights[text_rows], 1).flatten()
-            wrong_image = torch.multinomial(weights.T[image_rows], 1).flatten()
-            rows = torch.arange(batch, device=input_ids.device)
-            images = torch.cat([rows, text_rows, wrong_image])
-            texts = torch.cat([rows, wrong_text, image_rows])
-            hidden = former(seen.patches[images], input_ids[texts], attention_mask[texts], mode="matching")
-            answer = self.matching_head(hidden[:, : former.num_queries]).mean(1)
-            target = (torch.arange(len(images), device=images.device) < batch).long()
-            out.matching_loss = F.cross_entropy(answer, target)
+        weights = logits[local, local].detach().softmax(1) * negative + 1e-8 * negative
+        text_rows = negative.any(1).nonzero().flatten()
+        image_rows = negative.any(0).nonzero().flatten()
+        wrong_text = torch.multinomial(weights[text_rows], 1).flatten()
+        wrong_image = torch.multinomial(weights.T[image_rows], 1).flatten()
+        images = torch.cat([torch.arange(batch, device=input_ids.device), text_rows, wrong_image])
+        texts = torch.cat([images[:batch], wrong_text, image_rows])
+        hidden = former(seen.patches[images], input_ids[texts], attention_mask[texts], mode="matching")
+        answer = self.matching_head(hidden[:, : former.num_queries]).mean(1)
+        target = (torch.arange(len(images), device=images.device) < batch).long()
+        told = written[images] & written[texts] & negative.any()  # without a negative there is nothing to tell apart
+        entropy = F.cross_entropy(answer, target, reduction="none")
+        out.matching_loss = (entropy * told).sum() / told.sum().clamp(min=1)
 
         # report generation conditioned on the queries
         hidden = former(seen.patches, input_ids, attention_mask, mode="generation")[:, former.num_queries :]
         words = self.generation_head(hidden[:, :-1]) @ former.word_embeddings.weight.T
         target = input_ids[:, 1:].masked_fill(attention_mask[:, 1:] == 0, -100)
-        out.generation_loss = F.cross_entropy(words.flatten(0, 1), target.flatten())
+        total = F.cross_entropy(words.flatten(0, 1), target.flatten(), reduction="sum")
+        out.generation_loss = total / (target != -100).sum().clamp(min=1)
 
 
 TRRGForContrastivePretraining.register_for_auto_class("AutoModelForPreTraining")

@@ -13,7 +13,7 @@ import torch
 
 from modeling_trrg import TRRGForConditionalGeneration
 from training.config.command_line import run_command
-from training.config.run_config import FinetuneConfig
+from training.config.run_config import ConfigError, FinetuneConfig
 from training.data.collate import FinetuneCollator, count_targets
 from training.data.examples import Examples
 from training.data.given_scores import score_limits
@@ -60,6 +60,8 @@ def main() -> int:
     fit_for_sharding(accelerator, model, config)
     optimizer = make_optimizer(accelerator, model, config)
 
+    if architecture.clue_source != "zero_shot" and (config.data.clue_wordings or config.data.nonsense_clues):
+        raise ConfigError("data.clue_wordings, data.nonsense_clues: only a model that reads clue sentences learns them")
     plain = FinetuneCollator(processor)
     collate = FinetuneCollator(processor, config.data.clue_wordings, config.data.nonsense_clues)
     training, validation = load_sources(accelerator, config, processor, collate.is_too_long)

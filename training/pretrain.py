@@ -15,7 +15,7 @@ from evaluation.reading.labeler import label_report
 from evaluation.reading.observations import NO_FINDING, Labels
 from modeling_trrg import TRRGForContrastivePretraining
 from training.config.command_line import run_command
-from training.config.run_config import PretrainConfig
+from training.config.run_config import ConfigError, PretrainConfig
 from training.data.collate import PretrainCollator
 from training.data.examples import Examples
 from training.run.initial_model import build_config, build_model, build_processor, fit_vocabulary
@@ -61,6 +61,10 @@ def main() -> int:
     optimizer = make_optimizer(accelerator, model, config)
 
     aligns = architecture.connector == "query_transformer"
+    if aligns and all(source.kind != "pair" for source in config.data.train):
+        raise ConfigError("data.train: the query transformer is aligned with reports; expected a source of kind 'pair'")
+    if architecture.clue_source != "zero_shot" and (config.data.clue_wordings or config.data.nonsense_clues):
+        raise ConfigError("data.clue_wordings, data.nonsense_clues: only a model that reads clue sentences learns them")
     training, validation = load_sources(accelerator, config, processor)
     for source in [*training, *validation]:
         source.find_sentences(config.data.sentence_balance, sentence_labels, whole=aligns)

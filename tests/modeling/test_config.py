@@ -18,7 +18,8 @@ def trainable(model: torch.nn.Module) -> int:
 
 
 @pytest.mark.parametrize(
-    ("preset", "placeholders"), [("trrg", 96), ("maira1", 1369), ("radialog", 32), ("trrg-small", 32)]
+    ("preset", "placeholders"),
+    [("trrg", 96), ("maira1", 1369), ("radialog", 32), ("trrg-small", 32), ("radialog-small", 32)],
 )
 def test_presets_have_the_published_number_of_placeholders(preset, placeholders):
     assert TRRGConfig.from_preset(preset).num_image_tokens == placeholders

@@ -84,6 +84,24 @@ def test_every_part_learns(tiny_config, system):
         assert loss[part] < (0.95 if part == "matching_loss" else 0.7) * output[part], part
 
 
+def test_a_study_without_report_takes_part_in_the_clue_loss_alone(tiny_config):
+    torch.manual_seed(0)
+    model = TRRGForContrastivePretraining(tiny_config("radialog")).eval()
+    inputs = stage1_inputs("radialog")
+    reported = model(**{name: value[:3] for name, value in inputs.items()})
+    inputs["sentence_attention_mask"][3] = 0
+    mixed = model(**inputs)
+    for part in ("sentence_loss", "generation_loss"):
+        torch.testing.assert_close(mixed[part], reported[part])
+    torch.testing.assert_close(mixed.clue_scores[:3], reported.clue_scores)
+    inputs["sentence_attention_mask"][:] = 0
+    unreported = model(**inputs)
+    assert unreported.sentence_loss == unreported.matching_loss == unreported.generation_loss == 0
+    torch.testing.assert_close(unreported.loss, mixed.clue_loss)
+    unreported.loss.backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
+
+
 def test_pooled_patch_by_patch_stage_1_learns_and_the_clue_loss_weighs_what_the_config_says(tiny_config):
     torch.manual_seed(0)
     config = tiny_config("trrg", vision_pooling="lse", clue_scoring="pairwise", clue_loss_weight=3.0)

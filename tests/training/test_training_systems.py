@@ -15,10 +15,8 @@ from processing_trrg import TRRGProcessor, report_text
 from tests.helpers.training_helpers import (
     SIDE,
     TINY_OVERRIDES,
-    TINY_RADIALOG,
     assert_same_losses,
     run_script,
-    stage_1,
     stage_2,
     weights,
 )
@@ -29,7 +27,6 @@ from training.builders.train_tokenizers import (
     train_clue_tokenizer,
     train_text_tokenizer,
 )
-from training.run.tracking import read_metrics
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -96,23 +93,6 @@ def test_a_lora_run_goes_on_from_its_checkpoint(data, language_model, tmp_path):
     assert run_script("finetune.py", config) == 0
     assert run_script("finetune.py", config) == 0
     assert_same_losses(tmp_path / "straight", tmp_path / "halted")
-
-
-def test_radialog_aligns_and_then_tunes(data, tmp_path):
-    """Alignment with whole reports (ITC, ITM, LM) and the classifier, then the language model on predicted findings."""
-    config = stage_1(data, tmp_path / "stage1")
-    config["model"] |= {"preset": "radialog", "overrides": TINY_RADIALOG}
-    config["data"] |= {"train": [{"path": str(data / "pairs")}], "sentences_per_study": 1}
-    config["trained"] = ["vision_tower", "query_transformer", "classifier", "logit_scale"]
-    assert run_script("pretrain.py", config) == 0
-    row = read_metrics(tmp_path / "stage1" / "metrics.jsonl")[0]
-    assert {"sentence_loss", "matching_loss", "generation_loss", "clue_loss"} <= row.keys()
-    second = stage_2(data, tmp_path / "stage2")
-    second["model"] = {"checkpoint": str(tmp_path / "stage1" / "model")}
-    for name in ("train", "validation"):
-        second["data"][name] = second["data"][name][:1]
-    second["trained"] = ["multi_modal_projector", "language_model"]
-    assert run_script("finetune.py", second) == 0
 
 
 def test_no_clues_and_no_interaction_start_from_the_same_stage_1(data, straight, tmp_path):

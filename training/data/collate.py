@@ -18,7 +18,8 @@ from training.data.study import CONTEXT_FIELDS
 class PretrainCollator:
     """Stage 1: images, drawn sentences with what they assert, the clues and the studies' labels.
 
-    reports: whole reports instead of sentences, one a study (alignment of the query transformer).
+    reports: whole reports instead of sentences, one a study (alignment of the query transformer); one that is
+        empty, of an image alone, is masked out.
     share, nonsense: of clues in other words, and of nonsense clues, see `reworded`; drawn by the studies of the batch.
     """
 
@@ -31,9 +32,8 @@ class PretrainCollator:
         nonsense: int = 0,
     ):
         self.processor, self.reports, self.share, self.nonsense = processor, reports, share, nonsense
-        tokenizer = processor.clue_tokenizer
-        limit = tokenizer.model_max_length
-        self.max_tokens = min(max_sentence_tokens if not reports else 256, limit)
+        # the tokenizer's limit is the clue encoder's; the query transformer has positions of its own
+        self.max_tokens = 256 if reports else min(max_sentence_tokens, processor.clue_tokenizer.model_max_length)
 
     def __call__(self, examples: list[Example]) -> dict[str, Any]:
         pixel_values, image_mask = self._pixels(examples)
@@ -45,6 +45,7 @@ class PretrainCollator:
             max_length=self.max_tokens,
             return_tensors="pt",
         )
+        encoded["attention_mask"] *= torch.tensor([[bool(sentence.text)] for _, sentence in sentences])
         clues = _reworded(self.processor, examples, self.share, self.nonsense)
         return {
             "study_ids": [example.study_id for example in examples],

@@ -146,13 +146,13 @@ class SourceData:
 
     def find_sentences(self, balance: float, labeler: Callable[[str], dict[str, int | None]], whole: bool) -> None:
         """Stage 1: cut and label the reports (or write sentences from the labels) and weigh them over the whole set.
-        whole: each report stays one text (alignment of the query transformer).
+        whole: each report stays one text (alignment of the query transformer), the empty one of an image without.
 
         Raises:
             ValueError: studies that give no sentence.
         """
         if whole:
-            texts = [target_text(record) for record in self.studies.records]
+            texts = [target_text(r) if self.source.kind == "pair" else "" for r in self.studies.records]
             nothing = (None,) * len(self.names)
             self.sentences = [[Sentence(text, sentence_key(text), nothing)] for text in texts]
             return

@@ -26,6 +26,7 @@ PROMPT_STYLES: dict[str, PromptStyle] = {
     "trrg-small": "trrg",
     "maira1": "maira1",
     "radialog": "radialog",
+    "radialog-small": "radialog",
 }
 GREY_RANGES: dict[str, GreyRange] = {"maira1": "min_max", "radialog": "min_max"}
 """As published; the others take the image processor's default."""
