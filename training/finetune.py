@@ -82,9 +82,7 @@ def main() -> int:
     stage = Stage(
         loss=language_loss, count_targets=count_targets, validate=validate if validation else None, export=export
     )
-    examples = Examples(
-        training, config.data, config.run.seed, training=True, clue_threshold=architecture.clue_threshold
-    )
+    examples = Examples(training, config.data, config.run.seed, training=True, config=architecture)
     return train(config, accelerator, model, optimizer, examples, collate, plan, total_steps, stage, set_training_mode)
 
 

@@ -69,7 +69,7 @@ def measure(config: RunConfig, steps: int, decoded: int) -> dict[str, Any]:
     ahead = 2 * workers + 1
     number = max(READ_PER_STEP * steps, READ_PER_WORKER * workers)
     loader = DataLoader(
-        Examples(sources, config.data, config.run.seed, True, architecture.clue_threshold),
+        Examples(sources, config.data, config.run.seed, True, architecture),
         batch_sampler=MicroBatchSampler(plan, batch_size, 0, 1, 0, ahead + number),
         collate_fn=collate,
         num_workers=workers,

@@ -32,7 +32,7 @@ def generation_metrics(
     the source has no image."""
     unwrapped: Any = accelerator.unwrap_model(model)
     names = [clue["name"] for clue in processor.clues]
-    examples = Examples(sources, data, seed=0, training=False, clue_threshold=unwrapped.config.clue_threshold)
+    examples = Examples(sources, data, seed=0, training=False, config=unwrapped.config)
     metrics: dict[str, float] = {}
     for number, source in enumerate(sources):
         counts = torch.zeros(3, dtype=torch.long)  # true positives, false positives, false negatives

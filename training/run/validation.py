@@ -106,8 +106,8 @@ def report_loss(
     total = torch.zeros(2, dtype=torch.float64)
     for number, source in enumerate(sources):
         counted = torch.zeros(2, dtype=torch.float64)
-        threshold = accelerator.unwrap_model(model).config.clue_threshold
-        examples = Examples(sources, data, seed=0, training=False, clue_threshold=threshold)
+        config = accelerator.unwrap_model(model).config
+        examples = Examples(sources, data, seed=0, training=False, config=config)
         for batch, real in _batches(accelerator, examples, number, len(source), collate, batch_size):
             batch.pop("study_ids")
             batch.pop("num_text_tokens")
