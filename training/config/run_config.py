@@ -110,8 +110,9 @@ class DataSection:
         sides_given: clue_report, probability that a draw gives the sided clues; else the language model has the others
             alone, as in a study that is labelled without sides.
         augment: small rotation, shift, scale and gamma; never a flip, since sides matter.
-        paraphrases: JSON Lines of rewritten reports, {"study_id", "findings", "impression"}; a study's report is drawn
-            from its own and its paraphrases (text-based augmentation of MAIRA-1).
+        paraphrases: JSON Lines of rewritten reports, {"study_id", "findings", "impression"} (text-based augmentation
+            of MAIRA-1, `training/builders/paraphrases.py`).
+        paraphrase_share: probability that a draw of a study that has paraphrases takes one of them.
         findings_only: stage 2, reports are learned without their impression, as in MAIRA-1.
         positive_first: stage 2, within findings and impression the sentences that claim or suspect something come
             before those that deny. A report that may name a finding anywhere lets a small model put it off until the
@@ -134,6 +135,7 @@ class DataSection:
     sides_given: float = 1.0
     augment: bool = True
     paraphrases: str | None = None
+    paraphrase_share: float = 0.5
     findings_only: bool = False
     positive_first: bool = False
     dialogue: dict[DialogueKind, float] = field(default_factory=dict)
@@ -370,7 +372,7 @@ def _impossible(config: RunConfig) -> list[str]:
         problems.extend(
             f"{key}: {part!r} is not a part; parts: {', '.join(PARTS)}" for part in named if part not in PARTS
         )
-    for key in ("sides_given", "context_dropout"):
+    for key in ("sides_given", "context_dropout", "paraphrase_share"):
         if not 0 <= getattr(data, key) <= 1:
             problems.append(f"data.{key}: {getattr(data, key)}; expected a probability")
     for name, keys in (
@@ -382,15 +384,11 @@ def _impossible(config: RunConfig) -> list[str]:
         problems.extend(f"{name}.{key}: {value} is not above 0" for key, value in values.items() if not value > 0)
     if not all(math.isfinite(b) and 0 <= b < 1 for b in optimizer.betas) or len(optimizer.betas) != 2:
         problems.append(f"optimizer.betas: {optimizer.betas} is not two numbers in [0, 1)")
-    if optimizer.batch_size % optimizer.micro_batch_size:
-        problems.append(
-            f"optimizer.batch_size: {optimizer.batch_size} is no multiple of micro_batch_size "
-            f"{optimizer.micro_batch_size}"
-        )
-    if optimizer.block_size and optimizer.batch_size % optimizer.block_size:
-        problems.append(
-            f"optimizer.block_size: {optimizer.block_size} does not divide batch_size {optimizer.batch_size}"
-        )
+    batch, micro, block = optimizer.batch_size, optimizer.micro_batch_size, optimizer.block_size
+    if batch % micro:
+        problems.append(f"optimizer.batch_size: {batch} is no multiple of micro_batch_size {micro}")
+    if block and batch % block:
+        problems.append(f"optimizer.block_size: {block} does not divide batch_size {batch}")
     if isinstance(config, FinetuneConfig) and config.lora and "language_model" in config.trained:
         problems.append("trained: language_model is trained by LoRA; take it out of `trained` or set lora to null")
     if model.quantization and isinstance(config, FinetuneConfig) and not config.lora:

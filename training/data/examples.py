@@ -329,9 +329,9 @@ class Examples(Dataset[Example]):
                 record=replace(report, images=record.images, indication=None, comparison=None),
             )
         if rewritten := self.paraphrases.get(example.record.study_id):
-            choice = int(keyed_rng("paraphrase", *key).integers(len(rewritten) + 1))
-            if choice:
-                example.record = replace(example.record, **rewritten[choice - 1])
+            rng = keyed_rng("paraphrase", *key)
+            if rng.random() < self.data.paraphrase_share:
+                example.record = replace(example.record, **rewritten[int(rng.integers(len(rewritten)))])
         if self.data.findings_only:
             example.record = replace(example.record, impression=None)
         if self.data.positive_first:
