@@ -16,7 +16,6 @@ from training.config.command_line import run_command
 from training.config.run_config import ConfigError, FinetuneConfig
 from training.data.collate import FinetuneCollator, count_targets
 from training.data.examples import Examples
-from training.data.given_scores import score_limits
 from training.run.generation import generation_metrics
 from training.run.initial_model import build_config, build_model, build_processor, fit_vocabulary, masked_words
 from training.run.loop import Stage, train
@@ -86,7 +85,7 @@ def main() -> int:
     stage = Stage(
         loss=language_loss, count_targets=count_targets, validate=validate if validation else None, export=export
     )
-    examples = Examples(training, config.data, config.run.seed, training=True, limits=score_limits(architecture))
+    examples = Examples(training, config.data, config.run.seed, training=True, config=architecture)
     return train(config, accelerator, model, optimizer, examples, collate, plan, total_steps, stage, set_training_mode)
 
 

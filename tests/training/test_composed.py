@@ -12,7 +12,7 @@ from evaluation.reading.sides import add_report_sides, side_and_finding
 from processing_trrg import check_clues, report_text
 from training.builders.small_sets import jsrt_records, nih_records, wingspan_records
 from training.data.clue_wordings import reworded
-from training.data.compose import WRITTEN, SentencePool, compose, draw_findings
+from training.data.compose import WRITTEN, SentencePool, compose, draw_findings, known_findings
 from training.data.examples import denied_sides
 from training.data.given_scores import drawn_scores
 from training.data.study import Study
@@ -80,6 +80,20 @@ def test_labels_of_the_image_come_back(pool):
     wanted = {"Edema", "Pleural Effusion", "Left Pleural Effusion"}
     same = [draw for draw in draws if {name for name, value in draw.items() if value} == wanted]
     assert 12 <= len(same) < 60
+
+
+def test_without_clues_what_is_unknown_is_neither_said_nor_denied(pool):
+    known = {"Edema": 1, "Lung Opacity": 1, "Left Lung Lesion": None, "Pneumothorax": 0, "Atelectasis": -1}
+    said = known_findings(known)
+    assert said == dict.fromkeys((*known, *CHEXPERT_14)) | {"Edema": 1, "Pneumothorax": 0}  # an edema is an opacity
+    for seed in range(60):
+        text, impression = compose(said, pool, np.random.default_rng(seed))
+        assert read(report_text(text, impression)) in ({"Edema": 1}, {"Edema": 1, "Pneumothorax": 0}), text
+    for seed in range(60):  # nothing found, but not all was looked for: no "normal chest"
+        text, impression = compose(known_findings({"Cardiomegaly": 0}), pool, np.random.default_rng(seed))
+        assert read(text) == {"Cardiomegaly": 0} and impression is None
+    with pytest.raises(ValueError, match="nothing else"):
+        compose(known_findings({}), pool, np.random.default_rng(0))
 
 
 def test_scores_select_what_is_present():

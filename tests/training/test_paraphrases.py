@@ -36,8 +36,8 @@ def reword(texts):
 def test_what_says_the_same_is_kept_and_the_rest_goes_with_its_reason(tmp_path):
     out = tmp_path / "p.jsonl"
     answers = iter([*reword(list(REPORT.items())), "Normal chest.", "No effusion.", *REPORT.values()])
-    kept, rejected = paraphrases.paraphrase(records(), lambda t: [next(answers) for _ in t], out, 1, 1)
-    assert (kept, rejected) == (1, 2)
+    counts = paraphrases.paraphrase(records(), lambda t: [next(answers) for _ in t], out, 1, 1)
+    assert counts == {"kept": 1, "rejected": {"labels changed": 1, "nothing was rewritten": 1}}
     assert read(out) == [
         {
             "study_id": "s0",
@@ -47,6 +47,24 @@ def test_what_says_the_same_is_kept_and_the_rest_goes_with_its_reason(tmp_path):
     ]
     reasons = [row["reason"] for row in read(tmp_path / "p.rejected.jsonl")]
     assert "Pleural Effusion: 1 -> " in reasons[0] and reasons[1] == "nothing was rewritten"
+
+
+@pytest.mark.parametrize(
+    ("said", "rewritten"),
+    [
+        ("There is a left pleural effusion.", "There is a right pleural effusion."),
+        ("There is a left pleural effusion.", "A pleural effusion is seen."),
+        ("Possible nodule in the left lung.", "A nodule in the right lung is possible."),
+        ("No left pneumothorax.", "A right pneumothorax is not seen."),
+        ("Left effusion and right pneumothorax.", "Right effusion and left pneumothorax."),
+    ],
+)
+def test_a_paraphrase_on_another_side_is_not_kept(tmp_path, said, rewritten):
+    study = Study("s", "p", "train", findings=said)
+    assert label_report(said) == label_report(rewritten)
+    counts = paraphrases.paraphrase([study], lambda texts: [rewritten], tmp_path / "p.jsonl", 1, 1)
+    assert counts == {"kept": 0, "rejected": {"sides changed": 1}}
+    assert paraphrases.check(study, {"findings": f"{said} Lungs otherwise as above.", "impression": None}) is None
 
 
 def test_an_empty_section_is_no_paraphrase(tmp_path):
@@ -69,7 +87,7 @@ def test_a_run_goes_on_where_it_was_cut_short(tmp_path):
         file.write('{"study_id": "s1", "find')  # a kill amid writing
     paraphrases.paraphrase(records(), reword, out, 2, 2)
     assert sorted(row["study_id"] for row in read(out)) == ["s0", "s0", "s1", "s1", "s2", "s2"]
-    assert paraphrases.paraphrase(records(), lambda texts: pytest.fail("asked again"), out, 2, 2) == (6, 0)
+    assert paraphrases.paraphrase(records(), lambda texts: pytest.fail("asked again"), out, 2, 2)["kept"] == 6
 
 
 def test_the_command_asks_a_chat_model(tmp_path, capsys):
@@ -86,7 +104,7 @@ def test_the_command_asks_a_chat_model(tmp_path, capsys):
         ["--data", str(tmp_path / "data"), "--model", str(tmp_path / "model"), "--out", str(tmp_path / "p.jsonl"),
          "--max-new-tokens", "4", "--batch-size", "2"]
     )  # fmt: skip
-    assert "0 paraphrases" in capsys.readouterr().out  # an untrained model rewrites nothing faithfully
+    assert '"kept": 0' in capsys.readouterr().out  # an untrained model rewrites nothing faithfully
     assert len(read(tmp_path / "p.rejected.jsonl")) == 3
 
 
@@ -103,11 +121,11 @@ def test_the_command_asks_a_server_and_asks_again_what_had_no_answer(tmp_path, c
         command = ["--data", str(tmp_path / "data"), "--out", str(tmp_path / "p.jsonl"), "--url", stub.url,
                    "--model", "m", "--retries", "0"]  # fmt: skip
         paraphrases.main(command)
-        assert "0 paraphrases" in capsys.readouterr().out and not read(tmp_path / "p.rejected.jsonl")
+        assert '"kept": 0' in capsys.readouterr().out and not read(tmp_path / "p.rejected.jsonl")
         state["down"] = False
         paraphrases.main([*command, "--count", "2"])
     said = capsys.readouterr().out
-    assert "8 paraphrases" in said and '"asked": 16' in said  # each try is asked for, also of the same text
+    assert '"kept": 8' in said and '"asked": 16' in said  # each try is asked for, also of the same text
 
 
 def test_a_model_without_a_chat_template_is_refused(tmp_path):

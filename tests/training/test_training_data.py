@@ -96,6 +96,10 @@ def test_paraphrases_replace_reports(tmp_path):
     examples = Examples([source], section, seed=0, training=True)
     texts = {examples[Draw(0, 0, epoch, epoch)].record["findings"] for epoch in range(20)}
     assert len(texts) == 2 and "Short." in texts
+    for share in (0.0, 0.2, 1.0):
+        examples = Examples([source], replace(section, paraphrase_share=share), seed=0, training=True)
+        short = [examples[Draw(0, 0, epoch, epoch)].record["findings"] == "Short." for epoch in range(200)]
+        assert abs(sum(short) / 200 - share) < 0.1 and (0 < share < 1 or sum(short) == 200 * share)
 
 
 def test_what_is_there_comes_before_what_is_not_and_labels_stay(tmp_path):

@@ -38,6 +38,7 @@ from processing_trrg import follow_up, report_messages, report_text
 from processing_trrg.prompt_trrg import PROMPT_STYLES, STYLES_WITH_FINDINGS, default_clues
 from training.builders import chat_model
 from training.builders.chat_model import ChatModel
+from training.builders.context_leaks import LeakCount
 from training.config.command_line import run_command
 from training.config.run_config import DIALOGUE_KINDS
 from training.data.dialogue import Exchange, make_exchange
@@ -259,7 +260,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     rows = instruct_rows(studies, options.kinds, options.style, options.views, options.seed, chat)
     manifest: dict[str, Any] = {
         "data": str(options.data), "split": options.split, "studies": len(studies), "style": options.style,
-        "seed": options.seed,
+        "seed": options.seed, "context_leaks": LeakCount(studies.records).manifest(str(options.data)),
     }  # fmt: skip
     manifest |= write_instructions(studies, rows, options.out, options.views, options.shards, options.completions)
     if chat:

@@ -5,17 +5,19 @@
 
 By a chat model, or by swapping: a sentence is replaced by one of another report, of the same section, with the same
 labels and the same sides. Findings and impression are rewritten one by one. A paraphrase is kept only where the labeler
-reads the same 14 labels from the new report as from the old one, and where it is not the old one; the others go to OUT
-with `.rejected` before the suffix, with the reason. The same command goes on where it was cut short. `data.paraphrases`
-of a stage-2 configuration reads OUT. MAIRA-1 used GPT-3.5 with a prompt that is not public: prompt and model are ours
+reads the same 14 labels from the new report as from the old one, each finding on the same sides, and where it is not
+the old one; the others go to OUT with `.rejected` before the suffix, with the reason, and are counted by it. The same
+command goes on where it was cut short. `data.paraphrases` of a stage-2 configuration reads OUT, `data.paraphrase_share`
+says how often. MAIRA-1 used GPT-3.5 with a prompt that is not public: prompt and model are ours
 and yours. With --url the reports go to that server (`chat_model.py`; its key from OPENAI_API_KEY), else to no machine
 but this one; mind the terms of your data when you choose a model.
 """
 
 import argparse
 import json
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +25,10 @@ import numpy as np
 from tqdm import tqdm
 from transformers import set_seed
 
-from evaluation.reading.labeler import label_report
+from evaluation.reading.labeler import explain_report, label_report
+from evaluation.reading.observations import ABSENT, PRESENT, UNCERTAIN
 from evaluation.reading.sentences import cut_sentences
-from evaluation.reading.sides import find_sides
+from evaluation.reading.sides import BOTH, find_sides, sides_of
 from processing_trrg import report_text
 from training.builders import chat_model
 from training.builders.chat_model import ChatModel, append_lines, read_lines
@@ -73,14 +76,38 @@ def check(study: Study, rewritten: dict[str, str | None]) -> str | None:
         return "a section is empty"
     if all(rewritten[part] == study[part].strip() for part in REPORT_PARTS if study[part]):
         return "nothing was rewritten"
-    before = label_report(report_text(study.findings, study.impression))
-    after = label_report(report_text(**rewritten))
-    changed = [f"{name}: {before[name]} -> {after[name]}" for name in before if before[name] != after[name]]
-    return f"labels changed: {', '.join(changed)}" if changed else None
+    texts = report_text(study.findings, study.impression), report_text(**rewritten)
+    for what, read in (("labels", label_report), ("sides", named_sides)):
+        before, after = map(read, texts)
+        changed = [
+            f"{name}: {before.get(name)} -> {after.get(name)}"
+            for name in sorted(before.keys() | after.keys())
+            if before.get(name) != after.get(name)
+        ]
+        if changed:
+            return f"{what} changed: {', '.join(changed)}"
+    return None
 
 
-def paraphrase(studies: Sequence[Study], rewrite: Rewrite, out: Path, count: int, batch_size: int) -> tuple[int, int]:
-    """Append `count` tries of each study to `out` or to the rejected; returns how many of both there are now."""
+def named_sides(text: str) -> dict[str, list[str]]:
+    """The sides that a report names for each finding that it claims, doubts or denies; a denial on both sides names
+    none."""
+    found: dict[str, set[str]] = defaultdict(set)
+    marks = {ABSENT: "no ", UNCERTAIN: "perhaps ", PRESENT: ""}
+    for sentence, group in groupby(explain_report(text).mentions, key=lambda mention: mention.sentence):
+        in_order = sorted(group, key=lambda mention: mention.start)
+        for mention, sides in zip(in_order, sides_of(sentence, [m.start for m in in_order]), strict=True):
+            if mention.polarity != ABSENT or sides != BOTH:
+                found[marks[mention.polarity] + mention.observation] |= sides
+    return {name: sorted(sides) for name, sides in found.items() if sides}
+
+
+def paraphrase(studies: Sequence[Study], rewrite: Rewrite, out: Path, count: int, batch_size: int) -> dict[str, Any]:
+    """Append `count` tries of each study to `out` or to the rejected.
+
+    Returns:
+        {"kept": number, "rejected": {reason: number}} of both files as they are now.
+    """
     refused = out.with_suffix(f".rejected{out.suffix}")
     tries: dict[str, int] = {}
     for file in (out, refused):
@@ -106,7 +133,8 @@ def paraphrase(studies: Sequence[Study], rewrite: Rewrite, out: Path, count: int
                 rejected.append({**line, "reason": reason})
         append_lines(out, kept)
         append_lines(refused, rejected)
-    return len(read_lines(out)), len(read_lines(refused))
+    reasons = Counter(line["reason"].partition(":")[0] for line in read_lines(refused))
+    return {"kept": len(read_lines(out)), "rejected": dict(sorted(reasons.items()))}
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -136,10 +164,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     else:
         chat = ChatModel(chat_model.backend(options))
         rewrite = chat_rewriter(chat)
-    kept, rejected = paraphrase(records, rewrite, options.out, options.count, options.batch_size)
-    print(f"{kept} paraphrases in {options.out}, {rejected} rejected (labels must stay the same)")
-    if not options.swap_sentences:
-        print(json.dumps(chat.counts()))
+    counts = paraphrase(records, rewrite, options.out, options.count, options.batch_size)
+    print(json.dumps(counts if options.swap_sentences else counts | {"chat": chat.counts()}, indent=1))
 
 
 if __name__ == "__main__":

@@ -31,6 +31,7 @@ from tqdm import tqdm
 from evaluation.reading.observations import CHEXPERT_14
 from processing_trrg import read_radiograph, stretch
 from training.builders.builder import StudySet, TreeError
+from training.builders.context_leaks import LeakCount
 from training.data.study import Box, Study
 
 STUDIES_A_SHARD = 128
@@ -245,6 +246,7 @@ def _manifest(found: StudySet, size: int, shards: list[Shard], skipped: Set[str]
         "splits": counts,
         "dropped": _reasons(found),
         "targets": dict(sorted(found.targets.items())),
+        "context_leaks": LeakCount(record for records in by_split.values() for record in records).manifest(found.name),
         "skipped_images": sorted(skipped),
         "inputs_sha256": {path.name: _sha256(path) for path in found.inputs},
         "records_sha256": hashlib.sha256(json.dumps(everything, sort_keys=True).encode()).hexdigest(),

@@ -23,6 +23,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from training.builders.builder import NOTHING_LEFT
+from training.builders.context_leaks import LeakCount
 from training.builders.small_sets import iu_records, jsrt_records, nih_records, rows, wingspan_records
 from training.builders.train_tokenizers import (
     texts_for_clues,
@@ -60,17 +61,19 @@ def phantom_records(out: Path, counts: dict[str, int], size: int) -> Iterator[St
 def write_set(out: Path, studies: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
     """Write `studies.jsonl` and return its part of the manifest."""
     out.mkdir(parents=True, exist_ok=True)
-    splits = Counter[str]()
+    splits, leaks = Counter[str](), LeakCount()
 
     def counted() -> Iterator[Mapping[str, Any]]:
         for study in studies:
             splits[study["split"]] += 1
+            leaks.add(study)
             yield study
 
     file = out / "studies.jsonl"
     write_studies(file, counted())
     with file.open("rb") as written:
-        return {"studies": dict(splits), "sha256": hashlib.file_digest(written, "sha256").hexdigest()}
+        digest = hashlib.file_digest(written, "sha256").hexdigest()
+    return {"studies": dict(splits), "sha256": digest, "context_leaks": leaks.manifest(out.name)}
 
 
 def main() -> None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args
 
+from processing_trrg.prompt_trrg import PromptStyle
 from training.config.yaml_config import ConfigError, build, flatten, override, read_yaml
 
 PARTS = (
@@ -49,6 +50,7 @@ class ModelSection:
         tokenizer, clue_tokenizer: Hub name or folder; required with `preset` unless the model name above brings one.
         clues: names, or {name, positive, negative}; null means the 14 CheXpert clues. "Left Pleural Effusion" and the
             like are labelled by the side a report names (`evaluation/reading/sides.py`).
+        prompt_style: whose prompt is learned; null: the preset's or the checkpoint's own.
         quantization: 4- or 8-bit language model through bitsandbytes (QLoRA when `lora` is set).
     """
 
@@ -61,6 +63,7 @@ class ModelSection:
     tokenizer: str | None = None
     clue_tokenizer: str | None = None
     clues: list[Any] | None = None
+    prompt_style: PromptStyle | None = None
     quantization: Literal["nf4", "int8"] | None = None
 
 
@@ -107,10 +110,12 @@ class DataSection:
         sides_given: clue_report, probability that a draw gives the sided clues; else the language model has the others
             alone, as in a study that is labelled without sides.
         augment: small rotation, shift, scale and gamma; never a flip, since sides matter.
-        paraphrases: JSON Lines of rewritten reports, {"study_id", "findings", "impression"}; a study's report is drawn
-            from its own and its paraphrases (text-based augmentation of MAIRA-1).
+        paraphrases: JSON Lines of rewritten reports, {"study_id", "findings", "impression"} (text-based augmentation
+            of MAIRA-1, `training/builders/paraphrases.py`).
+        paraphrase_share: probability that a draw of a study that has paraphrases takes one of them.
         clue_wordings: probability that a clue of a batch has other words (`training/data/clue_wordings.py`).
         nonsense_clues: clues behind the list of each batch that mean nothing here, absent from every study.
+        findings_only: stage 2, reports are learned without their impression, as in MAIRA-1.
         positive_first: stage 2, within findings and impression the sentences that claim or suspect something come
             before those that deny. A report that may name a finding anywhere lets a small model put it off until the
             report ends.
@@ -134,6 +139,8 @@ class DataSection:
     paraphrases: str | None = None
     clue_wordings: float = 0.0
     nonsense_clues: int = 0
+    paraphrase_share: float = 0.5
+    findings_only: bool = False
     positive_first: bool = False
     dialogue: dict[DialogueKind, float] = field(default_factory=dict)
     context_dropout: float = 0.0
@@ -336,9 +343,8 @@ def _impossible(config: RunConfig) -> list[str]:
         problems.append("run.output_dir: missing")
     if not data.train:
         problems.append("data.train: no source")
-    allowed = (
-        ("pair", "image") if isinstance(config, PretrainConfig) else ("pair", "clue_report", "matched", "composed")
-    )
+    pretrains = isinstance(config, PretrainConfig)
+    allowed = ("pair", "image") if pretrains else ("pair", "clue_report", "matched", "composed")
     for name in ("train", "validation"):
         for i, source in enumerate(getattr(data, name)):
             if source.kind not in allowed:
@@ -360,8 +366,8 @@ def _impossible(config: RunConfig) -> list[str]:
             )
     if sum(data.dialogue.values()) > 1 + 1e-9:
         problems.append(f"data.dialogue: shares add up to {sum(data.dialogue.values()):g}; expected at most 1")
-    if isinstance(config, PretrainConfig):
-        for key in ("dialogue", "positive_first"):
+    if pretrains:
+        for key in ("dialogue", "positive_first", "findings_only"):
             if getattr(data, key):
                 problems.append(f"data.{key}: only stage 2 learns to write")
     for key in ("trained", "optimizer.lr_by_part"):
@@ -369,29 +375,24 @@ def _impossible(config: RunConfig) -> list[str]:
         problems.extend(
             f"{key}: {part!r} is not a part; parts: {', '.join(PARTS)}" for part in named if part not in PARTS
         )
-    for key in ("sides_given", "context_dropout", "clue_wordings"):
+    for key in ("sides_given", "context_dropout", "paraphrase_share", "clue_wordings"):
         if not 0 <= getattr(data, key) <= 1:
             problems.append(f"data.{key}: {getattr(data, key)}; expected a probability")
-    positive = {
-        "optimizer.lr": optimizer.lr,
-        "optimizer.batch_size": optimizer.batch_size,
-        "optimizer.micro_batch_size": optimizer.micro_batch_size,
-        "data.views": data.views,
-        "data.sentences_per_study": data.sentences_per_study,
-        "run.log_every": config.run.log_every,
-        "run.save_every": config.run.save_every,
-        "run.validate_every": config.run.validate_every,
-    }
-    problems.extend(f"{key}: {value} is not above 0" for key, value in positive.items() if not value > 0)
+    for name, keys in (
+        ("optimizer", ("lr", "batch_size", "micro_batch_size")),
+        ("data", ("views", "sentences_per_study")),
+        ("run", ("log_every", "save_every", "validate_every")),
+    ):
+        values = {key: getattr(getattr(config, name), key) for key in keys}
+        problems.extend(f"{name}.{key}: {value} is not above 0" for key, value in values.items() if not value > 0)
     if not 0 <= data.nonsense_clues <= 50:
         problems.append(f"data.nonsense_clues: {data.nonsense_clues}; expected 0 to 50")
     if not all(math.isfinite(b) and 0 <= b < 1 for b in optimizer.betas) or len(optimizer.betas) != 2:
         problems.append(f"optimizer.betas: {optimizer.betas} is not two numbers in [0, 1)")
-    size, micro, block = optimizer.batch_size, optimizer.micro_batch_size, optimizer.block_size
-    if size % micro:
-        problems.append(f"optimizer.batch_size: {size} is no multiple of micro_batch_size {micro}")
-    if block and size % block:
-        problems.append(f"optimizer.block_size: {block} does not divide batch_size {size}")
+    if (batch := optimizer.batch_size) % (micro := optimizer.micro_batch_size):
+        problems.append(f"optimizer.batch_size: {batch} is no multiple of micro_batch_size {micro}")
+    if (block := optimizer.block_size) and batch % block:
+        problems.append(f"optimizer.block_size: {block} does not divide batch_size {batch}")
     if isinstance(config, FinetuneConfig) and config.lora and "language_model" in config.trained:
         problems.append("trained: language_model is trained by LoRA; take it out of `trained` or set lora to null")
     if model.quantization and isinstance(config, FinetuneConfig) and not config.lora:

@@ -38,7 +38,7 @@ def wordings(name: str, value: int) -> tuple[str, ...]:
     if place := side_and_finding(name):
         side, finding = name.split(" ", 1)[0].lower(), place[1].lower()
         return tuple(text.format(side=side, x=finding) for text in _WORDS["denied"])
-    return tuple(pool.denials_of(name))
+    return tuple(pool.denials_of_one[name])
 
 
 def reworded(clues: Sequence[Clue], share: float, nonsense: int, rng: np.random.Generator) -> list[dict[str, str]]:

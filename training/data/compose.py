@@ -4,7 +4,8 @@ A real image has labels and, mostly, no report. A report of another patient with
 combinations that occur, so what is injected is often said nowhere. Here each clue gets a sentence that says it and
 nothing else, of the hand-written ones of `composed_sentences.json`. Some denials of what is absent follow, of that file
 and of real reports (those without a comparison, a number or a blank of de-identification), and an impression. Every
-draw is a new one, so that nothing can be learned by heart. SYNTHETIC text.
+draw is a new one, so that nothing can be learned by heart. A model without clues learns reports of the image's own
+labels alone: what is unknown is neither claimed nor denied. SYNTHETIC text.
 """
 
 import json
@@ -17,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from evaluation.reading.labeler import label_report
-from evaluation.reading.observations import NO_FINDING, SUPPORT_DEVICES, Labels, ancestors
+from evaluation.reading.observations import CHEXPERT_14, NO_FINDING, SUPPORT_DEVICES, Labels, ancestors
 from evaluation.reading.prior_comparisons import comparison_sentences
 from evaluation.reading.sentences import cut_sentences
 from evaluation.reading.sides import find_sides, side_and_finding
@@ -45,6 +46,7 @@ class SentencePool:
     Attributes:
         claims: (section, clue) -> sentences that claim that finding, on that side where the clue has one.
         denials: sentences of the findings, each with the observations it must not stand beside; as often as they occur.
+        denials_of_one: observation -> sentences that deny it and nothing else.
         indications: of the reports.
     """
 
@@ -71,10 +73,10 @@ class SentencePool:
                 self.indications.append(study.indication)
             for sentence in cut_sentences(study.findings or ""):
                 self._add(sentence)
-        self._denials_of_one: dict[str, list[str]] = defaultdict(list)
+        self.denials_of_one: dict[str, list[str]] = defaultdict(list)
         for text, names in self.denials:
             if len(names) == 1 and dict(_read(text)) | {NO_FINDING: 0} == dict.fromkeys((*names, NO_FINDING), 0):
-                self._denials_of_one[next(iter(names))].append(text)
+                self.denials_of_one[next(iter(names))].append(text)
 
     def _add(self, sentence: str) -> None:
         if len(sentence.split()) > MOST_WORDS or _UNFIT.search(sentence) or comparison_sentences(sentence):
@@ -103,12 +105,8 @@ class SentencePool:
         """A sentence of the findings that claims (1) or denies (0) a finding and says nothing else."""
         if value:
             return self.claim("findings", name, rng)
-        texts = self.denials_of(name)
+        texts = self.denials_of_one[name]
         return texts[int(rng.integers(len(texts)))]
-
-    def denials_of(self, name: str) -> list[str]:
-        """Sentences that deny a finding and say nothing else."""
-        return self._denials_of_one[name]
 
 
 @lru_cache(maxsize=50_000)
@@ -116,7 +114,7 @@ def _read(sentence: str) -> tuple[tuple[str, int], ...]:
     return tuple((name, value) for name, value in label_report(sentence).items() if value is not None)
 
 
-def draw_findings(labels: Labels, names: Sequence[str], pool: SentencePool, rng: np.random.Generator) -> dict[str, int]:
+def draw_findings(labels: Labels, names: Sequence[str], pool: SentencePool, rng: np.random.Generator) -> Labels:
     """What a composed report says: every name of `names` with 1 or 0, the image's own labels or a random combination.
 
     A finding with sided clues gets none of its sides, one or both; the finding of a side that is present is present.
@@ -138,13 +136,26 @@ def draw_findings(labels: Labels, names: Sequence[str], pool: SentencePool, rng:
     return {name: int(name in present) for name in names}
 
 
-def compose(present: dict[str, int], pool: SentencePool, rng: np.random.Generator) -> tuple[str, str | None]:
-    """Findings and impression that say each present clue once, positives first, and deny some of the others.
+def known_findings(labels: Labels) -> Labels:
+    """What a report of an image may say where no clue tells it: 1 or 0 where the label does; None for all else of the
+    names and of the 14, for what is uncertain and for what a more precise finding implies."""
+    implied = {parent for name, value in labels.items() if value == 1 for parent in ancestors(name)}
+    known = {name for name, value in labels.items() if value == 0 or (value == 1 and name not in implied)}
+    return {name: labels[name] if name in known else None for name in (*labels, *CHEXPERT_14)}
+
+
+def compose(present: Labels, pool: SentencePool, rng: np.random.Generator) -> tuple[str, str | None]:
+    """Findings and impression that say each present clue once, positives first, and deny some of the absent ones.
+
+    Args:
+        present: clue -> 1 said, 0 denied or not named, None neither said nor denied.
 
     Raises:
         ValueError: no such report was found in twenty tries; names the clues.
     """
-    said = [name for name, value in present.items() if value and name != NO_FINDING]
+    said = [name for name, value in present.items() if value == 1 and name != NO_FINDING]
+    unknown = {name for name, value in present.items() if value is None}
+    absent = [name for name, value in present.items() if value == 0 and name in pool.denials_of_one]
     sided = {place[1] for name in said if (place := side_and_finding(name))}
     said = [name for name in said if name not in sided]  # "left effusion" says the effusion too
     plain = {place[1] if (place := side_and_finding(name)) else name for name in said}
@@ -152,21 +163,25 @@ def compose(present: dict[str, int], pool: SentencePool, rng: np.random.Generato
     for _ in range(20):
         order = [said[i] for i in rng.permutation(len(said))]
         findings = [pool.claim("findings", name, rng) for name in order]
-        taken = over | plain
+        taken = over | plain | unknown
         for place in rng.integers(len(pool.denials), size=6 + int(rng.integers(6))):
             text, names = pool.denials[place]
             if not names & taken:
                 findings.append(text)
                 taken |= names
+        if not findings and absent:
+            findings.append(pool.say(absent[int(rng.integers(len(absent)))], 0, rng))
+        if not findings:  # nothing is known
+            break
         impression = None
         if rng.random() < WITH_IMPRESSION:
             short = [name for name in order if name != SUPPORT_DEVICES][:3] or order
             sentences = [pool.claim("impression", name, rng) for name in short]
-            if not plain - {SUPPORT_DEVICES}:
+            if not plain - {SUPPORT_DEVICES} and present.get(NO_FINDING, 1):
                 sentences.append(pool.claim("impression", NO_FINDING, rng))
-            impression = " ".join(sentences)
+            impression = " ".join(sentences) or None
         text = " ".join(findings)
         read = label_report(report_text(text, impression))
         if {name for name, value in read.items() if value in (1, -1) and name != NO_FINDING} == plain:
             return text, impression
-    raise ValueError(f"no report of the pool says {', '.join(said)} and nothing else")
+    raise ValueError(f"no report of the pool says {', '.join(said) or 'anything known'} and nothing else")

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from torch.utils.data import Dataset
 
+from configuration_trrg import TRRGConfig
 from evaluation.reading.labeler import label_report
 from evaluation.reading.observations import Label, descendants
 from evaluation.reading.sides import UNSURE, add_report_sides, add_sentence_sides, side_and_finding
@@ -19,9 +20,9 @@ from processing_trrg import report_text
 from training.config.run_config import DataSection, Source
 from training.data.augment import augment
 from training.data.clue_wordings import wordings
-from training.data.compose import SentencePool, compose, draw_findings
+from training.data.compose import SentencePool, compose, draw_findings, known_findings
 from training.data.dialogue import Exchange, make_exchange
-from training.data.given_scores import Limits, drawn_scores, oracle_scores
+from training.data.given_scores import drawn_scores, oracle_scores, score_limits
 from training.data.images import ImageBank
 from training.data.sampler import Draw, keyed_rng
 from training.data.sentences import (
@@ -67,9 +68,10 @@ class SourceData:
         self.source, self.data, self.clues = source, data, list(clues)
         names = [clue["name"] for clue in clues]
         self.names = names
-        self.studies = _readable(Studies(source.path, source.split, source.max_studies))
+        self.studies = _readable(Studies(source.path, source.split, source.max_studies), data.findings_only)
         self.labels: list[ClueLabels] = [tuple(self.studies.labels(i, names)) for i in range(len(self.studies))]
         if source.kind in ("pair", "clue_report"):
+            _refuse(source, "report", [r.study_id for r in self.studies.records if not target_text(r)])
             self.labels = [
                 report_labels(record, labels, names)
                 for record, labels in zip(self.studies.records, self.labels, strict=True)
@@ -86,17 +88,18 @@ class SourceData:
         if source.kind != "clue_report":
             _refuse(source, "image", [r.study_id for r in self.studies.records if not r.images])
             self.images = ImageBank(self.studies, image_processor, data.views, data.image_cache)
-        if source.kind in ("pair", "clue_report"):
-            _refuse(source, "report", [r.study_id for r in self.studies.records if not target_text(r)])
         self.sentences: list[list[Sentence]] = []
         self.matches: Matches | None = None
         self.pool: SentencePool | None = None
         if source.reports is not None:
-            reports = _readable(Studies(source.reports, source.split))
+            reports = _readable(Studies(source.reports, source.split), data.findings_only)
             if source.kind == "composed":
                 self.pool = SentencePool(reports.records)
                 self.pool.check(names)
             else:
+                if data.findings_only:  # what the impression alone said is not said any more
+                    for report in reports.records:
+                        report.labels = label_report(target_text(report))
                 self.matches = Matches(self.studies, reports, names)
         self.rows = balanced_rows(self.labels, source.balance, self.matches.images if self.matches else None)
 
@@ -172,10 +175,12 @@ class SourceData:
         self.sentences = weighted(found, balance)
 
 
-def _readable(studies: Studies) -> Studies:
+def _readable(studies: Studies, findings_only: bool) -> Studies:
     for study in studies.records:
         if (fault := record_fault(study)) is not None:
             raise ValueError(f"{studies.path}: study {study.study_id!r}: {fault}")
+        if findings_only:
+            study.impression = None
     return studies
 
 
@@ -285,10 +290,12 @@ class Examples(Dataset[Example]):
         data: DataSection,
         seed: int,
         training: bool,
-        limits: Limits = (0.0, 0.0),
+        config: TRRGConfig | None = None,
     ):
+        """config: of the model that learns from composed reports; one without clues learns the images' labels."""
         self.sources, self.data, self.seed, self.training = list(sources), data, seed, training
-        self.limits = limits  # of the scores of a composed report, see `score_limits`
+        clueless = config is None or config.clue_source == "none"
+        self.limits = None if clueless else score_limits(config)  # of the scores of a composed report
         self.paraphrases: dict[str, list[dict[str, Any]]] = defaultdict(list)
         if training and data.paraphrases:
             with Path(data.paraphrases).open(encoding="utf-8") as lines:
@@ -326,9 +333,11 @@ class Examples(Dataset[Example]):
                 record=replace(report, images=record.images, indication=None, comparison=None),
             )
         if rewritten := self.paraphrases.get(example.record.study_id):
-            choice = int(keyed_rng("paraphrase", *key).integers(len(rewritten) + 1))
-            if choice:
-                example.record = replace(example.record, **rewritten[choice - 1])
+            rng = keyed_rng("paraphrase", *key)
+            if rng.random() < self.data.paraphrase_share:
+                example.record = replace(example.record, **rewritten[int(rng.integers(len(rewritten)))])
+        if self.data.findings_only:
+            example.record = replace(example.record, impression=None)
         if self.data.positive_first:
             example.record = in_order(example.record)
         if self.training and self.data.context_dropout:
@@ -347,16 +356,17 @@ class Examples(Dataset[Example]):
 
     def _composed(self, example: Example, source: SourceData, pool: SentencePool, rng: np.random.Generator) -> Example:
         """The example with findings that are drawn, scores that select them and no others, and a report that says
-        them."""
-        present = draw_findings(dict(zip(source.names, example.labels, strict=True)), source.names, pool, rng)
+        them. A model without clues could not know what was drawn: it gets the image's labels, and no scores."""
+        labels, blind = dict(zip(source.names, example.labels, strict=True)), self.limits is None
+        present = known_findings(labels) if blind else draw_findings(labels, source.names, pool, rng)
         findings, impression = compose(present, pool, rng)
         indication = None
         if pool.indications and rng.random() < 0.5:
             indication = pool.indications[int(rng.integers(len(pool.indications)))]
         return replace(
             example,
-            labels=tuple(present.values()),
-            scores=drawn_scores(present, self.limits, rng),
+            labels=tuple(present[name] for name in source.names),
+            scores=None if self.limits is None else drawn_scores(present, self.limits, rng),
             record=replace(example.record, findings=findings, impression=impression, indication=indication),
         )
 

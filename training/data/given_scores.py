@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from evaluation.reading.observations import Label, clue_score
+from evaluation.reading.observations import Label, Labels, clue_score
 from evaluation.reading.sides import side_and_finding
 from training.config.run_config import DataSection
 
@@ -21,7 +21,7 @@ def score_limits(config: Any) -> Limits:
     return np.minimum(own, config.clue_threshold), np.maximum(own, config.clue_threshold)
 
 
-def drawn_scores(present: dict[str, int], limits: Limits, rng: np.random.Generator) -> np.ndarray:
+def drawn_scores(present: Labels, limits: Limits, rng: np.random.Generator) -> np.ndarray:
     """Scores that select the present clues and no others, from just over the threshold to 1 and from just under it to
     0, `[C]`: what is said must not depend on how far over the threshold a clue is."""
     names, (low, high) = list(present), limits

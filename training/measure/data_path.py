@@ -29,7 +29,6 @@ from modeling_trrg import TRRGForConditionalGeneration, TRRGForContrastivePretra
 from training.config.run_config import FinetuneConfig, PretrainConfig, RunConfig, load_config
 from training.data.collate import FinetuneCollator, PretrainCollator, count_targets
 from training.data.examples import Examples, SourceData
-from training.data.given_scores import score_limits
 from training.data.sampler import MicroBatchSampler
 from training.finetune import language_loss
 from training.pretrain import contrastive_loss, sentence_labels
@@ -70,7 +69,7 @@ def measure(config: RunConfig, steps: int, decoded: int) -> dict[str, Any]:
     ahead = 2 * workers + 1
     number = max(READ_PER_STEP * steps, READ_PER_WORKER * workers)
     loader = DataLoader(
-        Examples(sources, config.data, config.run.seed, True, score_limits(architecture)),
+        Examples(sources, config.data, config.run.seed, True, architecture),
         batch_sampler=MicroBatchSampler(plan, batch_size, 0, 1, 0, ahead + number),
         collate_fn=collate,
         num_workers=workers,

@@ -13,7 +13,6 @@ from evaluation.reading.observations import positives
 from processing_trrg import PreparedView, TRRGProcessor, prepare_studies, report_text
 from training.config.run_config import DataSection
 from training.data.examples import Example, Examples, SourceData
-from training.data.given_scores import score_limits
 from training.data.sampler import Draw
 from training.data.study import CONTEXT_FIELDS
 from training.run.sharded_weights import is_sharded, shares
@@ -33,7 +32,7 @@ def generation_metrics(
     the source has no image."""
     unwrapped: Any = accelerator.unwrap_model(model)
     names = [clue["name"] for clue in processor.clues]
-    examples = Examples(sources, data, seed=0, training=False, limits=score_limits(unwrapped.config))
+    examples = Examples(sources, data, seed=0, training=False, config=unwrapped.config)
     metrics: dict[str, float] = {}
     for number, source in enumerate(sources):
         counts = torch.zeros(3, dtype=torch.long)  # true positives, false positives, false negatives

@@ -41,7 +41,16 @@ def build_processor(section: ModelSection, config: TRRGConfig) -> TRRGProcessor:
         with loading("model.checkpoint", section.checkpoint):
             processor = TRRGProcessor.from_pretrained(section.checkpoint)
         processor.num_image_tokens = config.num_image_tokens  # the connector may be another than stage 1's
-        return processor
+        if section.prompt_style in (None, processor.prompt_style):
+            return processor
+        return TRRGProcessor(
+            processor.image_processor,
+            processor.tokenizer,
+            processor.clue_tokenizer,
+            config.num_image_tokens,
+            processor.clues,
+            section.prompt_style,
+        )
     assert section.preset is not None
     tokenizer = _tokenizer(section, "tokenizer", section.language_model)
     clue_tokenizer = _tokenizer(section, "clue_tokenizer", section.clue_model)
@@ -56,7 +65,7 @@ def build_processor(section: ModelSection, config: TRRGConfig) -> TRRGProcessor:
         clue_tokenizer=clue_tokenizer,
         num_image_tokens=config.num_image_tokens,
         clues=section.clues,
-        prompt_style=PROMPT_STYLES[section.preset],
+        prompt_style=section.prompt_style or PROMPT_STYLES[section.preset],
     )
 
 

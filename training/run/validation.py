@@ -19,7 +19,6 @@ from modeling_trrg.generation_trrg import STUDY_INPUTS
 from training.config.run_config import DataSection
 from training.data.collate import count_targets
 from training.data.examples import Example, Examples, SourceData
-from training.data.given_scores import score_limits
 from training.data.sampler import Draw
 from training.run.sharded_weights import shares
 
@@ -107,8 +106,8 @@ def report_loss(
     total = torch.zeros(2, dtype=torch.float64)
     for number, source in enumerate(sources):
         counted = torch.zeros(2, dtype=torch.float64)
-        limits = score_limits(accelerator.unwrap_model(model).config)
-        examples = Examples(sources, data, seed=0, training=False, limits=limits)
+        config = accelerator.unwrap_model(model).config
+        examples = Examples(sources, data, seed=0, training=False, config=config)
         for batch, real in _batches(accelerator, examples, number, len(source), collate, batch_size):
             batch.pop("study_ids")
             batch.pop("num_text_tokens")
