@@ -31,7 +31,7 @@ CHANGE_WORDS = frozenset(_CHANGE_WORDS.split())
 """The temporal words of Bannur et al., BioViL-T (arXiv 2301.04558), by which temporal entity F1 is defined."""
 
 _WORD = re.compile(r"[^\W_]+")
-_PART_END = re.compile(r"[,;:()]|\b(?:and|or|with|without|but|however|although|though|while|whereas|which|plus)\b")
+PART_END = re.compile(r"[,;:()]|\b(?:and|or|with|without|but|however|although|though|while|whereas|which|plus)\b")
 _SEVERITY = re.compile(
     r"\b(?:(?P<mild>mild(?:ly)?|minimal(?:ly)?|slight(?:ly)?|trace|tiny|small|subtle|minor|borderline)"
     r"|(?P<moderate>moderate(?:ly)?|medium)"
@@ -92,7 +92,7 @@ def _sentence_attributes(sentence: str) -> list[tuple[str, Attributes]]:
 
 def _degrees(sentence: str, starts: list[int]) -> Iterator[tuple[frozenset[str], frozenset[float]]]:
     """Severities and sizes of each finding, by the parts of the sentence; `starts` ascending."""
-    cuts = [0, *(cut.start() for cut in _PART_END.finditer(sentence)), len(sentence) + 1]
+    cuts = [0, *(cut.start() for cut in PART_END.finditer(sentence)), len(sentence) + 1]
     parts: list[tuple[int, set[str], set[float]]] = []  # findings, severities, sizes of each part that has findings
     severities: set[str] = set()
     sizes: set[float] = set()

@@ -61,6 +61,7 @@ _IN_ONE_PICTURE = [
         (r"^(?:again|re-?)[- ]?(?:seen|noted|demonstrated|identified|visuali[sz]ed) (is|are)\b", r"there \1"),
         (r"\b(?:continues?|remains?) to be\b|\bremain(?:s|ed)\b(?! which| that|[.,;]|$)|\bpersists as\b", "is"),
         (r"\bcontinue to be\b|\bremain\b(?! which| that|[.,;]|$)", "are"),
+        (rf"\b(?:has|have) {_HOW}(?:(?:in|de)creased|enlarged|grown|improved|worsened) and (is|are)(?: now)?\b", r"\1"),
         (r"\bhas (?:been (?:placed|inserted)|developed|appeared)\b", "is present"),
         (r"\bhave (?:been (?:placed|inserted)|developed|appeared)\b", "are present"),
         (rf"\b(is|are|appears?) {_HOW}{_SAME}(?: {_LOOKS})?,? (?:and|but|with) {_SAID_NEXT}", r"\1 "),

@@ -21,6 +21,7 @@ from training.config.run_config import DataSection, Source
 from training.data.augment import augment
 from training.data.clue_wordings import wordings
 from training.data.compose import SentencePool, compose, draw_findings, known_findings
+from training.data.context import without_context
 from training.data.dialogue import Exchange, make_exchange
 from training.data.given_scores import drawn_scores, oracle_scores, score_limits
 from training.data.images import ImageBank
@@ -34,7 +35,7 @@ from training.data.sentences import (
     sentences_of_report,
     weighted,
 )
-from training.data.study import CONTEXT_FIELDS, REPORT_PARTS, Studies, Study, record_fault, target_text
+from training.data.study import REPORT_PARTS, Studies, Study, record_fault, target_text
 
 ClueLabels = tuple[Label, ...]
 
@@ -341,7 +342,8 @@ class Examples(Dataset[Example]):
         if self.data.positive_first:
             example.record = in_order(example.record)
         if self.training and self.data.context_dropout:
-            example.record = self._without_context(example.record, keyed_rng("context", *key))
+            rng = keyed_rng("context", *key)
+            example.record = without_context(example.record, self.data.context_dropout, rng)
         if self.training and self.data.dialogue:
             example.exchange = self._exchange(example, source.names, keyed_rng("dialogue", *key))
         if source.source.kind == "clue_report":
@@ -369,10 +371,6 @@ class Examples(Dataset[Example]):
             scores=None if self.limits is None else drawn_scores(present, self.limits, rng),
             record=replace(example.record, findings=findings, impression=impression, indication=indication),
         )
-
-    def _without_context(self, record: Study, rng: np.random.Generator) -> Study:
-        dropped: dict[str, Any] = {n: None for n in CONTEXT_FIELDS if rng.random() < self.data.context_dropout}
-        return replace(record, **dropped)
 
     def _exchange(self, example: Example, names: Sequence[str], rng: np.random.Generator) -> Exchange | None:
         drawn, reached = rng.random(), 0.0

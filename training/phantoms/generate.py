@@ -9,7 +9,7 @@ phantoms says anything about patients.
 
 import argparse
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -20,7 +20,7 @@ from tqdm import tqdm
 from evaluation.reading.observations import CHEXPERT_14, NO_FINDING, Labels
 from training.data.study import Box, Study, write_studies
 from training.phantoms.drawing import Anatomy, Array
-from training.phantoms.findings import draw_phantom, plan_findings
+from training.phantoms.findings import Plan, draw_phantom, plan_findings
 from training.phantoms.report import (
     LABEL_OF,
     PlantedFinding,
@@ -66,15 +66,31 @@ def generate_phantom(seed: int, index: int, size: int = 224) -> Phantom:
         TypeError: an argument is not an integer.
         ValueError: a number is out of range.
     """
+    anatomy = phantom_anatomy(seed, index, size)
+    plans = plan_findings(anatomy, np.random.default_rng((seed, index, 1)))
+    text = write_report([plan.finding for plan in plans], np.random.default_rng((seed, index, 3)))
+    return draw_study(f"phantom-{seed}-{index}", anatomy, plans, size, (seed, index, 2), text)
+
+
+def phantom_anatomy(seed: int, index: int, size: int) -> Anatomy:
+    """The anatomy of phantom `index` of `seed`. Raises as `generate_phantom`."""
     _check("seed", seed, 0)
     _check("index", index, 0)
     _check("size", size, MIN_SIZE)
-    anatomy = Anatomy.sample(np.random.default_rng((seed, index, 0)))
-    plans = plan_findings(anatomy, np.random.default_rng((seed, index, 1)))
-    image, boxes = draw_phantom(anatomy, plans, size, (seed, index, 2))
+    return Anatomy.sample(np.random.default_rng((seed, index, 0)))
+
+
+def draw_study(
+    study_id: str,
+    anatomy: Anatomy,
+    plans: Sequence[Plan],
+    size: int,
+    stream: tuple[int, int, int],
+    text: Mapping[str, str],
+) -> Phantom:
+    """The phantom of a plan, with its report; `stream` as for `draw_phantom`."""
+    image, boxes = draw_phantom(anatomy, plans, size, stream)
     findings = tuple(replace(plan.finding, box=box) for plan, box in zip(plans, boxes, strict=True))
-    text = write_report(findings, np.random.default_rng((seed, index, 3)))
-    study_id = f"phantom-{seed}-{index}"
     record = Study(
         study_id,
         study_id,

@@ -238,62 +238,96 @@ DEGREES = {"small": "mild", "moderate": "moderate", "large": "severe"}
 ADVERBS = {"small": "mildly", "moderate": "moderately", "large": "severely"}
 
 
+class Words:
+    """Words drawn for planted findings, all from one generator."""
+
+    def __init__(self, rng: np.random.Generator):
+        self.rng = rng
+
+    def pick(self, options: Sequence[str]) -> str:
+        """One of the options."""
+        return options[int(self.rng.integers(len(options)))]
+
+    def fill(self, template: str, finding: PlantedFinding) -> str:
+        """The words in braces of a template."""
+        words = {"side": finding.side or ""}
+        if finding.name == "cardiomegaly" and finding.size is not None:
+            words |= {"degree": DEGREES[finding.size], "adverb": ADVERBS[finding.size]}
+        elif finding.size is not None:
+            words["size"] = self.pick(SIZE_WORDS[finding.name][finding.size])
+        if finding.zone is not None:
+            words["zone"] = self.pick(ZONE_WORDS[finding.zone])
+        if finding.name == "nodule":
+            words["nodule"] = self.pick(("mass", "nodule")) if finding.size == "large" else "nodule"
+        return template.format(**words).replace("a extensive", "an extensive")
+
+    def phrase(self, phrases: Mapping[str, Sequence[str]], finding: PlantedFinding) -> str:
+        """One of the phrases for a finding, filled."""
+        return self.fill(self.pick(phrases[finding.kind or finding.name]), finding)
+
+    def claims(self, findings: Sequence[PlantedFinding]) -> list[str]:
+        """Sentences that name each finding, some that the other side is free of it."""
+        said: list[str] = []
+        for name, found in _by_name(findings).items():
+            if len(found) == 2 and name in BOTH and self.rng.random() < 0.6:
+                sizes = " and ".join(f"{f.size} on the {f.side}" for f in found)
+                said.append(self.pick(BOTH[name]).format(sizes=sizes))
+            else:
+                said += [self.phrase(POSITIVE, f) for f in found]
+            if len(found) == 1 and name in OTHER_SIDE and self.rng.random() < 0.35:
+                other = SIDES[1 - SIDES.index(str(found[0].side))]
+                said.append(self.pick(OTHER_SIDE[name]).format(side=other))
+        return said
+
+    def denials(self, findings: Sequence[PlantedFinding]) -> list[str]:
+        """Sentences that deny what is not among the findings, and some of what is normal."""
+        by_name = _by_name(findings)
+        absent = [name for name in LABEL_OF if not by_name[name]]
+        listed = [name for name in absent if name in LISTED]
+        said: list[str] = []
+        if len(listed) > 1 and self.rng.random() < 0.5:
+            order = [LISTED[listed[i]] for i in self.rng.permutation(len(listed))]
+            start = self.pick(("no ", "there is no ", "no evidence of ", "the chest is without "))
+            said.append(start + ", ".join(order[:-1]) + " or " + order[-1])
+            absent = [name for name in absent if name not in listed]
+        said += [self.pick(NEGATIVE[name]) for name in absent if name != "device" or self.rng.random() < 0.4]
+        collapsed = bool(by_name["pneumothorax"])
+        said += [
+            self.pick(NORMAL[part])
+            for part in NORMAL
+            if self.rng.random() < 0.6 and not (collapsed and part == "lungs")
+        ]
+        if not (collapsed or by_name["nodule"] or by_name["consolidation"]) and self.rng.random() < 0.5:
+            said.append(self.pick(CLEAR))
+        return said
+
+    def mixed(self, sentences: list[str]) -> list[str]:
+        """The sentences, in half of the draws in any order."""
+        if self.rng.random() < 0.5:
+            sentences = [sentences[i] for i in self.rng.permutation(len(sentences))]
+        return sentences
+
+    def short(self, findings: Sequence[PlantedFinding]) -> list[str]:
+        """The impression: each finding in any order, or that there is none."""
+        order = self.rng.permutation(len(findings))
+        return [self.phrase(SHORT, findings[i]) for i in order] or [self.pick(NORMAL_IMPRESSION)]
+
+
 def write_report(findings: Sequence[PlantedFinding], rng: np.random.Generator) -> dict[str, str]:
     """Word planted findings as a report: {"indication", "findings", "impression"}.
 
     Findings and impression each name every planted finding with its side.
     """
-
-    def pick(options: Sequence[str]) -> str:
-        return options[int(rng.integers(len(options)))]
-
-    def fill(template: str, finding: PlantedFinding) -> str:
-        words = {"side": finding.side or ""}
-        if finding.name == "cardiomegaly" and finding.size is not None:
-            words |= {"degree": DEGREES[finding.size], "adverb": ADVERBS[finding.size]}
-        elif finding.size is not None:
-            words["size"] = pick(SIZE_WORDS[finding.name][finding.size])
-        if finding.zone is not None:
-            words["zone"] = pick(ZONE_WORDS[finding.zone])
-        if finding.name == "nodule":
-            words["nodule"] = pick(("mass", "nodule")) if finding.size == "large" else "nodule"
-        return template.format(**words).replace("a extensive", "an extensive")
-
-    def phrase(phrases: Mapping[str, Sequence[str]], finding: PlantedFinding) -> str:
-        return fill(pick(phrases[finding.kind or finding.name]), finding)
-
-    by_name = {name: [f for f in findings if f.name == name] for name in LABEL_OF}
-    positive: list[str] = []
-    for name, found in by_name.items():
-        if len(found) == 2 and name in BOTH and rng.random() < 0.6:
-            sizes = " and ".join(f"{f.size} on the {f.side}" for f in found)
-            positive.append(pick(BOTH[name]).format(sizes=sizes))
-        else:
-            positive += [phrase(POSITIVE, f) for f in found]
-        if len(found) == 1 and name in OTHER_SIDE and rng.random() < 0.35:
-            other = SIDES[1 - SIDES.index(str(found[0].side))]
-            positive.append(pick(OTHER_SIDE[name]).format(side=other))
-
-    absent = [name for name in LABEL_OF if not by_name[name]]
-    listed = [name for name in absent if name in LISTED]
-    negative: list[str] = []
-    if len(listed) > 1 and rng.random() < 0.5:
-        order = [LISTED[listed[i]] for i in rng.permutation(len(listed))]
-        start = pick(("no ", "there is no ", "no evidence of ", "the chest is without "))
-        negative.append(start + ", ".join(order[:-1]) + " or " + order[-1])
-        absent = [name for name in absent if name not in listed]
-    negative += [pick(NEGATIVE[name]) for name in absent if name != "device" or rng.random() < 0.4]
-    collapsed = bool(by_name["pneumothorax"])
-    negative += [pick(NORMAL[part]) for part in NORMAL if rng.random() < 0.6 and not (collapsed and part == "lungs")]
-    if not (collapsed or by_name["nodule"] or by_name["consolidation"]) and rng.random() < 0.5:
-        negative.append(pick(CLEAR))
-
-    sentences = positive + negative
-    if rng.random() < 0.5:
-        sentences = [sentences[i] for i in rng.permutation(len(sentences))]
-    impression = [phrase(SHORT, findings[i]) for i in rng.permutation(len(findings))] or [pick(NORMAL_IMPRESSION)]
-    return {"indication": pick(INDICATIONS), "findings": _prose(sentences), "impression": _prose(impression)}
+    words = Words(rng)
+    sentences = words.mixed(words.claims(findings) + words.denials(findings))
+    impression = words.short(findings)
+    return {"indication": words.pick(INDICATIONS), "findings": prose(sentences), "impression": prose(impression)}
 
 
-def _prose(sentences: Sequence[str]) -> str:
+def prose(sentences: Sequence[str]) -> str:
+    """Phrases as sentences."""
     return " ".join(s[0].upper() + s[1:] + "." for s in sentences)
+
+
+def _by_name(findings: Sequence[PlantedFinding]) -> dict[str, list[PlantedFinding]]:
+    return {name: [f for f in findings if f.name == name] for name in LABEL_OF}

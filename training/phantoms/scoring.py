@@ -4,7 +4,8 @@ import re
 from collections.abc import Iterator, Sequence
 from itertools import groupby
 
-from evaluation.reading.labeler import Mention, explain_report
+from evaluation.reading.changes import Change, finding_changes
+from evaluation.reading.labeler import explain_report
 from evaluation.reading.observations import ABSENT
 from evaluation.reading.sentences import cut_sentences
 from evaluation.reading.sides import sides_of
@@ -38,6 +39,16 @@ def report_sides(text: str) -> set[Pair]:
         as claimed, and a sided finding without any side gives (name, None).
     """
     return {(name, side) for name, side, _ in _claims(text)}
+
+
+def report_changes(text: str) -> set[tuple[Pair, Change]]:
+    """What a report claims became of findings since an earlier study; a finding on both sides gives two."""
+    said: set[tuple[Pair, Change]] = set()
+    for found in finding_changes(text):
+        if (name := _name(found.observation, found.phrase)) is not None:
+            sides = found.sides if name in SIDED and found.sides else (None,)
+            said |= {((name, side), found.change) for side in sides}
+    return said
 
 
 def report_faults(planted: Sequence[PlantedFinding], text: str) -> list[str]:
@@ -75,7 +86,9 @@ def _words(pair: Pair) -> str:
 def _claims(text: str) -> Iterator[tuple[str, str | None, str]]:
     """Each claimed finding, its side and its sentence in lower case."""
     for sentence, group in groupby(explain_report(text).mentions, key=lambda mention: mention.sentence):
-        named = [(name, mention) for mention in group if (name := _name(mention)) is not None]
+        named = [
+            (name, mention) for mention in group if (name := _name(mention.observation, mention.phrase)) is not None
+        ]
         named.sort(key=lambda row: row[1].start)
         for (name, mention), sides in zip(named, sides_of(sentence, [m.start for _, m in named]), strict=True):
             if mention.polarity != ABSENT:
@@ -83,11 +96,11 @@ def _claims(text: str) -> Iterator[tuple[str, str | None, str]]:
                     yield name, side, sentence.lower()
 
 
-def _name(mention: Mention) -> str | None:
+def _name(observation: str, phrase: str) -> str | None:
     """Which finding of `LABEL_OF` a mention is, None for any other. Blunting of an angle is how a phantom's report may
     word an effusion, airspace disease a consolidation."""
-    if mention.phrase.startswith("blunt"):
+    if phrase.startswith("blunt"):
         return "effusion"
-    if mention.phrase.startswith(("airspace", "air space", "air-space")):
+    if phrase.startswith(("airspace", "air space", "air-space")):
         return "consolidation"
-    return _NAME_OF.get(mention.observation)
+    return _NAME_OF.get(observation)
