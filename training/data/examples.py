@@ -13,14 +13,16 @@ import numpy as np
 from torch.utils.data import Dataset
 
 from evaluation.reading.labeler import label_report
-from evaluation.reading.observations import Label, clue_score, descendants
+from evaluation.reading.observations import Label, descendants
 from evaluation.reading.sides import UNSURE, add_report_sides, add_sentence_sides, side_and_finding
 from processing_trrg import report_text
 from training.config.run_config import DataSection, Source
-from training.data.augment import augment
+from training.data.augment import Motion, augment
+from training.data.clue_scores import drawn_scores, oracle_scores
 from training.data.compose import SentencePool, compose, draw_findings
 from training.data.dialogue import Exchange, make_exchange
 from training.data.images import ImageBank
+from training.data.places import places
 from training.data.sampler import Draw, keyed_rng
 from training.data.sentences import (
     Sentence,
@@ -46,6 +48,7 @@ class Example:
         labels: in the order of the clues.
         scores: clue scores in [0, 1] that are given, not seen: of a study without image, or of a composed report.
         exchange: what is asked after the report, None where the report itself is learned.
+        motion: of the first square, by the augmentation.
     """
 
     study_id: str
@@ -56,6 +59,7 @@ class Example:
     sentences: list[Sentence]
     scores: np.ndarray | None = None
     exchange: Exchange | None = None
+    motion: Motion | None = None
 
 
 class SourceData:
@@ -307,7 +311,9 @@ class Examples(Dataset[Example]):
         )
         if self.training and self.data.augment:
             rng = keyed_rng("augment", *key)
-            example.squares = [augment(square, rng) for square in example.squares]
+            moved = [augment(square, rng) for square in example.squares]
+            example.squares = [square for square, _ in moved]
+            example.motion = moved[0][1] if moved else None
         if source.sentences:
             example.sentences = draw_sentences(
                 source.sentences[index], self.data.sentences_per_study, keyed_rng("sentences", *key)
@@ -331,7 +337,7 @@ class Examples(Dataset[Example]):
         if self.training and self.data.context_dropout:
             example.record = self._without_context(example.record, keyed_rng("context", *key))
         if self.training and self.data.dialogue:
-            example.exchange = self._exchange(example, source.names, keyed_rng("dialogue", *key))
+            example.exchange = self._exchange(example, index, keyed_rng("dialogue", *key))
         if source.source.kind == "clue_report":
             noise = keyed_rng("scores", *key) if self.training else None
             if noise is not None and noise.random() >= self.data.sides_given:
@@ -361,39 +367,16 @@ class Examples(Dataset[Example]):
         dropped: dict[str, Any] = {n: None for n in CONTEXT_FIELDS if rng.random() < self.data.context_dropout}
         return replace(record, **dropped)
 
-    def _exchange(self, example: Example, names: Sequence[str], rng: np.random.Generator) -> Exchange | None:
+    def _exchange(self, example: Example, index: int, rng: np.random.Generator) -> Exchange | None:
         drawn, reached = rng.random(), 0.0
+        source = self.sources[example.source]
         for kind, share in self.data.dialogue.items():
             reached += share
             if drawn < reached:
-                labels = {n: v for n, v in zip(names, example.labels, strict=True) if side_and_finding(n) is None}
-                clues = self.sources[example.source].clues
+                named = zip(source.names, example.labels, strict=True)
+                labels = {n: v for n, v in named if side_and_finding(n) is None}
                 shown = replace(example.record, images=example.record.images[: len(example.squares)])
-                pool = self.sources[example.source].pool
-                say = None if pool is None else partial(pool.say, rng=rng)
-                return make_exchange(kind, shown, labels, clues, label_report, rng, say)
+                say = None if source.pool is None else partial(source.pool.say, rng=rng)
+                boxes = places(source.images, index, example.motion) if source.images and kind == "grounding" else ()
+                return make_exchange(kind, shown, labels, source.clues, label_report, rng, say, boxes)
         return None
-
-
-def drawn_scores(present: dict[str, int], threshold: float, rng: np.random.Generator) -> np.ndarray:
-    """Scores that select the present clues and no others, from just over the threshold to 1 and from just under it to
-    0, `[C]`: what is said must not depend on how far over the threshold a clue is."""
-    names = list(present)
-    chosen = np.array(list(present.values()), dtype=bool)
-    height = np.where(rng.random(len(names)) < 0.5, rng.uniform(0, 1, len(names)), rng.beta(4, 1, len(names)))
-    scores = np.where(chosen, threshold + (1 - threshold) * (0.01 + 0.99 * height), threshold * (1 - height) * 0.98)
-    for place in range(len(names)):
-        if chosen[place] and (sided := side_and_finding(names[place])):
-            parent = names.index(sided[1])
-            scores[parent] = max(scores[parent], scores[place])
-    return scores
-
-
-def oracle_scores(labels: ClueLabels, data: DataSection, rng: np.random.Generator | None) -> np.ndarray:
-    """Clue scores read from labels: 1 present, 0.5 uncertain, 0 absent or not mentioned, `[C]`. With a generator they
-    are softened by `score_jitter`, so that scores as images give them are not new to the language model."""
-    exact = np.array([clue_score(label) for label in labels])
-    if rng is None:
-        return exact
-    soft = exact + rng.uniform(0, data.score_jitter, len(exact)) * np.where(exact == 1.0, -1, 1)
-    return np.where(exact == 0.5, 0.5 + rng.uniform(-0.5, 0.5, len(exact)) * data.score_jitter, soft)

@@ -158,16 +158,15 @@ def _pointing(
 
 def _hits(maps: np.ndarray, source: SourceData, index: int) -> list[bool]:
     assert source.images is not None
-    processor, image_size = source.images.image_processor, source.images.original_size(index, 0)
-    boxes = [
-        (box["label"], processor.box_on_square((box["x"], box["y"], box["w"], box["h"]), image_size))
-        for box in source.studies.records[index]["boxes"]
-    ]
+    size, boxes = source.images.image_processor.size, source.images.boxes_on_square(index)
     hits = []
-    for name in dict.fromkeys(label for label, _ in boxes if label in source.names):
+    for name in dict.fromkeys(box["label"] for box in boxes if box["label"] in source.names):
         peak = np.unravel_index(maps[source.names.index(name)].argmax(), maps.shape[1:])
-        y, x = ((place + 0.5) * processor.size / side for place, side in zip(peak, maps.shape[1:], strict=True))
+        y, x = ((place + 0.5) * size / side for place, side in zip(peak, maps.shape[1:], strict=True))
         hits.append(
-            any(label == name and left <= x < left + w and top <= y < top + h for label, (left, top, w, h) in boxes)
+            any(
+                box["label"] == name and box["x"] <= x < box["x"] + box["w"] and box["y"] <= y < box["y"] + box["h"]
+                for box in boxes
+            )
         )
     return hits
