@@ -7,6 +7,7 @@ from configuration_trrg import TRRGConfig, __version__
 from processing_trrg.batch_trrg import StudyBatch, StudyError
 from processing_trrg.conversation_trrg import Correction, TalkedStudy
 from processing_trrg.grey_trrg import GreyRange, stretch
+from processing_trrg.grounding_trrg import GroundedSentence, box_text, read_grounded
 from processing_trrg.image_processing_trrg import PreparedView, TRRGImageProcessor
 from processing_trrg.image_trrg import Radiograph, list_views, read_radiograph
 from processing_trrg.picture_trrg import RadiographError
@@ -36,6 +37,7 @@ __all__ = [
     "ClueScore",
     "Correction",
     "GreyRange",
+    "GroundedSentence",
     "PreparedView",
     "PromptError",
     "Radiograph",
@@ -48,12 +50,14 @@ __all__ = [
     "TRRGProcessor",
     "TalkedStudy",
     "__version__",
+    "box_text",
     "check_clues",
     "compare_reports",
     "correction_request",
     "follow_up",
     "list_views",
     "prepare_studies",
+    "read_grounded",
     "read_radiograph",
     "report_messages",
     "report_text",

@@ -33,6 +33,7 @@ from .findings_trrg import read_request as read_request  # this too
 from .fingerprint_trrg import SavedProcessor as SavedProcessor  # this too
 from .fingerprint_trrg import check_fingerprint
 from .grey_trrg import GreyRange as GreyRange  # copied to the Hub with this file
+from .grounding_trrg import read_grounded as read_grounded  # this too
 from .image_processing_trrg import IMAGE_OPTIONS, PreparedView
 from .image_processing_trrg import TRRGImageProcessor as TRRGImageProcessor  # this too
 from .image_trrg import read_radiograph

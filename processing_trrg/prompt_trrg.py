@@ -59,6 +59,8 @@ REQUEST = {
         "neither explanations nor reasons."
     ),
 }
+GROUNDED_REQUEST = "Where is each finding?"
+"""The turn after the report that is answered with its findings and their boxes (`grounding_trrg.py`)."""
 
 ASSISTANT = {"trrg": "Assistant:", "maira1": "ASSISTANT:", "radialog": "ASSISTANT:"}
 """Stands before an answer."""

@@ -2,15 +2,23 @@
 
 import json
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
+from accelerate import Accelerator
+from PIL import Image
 
+from tests.helpers.tiny_processors import tiny_processor
 from tests.helpers.training_helpers import make_data, run_script, stage_1, write_config
+from training.config.run_config import DataSection, Source
+from training.data.examples import Examples, SourceData
+from training.data.study import write_studies
 from training.measure import clues
 from training.measure.clues import intervals
 from training.run.tracking import read_metrics
-from training.run.validation import Perceived
+from training.run.validation import Perceived, _pointing
 
 
 def test_the_command_repeats_what_training_printed_and_adds_intervals(tmp_path, monkeypatch, capsys):
@@ -46,6 +54,42 @@ def test_intervals_know_certainty_and_chance():
     blind = intervals(Perceived(0.0, generator.random((100, 2)), labels, []), ["A", "B"])
     assert blind["auroc"]["low"] < 0.5 < blind["auroc"]["high"]
     assert "pointing" not in blind
+
+
+def test_the_pointing_game_looks_at_each_boxed_study_of_a_balanced_source(tmp_path):
+    """Each picture is brightest in its box, and the model sees what is bright."""
+    places = [(0, 0), (40, 8), (16, 40), (48, 48), (24, 24)]
+    for number, (x, y) in enumerate(places):
+        pixels = np.tile(np.arange(64, dtype=np.uint8), (64, 1))
+        pixels[y : y + 16, x : x + 16] = 255
+        Image.fromarray(pixels).save(tmp_path / f"{number}.png")
+    labels = [{"Edema": 1}] + [{"Edema": 0, "Cardiomegaly": 1}] * 4  # the first is drawn four times
+    write_studies(tmp_path / "studies.jsonl", [
+        {"study_id": str(n), "patient_id": str(n), "split": "train", "labels": labels[n],
+         "images": [{"path": f"{n}.png", "view": None}],
+         "boxes": [{"label": next(iter(labels[n])), "x": x, "y": y, "w": 16, "h": 16}]}
+        for n, (x, y) in enumerate(places)
+    ])  # fmt: skip
+    processor = tiny_processor(size=64, clues=["Edema", "Cardiomegaly"])
+    data = DataSection(views=1)
+    source = SourceData(
+        Source(str(tmp_path), kind="image", balance=1.0), data, processor.clues, processor.image_processor
+    )
+    assert len(source) == 8
+
+    class SeesBright(torch.nn.Module):
+        def read_study(self, pixel_values, **_):
+            grey = torch.nn.functional.avg_pool2d(pixel_values[:, :, :1].flatten(0, 1), 8)
+            return SimpleNamespace(evidence_maps=grey[:, None].expand(-1, -1, 2, -1, -1))
+
+    examples = Examples([source], data, seed=0, training=False)
+
+    def collate(drawn):
+        squares = processor.image_processor.normalise(np.stack([example.squares[0] for example in drawn]))
+        return {"pixel_values": squares[:, None]}
+
+    hits = _pointing(Accelerator(cpu=True), SeesBright(), source, collate, 2, 0, examples)
+    assert hits == [[True]] * 5
 
 
 def test_a_run_without_a_model_is_named(tmp_path, monkeypatch, capsys):

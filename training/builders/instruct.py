@@ -34,7 +34,7 @@ from transformers import set_seed
 from evaluation.reading.attributes import finding_attributes
 from evaluation.reading.labeler import label_report
 from evaluation.reading.observations import CHEXPERT_14, NO_FINDING, Label, Labels, ancestors, positives
-from processing_trrg import follow_up, report_messages, report_text
+from processing_trrg import TRRGImageProcessor, follow_up, report_messages, report_text
 from processing_trrg.prompt_trrg import PROMPT_STYLES, STYLES_WITH_FINDINGS, default_clues
 from training.builders import chat_model
 from training.builders.chat_model import ChatModel
@@ -42,6 +42,8 @@ from training.builders.context_leaks import LeakCount
 from training.config.command_line import run_command
 from training.config.run_config import DIALOGUE_KINDS
 from training.data.dialogue import Exchange, make_exchange
+from training.data.images import ImageBank
+from training.data.places import places
 from training.data.sampler import keyed_rng
 from training.data.study import CONTEXT_FIELDS, Studies, Study, record_fault, target_text
 
@@ -70,7 +72,7 @@ def instruct_rows(
     Raises:
         ValueError: a record that the processor cannot take, or a chat model that cannot be asked.
     """
-    clues = default_clues()
+    clues, images = default_clues(), ImageBank(studies, TRRGImageProcessor(), views, None)
     for start in range(0, len(studies), STUDIES_AT_ONCE):
         made: list[tuple[int, str, Exchange | None]] = []
         for index in range(start, min(start + STUDIES_AT_ONCE, len(studies))):
@@ -83,7 +85,10 @@ def instruct_rows(
             seen, labels = replace(study, images=study.images[:views]), _labels(study)
             for kind in kinds:
                 rng = keyed_rng("instruct", seed, kind, study.study_id)
-                turn = make_exchange(kind, seen, labels, clues, label_report, rng) if kind in DIALOGUE_KINDS else None
+                turn = None
+                if kind in DIALOGUE_KINDS:
+                    boxes = places(images, index, None) if kind == "grounding" else ()
+                    turn = make_exchange(kind, seen, labels, clues, label_report, rng, boxes=boxes)
                 made.append((index, kind, turn))
         texts: Iterator[str | None] = iter(())
         if chat:

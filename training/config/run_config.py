@@ -31,7 +31,7 @@ PARTS = (
 
 DialogueKind = Literal[
     "findings_qa", "finding_qa", "region_qa", "easy_language", "summary", "correction", "explanation", "impression",
-    "view", "detailed_qa",
+    "view", "detailed_qa", "grounding",
 ]  # fmt: skip
 DIALOGUE_KINDS = get_args(DialogueKind)
 """Turns after the report; `data/dialogue.py` makes them."""

@@ -10,6 +10,7 @@
     impression      the impression of the findings just written
     view            frontal or lateral?
     detailed_qa     side, size or place of a finding               (as Rad-ReStruct asks)
+    grounding       where is each finding? its sentence and boxes  (as MAIRA-2's grounded report)
 
 Each is a second turn: request for the report, report, question, answer; the loss is on the answer. RaDialog's region
 QA, easy language, summaries and corrected reports are a language model's and its explanations another data set's; here
@@ -27,12 +28,13 @@ from evaluation.reading.attributes import finding_attributes
 from evaluation.reading.contradiction_words import ZONE
 from evaluation.reading.observations import NO_FINDING, SUPPORT_DEVICES, Labels, positives
 from evaluation.reading.sentences import cut_sentences
-from processing_trrg import report_text
+from processing_trrg import box_text, report_text
+from processing_trrg.prompt_trrg import GROUNDED_REQUEST
 from training.config.run_config import DialogueKind
 from training.data.corrections import WORDS, Pool, bare, make_correction, name_of, with_side
 from training.data.plain_language import plain_report
 from training.data.report_edits import NORMAL, claimed_sides, says
-from training.data.study import Study
+from training.data.study import Box, Study
 
 QUESTIONS: dict[str, list[str]] = WORDS["questions"]
 REGIONS = {name: re.compile(rf"\b(?:{words})\b", re.IGNORECASE) for name, words in WORDS["regions"].items()}
@@ -69,6 +71,7 @@ def make_exchange(
     labeler: Callable[[str], Labels],
     rng: np.random.Generator,
     pool: Pool | None = None,
+    boxes: Sequence[Box] = (),
 ) -> Exchange | None:
     """One exchange about a study that has a report; None where its record has no answer of this kind.
 
@@ -77,6 +80,7 @@ def make_exchange(
         clues: with the sentences that claim and deny them.
         labeler: text to labels.
         pool: (finding, 1 or 0) -> a sentence that claims or denies it, for errors that are put into a report.
+        boxes: of findings, in fractions of the square that the model sees (`places.py`).
     """
     findings, impression = _said(study.findings), _said(study.impression)
     if not findings and not impression:
@@ -93,6 +97,8 @@ def make_exchange(
         return Exchange(report_text(findings, None), turn.ask(kind), answer) if answer else None
     if kind == "view":
         said = (turn.ask(kind), f"This is a {view} view.") if (view := single_view(study)) else None
+    elif kind == "grounding":
+        said = turn.places(boxes, study.synthetic)
     elif kind in ("easy_language", "summary"):
         text = plain_report(turn.lines) if kind == "easy_language" else turn.summary(len(report))
         said = (turn.ask(kind), text) if text and _same_claims(labeler(report), labeler(text), kind) else None
@@ -228,6 +234,25 @@ class _Turn:
         name, aspect = list(answers)[int(self.rng.integers(len(answers)))]
         word = name_of(name, self.claims(name), self.rng)
         return self.ask(aspect, x=bare(word)), answers[name, aspect]
+
+    def places(self, boxes: Sequence[Box], complete: bool) -> tuple[str, str] | None:
+        """The sentences that claim something, each with its boxes. complete: a study without boxes has no finding."""
+        lines, placed = [], False
+        for line in self.findings or self.impression:
+            here = [box for box in boxes if _is_said(line, box)]
+            placed = placed or bool(here)
+            if here or says(line).claims:
+                corners = [(b["x"], b["y"], b["x"] + b["w"], b["y"] + b["h"]) for b in here]
+                lines.append(" ".join([line, *map(box_text, corners)]))
+        if not placed and not (complete and not boxes and not lines):
+            return None
+        return self.ask("grounding", asked=GROUNDED_REQUEST), " ".join(lines or [NORMAL])
+
+
+def _is_said(line: str, box: Box) -> bool:
+    """Whether a sentence claims the finding of a box, and on no other side."""
+    sides = claimed_sides(line, box["label"])
+    return says(line).labels.get(box["label"]) == 1 and (not sides or box["side"] in (None, *sides))
 
 
 def _details(claims: Sequence[str], name: str) -> tuple[set[str], set[str], set[str]]:

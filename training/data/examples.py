@@ -18,13 +18,14 @@ from evaluation.reading.observations import Label, descendants
 from evaluation.reading.sides import UNSURE, add_report_sides, add_sentence_sides, side_and_finding
 from processing_trrg import report_text
 from training.config.run_config import DataSection, Source
-from training.data.augment import augment
+from training.data.augment import Motion, augment
 from training.data.clue_wordings import wordings
 from training.data.compose import SentencePool, compose, draw_findings, known_findings
 from training.data.context import without_context
 from training.data.dialogue import Exchange, make_exchange
 from training.data.given_scores import drawn_scores, oracle_scores, score_limits
 from training.data.images import ImageBank
+from training.data.places import places
 from training.data.sampler import Draw, keyed_rng
 from training.data.sentences import (
     Sentence,
@@ -50,6 +51,7 @@ class Example:
         labels: in the order of the clues.
         scores: clue scores in [0, 1] that are given, not seen: of a study without image, or of a composed report.
         exchange: what is asked after the report, None where the report itself is learned.
+        motion: of the first square, by the augmentation.
     """
 
     study_id: str
@@ -60,6 +62,7 @@ class Example:
     sentences: list[Sentence]
     scores: np.ndarray | None = None
     exchange: Exchange | None = None
+    motion: Motion | None = None
 
 
 class SourceData:
@@ -318,7 +321,9 @@ class Examples(Dataset[Example]):
         )
         if self.training and self.data.augment:
             rng = keyed_rng("augment", *key)
-            example.squares = [augment(square, rng) for square in example.squares]
+            moved = [augment(square, rng) for square in example.squares]
+            example.squares = [square for square, _ in moved]
+            example.motion = moved[0][1] if moved else None
         if source.sentences:
             example.sentences = draw_sentences(
                 source.sentences[index], self.data.sentences_per_study, keyed_rng("sentences", *key)
@@ -345,7 +350,7 @@ class Examples(Dataset[Example]):
             rng = keyed_rng("context", *key)
             example.record = without_context(example.record, self.data.context_dropout, rng)
         if self.training and self.data.dialogue:
-            example.exchange = self._exchange(example, source.names, keyed_rng("dialogue", *key))
+            example.exchange = self._exchange(example, index, keyed_rng("dialogue", *key))
         if source.source.kind == "clue_report":
             noise = keyed_rng("scores", *key) if self.training else None
             if noise is not None and noise.random() >= self.data.sides_given:
@@ -372,15 +377,16 @@ class Examples(Dataset[Example]):
             record=replace(example.record, findings=findings, impression=impression, indication=indication),
         )
 
-    def _exchange(self, example: Example, names: Sequence[str], rng: np.random.Generator) -> Exchange | None:
+    def _exchange(self, example: Example, index: int, rng: np.random.Generator) -> Exchange | None:
         drawn, reached = rng.random(), 0.0
+        source = self.sources[example.source]
         for kind, share in self.data.dialogue.items():
             reached += share
             if drawn < reached:
-                labels = {n: v for n, v in zip(names, example.labels, strict=True) if side_and_finding(n) is None}
-                clues = self.sources[example.source].clues
+                named = zip(source.names, example.labels, strict=True)
+                labels = {n: v for n, v in named if side_and_finding(n) is None}
                 shown = replace(example.record, images=example.record.images[: len(example.squares)])
-                pool = self.sources[example.source].pool
-                say = None if pool is None else partial(pool.say, rng=rng)
-                return make_exchange(kind, shown, labels, clues, label_report, rng, say)
+                say = None if source.pool is None else partial(source.pool.say, rng=rng)
+                boxes = places(source.images, index, example.motion) if source.images and kind == "grounding" else ()
+                return make_exchange(kind, shown, labels, source.clues, label_report, rng, say, boxes)
         return None

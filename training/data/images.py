@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from processing_trrg import TRRGImageProcessor, read_radiograph
 from training.config.command_line import writing
-from training.data.study import Studies
+from training.data.study import Box, Studies
 
 
 class ImageBank:
@@ -73,6 +73,15 @@ class ImageBank:
         """(height, width) of the radiograph before resizing, which boxes are given in."""
         height, width = read_radiograph(self.studies.open_image(index, view)).values.shape
         return height, width
+
+    def boxes_on_square(self, index: int) -> list[Box]:
+        """The boxes of a study's first view, in pixels of its square."""
+        boxes = self.studies.records[index].boxes
+        if not boxes:
+            return []
+        place, size = self.image_processor.box_on_square, self.original_size(index, 0)
+        corners = [place((box["x"], box["y"], box["w"], box["h"]), size) for box in boxes]
+        return [{**box, "x": x, "y": y, "w": w, "h": h} for box, (x, y, w, h) in zip(boxes, corners, strict=True)]
 
     def _decode(self, index: int, view: int) -> np.ndarray:
         source = self.studies.open_image(index, view)

@@ -20,6 +20,7 @@ from training.config.run_config import DataSection
 from training.data.collate import count_targets
 from training.data.examples import Example, Examples, SourceData
 from training.data.sampler import Draw
+from training.data.study import Box
 from training.run.sharded_weights import shares
 
 MIN_POSITIVES = 10
@@ -144,30 +145,31 @@ def _pointing(
     examples: Examples,
 ) -> list[list[bool]]:
     """For each boxed finding of each study of this process's share: is its strongest patch in one of its boxes?"""
-    names = source.names
-    boxed = [i for i, record in enumerate(source.studies.records) if any(b["label"] in names for b in record.boxes)]
+    names, records = source.names, source.studies.records
+    drawn = {study: row for row, (study, _) in reversed(list(enumerate(source.rows)))}  # each study once
+    boxed = [study for study in drawn if any(box["label"] in names for box in records[study].boxes)]
     hits: list[list[bool]] = []
-    for rows, real in shares(accelerator, boxed, batch_size):
-        batch = collate([examples[Draw(number, i, 0, i)] for i in rows])
+    for studies, real in shares(accelerator, sorted(boxed), batch_size):
+        batch = collate([examples[Draw(number, drawn[study], 0, study)] for study in studies])
         inputs = {name: batch[name] for name in STUDY_INPUTS if name in batch}
         maps = accelerator.unwrap_model(model).read_study(**send_to_device(inputs, accelerator.device)).evidence_maps
-        for row, index in enumerate(rows[:real]):
-            hits.append(_hits(maps[row, 0].float().cpu().numpy(), source, index))
+        for row, study in enumerate(studies[:real]):
+            hits.append(_hits(maps[row, 0].float().cpu().numpy(), source, study))
     return hits
 
 
-def _hits(maps: np.ndarray, source: SourceData, index: int) -> list[bool]:
+def _hits(maps: np.ndarray, source: SourceData, study: int) -> list[bool]:
     assert source.images is not None
-    processor, image_size = source.images.image_processor, source.images.original_size(index, 0)
-    boxes = [
-        (box["label"], processor.box_on_square((box["x"], box["y"], box["w"], box["h"]), image_size))
-        for box in source.studies.records[index]["boxes"]
+    size, boxes = source.images.image_processor.size, source.images.boxes_on_square(study)
+    return [
+        points_into(maps[source.names.index(name)], [box for box in boxes if box["label"] == name], size)
+        for name in dict.fromkeys(box["label"] for box in boxes if box["label"] in source.names)
     ]
-    hits = []
-    for name in dict.fromkeys(label for label, _ in boxes if label in source.names):
-        peak = np.unravel_index(maps[source.names.index(name)].argmax(), maps.shape[1:])
-        y, x = ((place + 0.5) * processor.size / side for place, side in zip(peak, maps.shape[1:], strict=True))
-        hits.append(
-            any(label == name and left <= x < left + w and top <= y < top + h for label, (left, top, w, h) in boxes)
-        )
-    return hits
+
+
+def points_into(evidence: np.ndarray, boxes: Sequence[Box], size: int) -> bool:
+    """The pointing game: whether the middle of the strongest patch of a map `[h, w]` lies in one of the boxes, which
+    are in pixels of the square of `size`."""
+    peak = np.unravel_index(evidence.argmax(), evidence.shape)
+    y, x = ((place + 0.5) * size / side for place, side in zip(peak, evidence.shape, strict=True))
+    return any(box["x"] <= x < box["x"] + box["w"] and box["y"] <= y < box["y"] + box["h"] for box in boxes)
