@@ -64,6 +64,11 @@ def check_sizes(name: str, value: Any) -> None:
                 return
 
 
+def _is_dial(row: list[float | int]) -> bool:
+    legal = len(row) == len(TRRGConfig.OPERATING_POINTS) and all(0 <= threshold < 1 for threshold in row)
+    return legal and row[0] >= row[1] and row[2:] == sorted(row[2:])
+
+
 @strict
 class TRRGConfig(PreTrainedConfig):  # trf-ignore: TRF057
     r"""
@@ -108,6 +113,10 @@ class TRRGConfig(PreTrainedConfig):  # trf-ignore: TRF057
             For each of the checkpoint's own clues, or outputs of its classifier, [scale, offset, threshold]: its score
             is the sigmoid of scale * logit + offset, its threshold stands in place of `clue_threshold`. Clues of
             another list keep their logit and `clue_threshold`. `training/calibrate.py` fits it on validation studies.
+        clue_operating_points (`list[list[float]]`, *optional*):
+            For each of the same clues the thresholds of `OPERATING_POINTS`, in that order, on calibrated scores:
+            "careful" (false alarms are rare), "sensitive" (misses are rare), and one for each rate of `MISS_RATES`.
+            `[]` for a clue with too few labels: it keeps its one threshold. `training/calibrate.py` fits them too.
         num_classifier_labels (`int`): Outputs of the findings classifier.
         mlp_depth (`int`): Linear layers of the MLP connector.
         clue_loss_weight (`float`): Stage 1, weight of the clues' binary cross entropy beside the sentence contrast.
@@ -147,6 +156,11 @@ class TRRGConfig(PreTrainedConfig):  # trf-ignore: TRF057
         "query_transformer_config": AutoConfig,
     }
 
+    # The false-negative rates, 5 to 50 %, that a checkpoint stores thresholds for; and what a row of
+    # `clue_operating_points` holds. "balanced" is the threshold of `clue_calibration`.
+    MISS_RATES = tuple(step / 20 for step in range(1, 11))
+    OPERATING_POINTS = ("careful", "sensitive", *MISS_RATES)
+
     vision_config: dict | PreTrainedConfig | None = None
     text_config: dict | PreTrainedConfig | None = None
     clue_config: dict | PreTrainedConfig | None = None
@@ -178,6 +192,7 @@ class TRRGConfig(PreTrainedConfig):  # trf-ignore: TRF057
     clue_token_ids: list[list[list[int]]] | None = None
     clue_parents: list[int] | None = None
     clue_calibration: list[list[float | int]] | None = None
+    clue_operating_points: list[list[float | int]] | None = None
     tie_word_embeddings: bool = False
 
     def __post_init__(self, **kwargs: Any) -> None:
@@ -329,6 +344,11 @@ class TRRGConfig(PreTrainedConfig):  # trf-ignore: TRF057
             yield "clue_calibration", legal, f"[scale, offset, threshold in [0, 1)] for each of the {known} clues"
             alone = self.clue_scoring == "pairwise" or self.clue_source == "classifier"
             yield "clue_scoring", alone, "'pairwise' with clue_calibration, since a softmax shares one whole"
+        if (points := self.clue_operating_points) is not None:
+            count, width = len(self.clue_calibration or []), len(self.OPERATING_POINTS)
+            legal = len(points) == count and all(not row or _is_dial(row) for row in points)
+            expected = f"for each of the {count} clues of clue_calibration [] or {width} thresholds in [0, 1), careful "
+            yield "clue_operating_points", legal, expected + "not under sensitive, those of the rates rising"
 
     @classmethod
     def from_preset(cls, preset: Preset, **overrides: Any) -> "TRRGConfig":

@@ -243,6 +243,7 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = run_parser(__doc__)
     parser.add_argument("--images", type=Path, help="folder of images without reports, instead of --data")
     parser.add_argument("--on-error", choices=("raise", "skip"), default="raise", help="at a study that can't be read")
+    parser.add_argument("--operating-point", help="careful, balanced, sensitive or a false-negative rate, as 0.1")
     parser.add_argument("--section", choices=SECTIONS, default="report", help="what prediction and reference hold")
     return read_arguments(parser, arguments)
 
@@ -290,7 +291,9 @@ def decoding(options: argparse.Namespace) -> dict[str, Any]:
 def report_lines(options: argparse.Namespace, source: StudySource, processor: Any, model: Any) -> Lines:
     """Reports of a batch, as lines."""
     write = RadiologyReportPipeline(model=model, processor=processor, device=model.device)
-    generate = decoding(options)
+    generate, point = decoding(options), options.operating_point
+    if point is not None:
+        generate["operating_point"] = float(point) if point[:1].isdigit() else point
 
     def lines(indices: Sequence[int], batch: StudyBatch) -> list[dict[str, Any]]:
         reports = write.write_batch(batch, on_error=options.on_error, **generate)

@@ -42,6 +42,8 @@ class ClueBank:
         parents: `[C]`, the index of the clue that each one implies ("Left Pleural Effusion": that of "Pleural
             Effusion"), -1 for none; None where no clue has a parent.
         calibration: `[C, 3]`, scale, offset and threshold of each clue (`config.clue_calibration`); None without.
+        operating_points: `[C, R]`, the thresholds of `TRRGConfig.OPERATING_POINTS`, NaN for a clue that has none; None
+            without.
     """
 
     tokens: torch.Tensor
@@ -51,6 +53,7 @@ class ClueBank:
     valid: torch.Tensor
     parents: torch.Tensor | None = None
     calibration: torch.Tensor | None = None
+    operating_points: torch.Tensor | None = None
 
     def to(self, device: torch.device) -> "ClueBank":
         """The bank on `device`: itself where it is there already."""
@@ -64,15 +67,90 @@ class ClueBank:
         return self.vectors if self.negative_vectors is None else self.vectors - self.negative_vectors
 
 
-def own_calibration(config: TRRGConfig, input_ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor | None:
-    """`ClueBank.calibration` of the sentences `[C, L]`: that of the checkpoint's own clue with the same one, and scale
-    1, offset 0 and `clue_threshold` for any other."""
+Fitted = tuple[torch.Tensor | None, torch.Tensor | None]
+"""Calibration `[C, 3]` and operating points `[C, R]`, see `ClueBank`."""
+
+
+def fitted(config: TRRGConfig, device: torch.device, places: list[int] | None = None) -> Fitted:
+    """Of the clues at `places` of the config, -1 for a foreign one, or of all of the config's own.
+
+    A foreign one has scale 1, offset 0, `clue_threshold` and no operating points.
+    """
+    if config.clue_calibration is None:
+        return None, None
+    rows = [*config.clue_calibration, [1.0, 0.0, float(config.clue_threshold)]]
+    points = [row or [math.nan] * len(config.OPERATING_POINTS) for row in [*(config.clue_operating_points or []), []]]
+    places = list(range(len(rows) - 1)) if places is None else places
+    lines, dials = ([some[place] for place in places] if len(some) > 1 else None for some in (rows, points))
+    return torch.tensor(lines, device=device), None if dials is None else torch.tensor(dials, device=device)
+
+
+def own_fitted(config: TRRGConfig, input_ids: torch.Tensor, mask: torch.Tensor) -> Fitted:
+    """`fitted` of the sentences `[C, L]`: the checkpoint's own clue with the same one, or a foreign one."""
     if config.clue_calibration is None or config.clue_source == "classifier":
+        return None, None
+    own = {tuple(ids): place for place, ids in enumerate(config.clue_token_ids[0])}
+    places = [own.get(tuple(ids[keep].tolist()), -1) for ids, keep in zip(input_ids, mask, strict=True)]
+    return fitted(config, input_ids.device, places)
+
+
+def thresholds_at(
+    config: TRRGConfig, found: Fitted, clue_scores: torch.Tensor, operating_point: str | float | None = None
+) -> torch.Tensor:
+    """What a clue has to score more than, `[B, C]` as `clue_scores`.
+
+    Args:
+        config, found: of the model and of the clues.
+        operating_point: "balanced" (the default), "careful", "sensitive", or the false-negative rate that is wanted:
+            the next lower one of `TRRGConfig.MISS_RATES` is taken. A clue that has none keeps its threshold.
+
+    Raises:
+        ValueError: another value, or no clue has operating points.
+    """
+    calibration, points = found
+    device, like = clue_scores.device, torch.ones_like(clue_scores, dtype=torch.float32)
+    kept = like * (config.clue_threshold if calibration is None else calibration[:, 2].to(device))
+    if operating_point in (None, "balanced"):
+        return kept
+    column = _column(operating_point)
+    if points is None or bool(points.isnan().all()):
+        raise ValueError(
+            f"operating_point is {operating_point!r}, but these clues have none (config.clue_operating_points); "
+            "expected 'balanced', or a checkpoint that `python -m training.calibrate --write` was run on."
+        )
+    moved = points[:, column].to(device)
+    return torch.where(moved.isnan(), kept, moved)
+
+
+def _column(operating_point: str | float) -> int:
+    names, rates = TRRGConfig.OPERATING_POINTS[:2], TRRGConfig.MISS_RATES
+    if operating_point in names:
+        return names.index(operating_point)
+    number = isinstance(operating_point, (int, float)) and not isinstance(operating_point, bool)
+    if not number or not rates[0] <= operating_point <= rates[-1]:
+        raise ValueError(
+            f"operating_point is {operating_point!r}; expected 'careful', 'balanced', 'sensitive' or a false-negative "
+            f"rate from {rates[0]} to {rates[-1]}."
+        )
+    return len(names) - 1 + sum(rate <= operating_point + 1e-9 for rate in rates)
+
+
+def answers(found: Fitted, clue_scores: torch.Tensor) -> torch.Tensor | None:
+    """The three answers `[B, C]`: 1 present (over the threshold of "careful"), 0 absent (not over that of "sensitive"),
+    -1 indeterminate, -100 for a clue that has no operating points; None where none has."""
+    if found[1] is None:
         return None
-    own = dict(zip(map(tuple, config.clue_token_ids[0]), config.clue_calibration, strict=True))
-    other = [1.0, 0.0, float(config.clue_threshold)]
-    rows = [own.get(tuple(ids[keep].tolist()), other) for ids, keep in zip(input_ids, mask, strict=True)]
-    return torch.tensor(rows, device=input_ids.device)
+    careful, sensitive, *_ = found[1].T.to(clue_scores.device)
+    told = torch.where(clue_scores > careful, 1, torch.where(clue_scores > sensitive, -1, 0))
+    return torch.where(careful.isnan(), -100, told)
+
+
+def tell(
+    config: TRRGConfig, found: Fitted, clue_scores: torch.Tensor, thresholds: torch.Tensor
+) -> dict[str, torch.Tensor | None]:
+    """What follows from the scores `[B, C]`, as fields of `TRRGStudyFeatures`."""
+    selected = select_clues(clue_scores, config.num_selected_clues, thresholds)
+    return {"selected_clues": selected, "clue_thresholds": thresholds, "clue_answers": answers(found, clue_scores)}
 
 
 def own_clues(config: TRRGConfig, device: torch.device) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
@@ -120,20 +198,20 @@ def raise_parents(scores: torch.Tensor, parents: torch.Tensor) -> torch.Tensor:
     return scores
 
 
-def select_clues(clue_scores: torch.Tensor, num_selected: int, threshold: float | torch.Tensor) -> torch.Tensor:
+def select_clues(clue_scores: torch.Tensor, num_selected: int, threshold: torch.Tensor) -> torch.Tensor:
     """The clues that the language model hears of: `[B, C]` to `[B, C]` bool.
 
     Args:
         clue_scores: `[B, C]`, 0 for padding clues.
         num_selected: k, the highest. Clues that tie with the k-th are taken too, so that their order never decides.
-        threshold: clues that score this much or less are left out; one for all, or `[C]`.
+        threshold: clues that score this much or less are left out, `[B, C]`.
     """
     last = clue_scores.topk(min(num_selected, clue_scores.shape[1]), dim=1).values[:, -1:]
     return (clue_scores >= last) & (clue_scores > threshold)
 
 
 def inject_clues(
-    bank: ClueBank, clue_scores: torch.Tensor, selected: torch.Tensor
+    bank: ClueBank, clue_scores: torch.Tensor, selected: torch.Tensor, threshold: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """The tokens of the selected clues of each study, weighted by their scores, as published. With a calibration a clue
     weighs from a half, at its own threshold, to one: just over the threshold of a rare finding it would be too faint.
@@ -141,14 +219,14 @@ def inject_clues(
     Args:
         bank: C encoded clues.
         clue_scores: `[B, C]`.
-        selected: `[B, C]` bool, see `select_clues`.
+        selected, threshold: `[B, C]`, see `select_clues`.
 
     Returns:
         Weighted tokens `[B, K, Dc]` and their mask `[B, K]`, K a multiple of L.
     """
     count = max(int(selected.sum(1).max()), 1)
     if bank.calibration is not None:
-        threshold = bank.calibration[:, 2].to(clue_scores.device, clue_scores.dtype)
+        threshold = threshold.to(clue_scores.dtype)
         clue_scores = 0.5 + 0.5 * (clue_scores - threshold) / (1 - threshold)
     scores, index = (clue_scores * selected).topk(count, dim=1)
     tokens = bank.tokens[index] * scores[:, :, None, None].to(bank.tokens.dtype)

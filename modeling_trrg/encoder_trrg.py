@@ -7,13 +7,16 @@ from torch import nn
 
 from .clue_trrg import (
     ClueBank,
+    Fitted,
     ProjectionHead,
+    fitted,
     log_mean_exp,
     mean_by_study,
-    own_calibration,
     own_clues,
+    own_fitted,
     scores_from_logits,
-    select_clues,
+    tell,
+    thresholds_at,
 )
 from .configuration_trrg import TRRGConfig
 from .connector_trrg import QueryTransformer
@@ -239,6 +242,7 @@ class TRRGEncoder(TRRGPreTrainedModel):
         readable = mask.clone()
         readable[..., 0] = True  # a padding row must not turn into NaN; it is masked below
         encoded = [self.embed_sentences(ids, rows.long()) for ids, rows in zip(clue_input_ids, readable, strict=True)]
+        calibration, points = own_fitted(self.config, clue_input_ids[0], mask[0])
         return ClueBank(
             tokens=encoded[0][0],
             token_mask=mask[0],
@@ -246,18 +250,15 @@ class TRRGEncoder(TRRGPreTrainedModel):
             negative_vectors=encoded[1][1] if len(encoded) > 1 else None,
             valid=mask[0].any(1),
             parents=parents,
-            calibration=own_calibration(self.config, clue_input_ids[0], mask[0]),
+            calibration=calibration,
+            operating_points=points,
         )
 
-    def _calibration(self, bank: ClueBank | None) -> torch.Tensor | None:
-        if self.config.clue_source == "classifier" and self.config.clue_calibration is not None:
-            return torch.tensor(self.config.clue_calibration, device=self.device)
-        return None if bank is None else bank.calibration
-
-    def thresholds(self, bank: ClueBank | None) -> float | torch.Tensor:
-        """What a clue has to score more than: `[C]`, or one number for all."""
-        calibration = self._calibration(bank)
-        return self.config.clue_threshold if calibration is None else calibration[:, 2]
+    def fitted(self, bank: ClueBank | None) -> Fitted:
+        """Calibration and operating points of the clues of a bank, or of the classifier's."""
+        if self.config.clue_source == "classifier":
+            return fitted(self.config, self.device)
+        return (None, None) if bank is None else (bank.calibration, bank.operating_points)
 
     # --- clue scores ---
 
@@ -283,7 +284,7 @@ class TRRGEncoder(TRRGPreTrainedModel):
         pools_logits = self.config.vision_pooling == "lse"
         logits = self.clue_logits(seen.patches if pools_logits else seen.pooled, bank)
         logits = mean_by_study(log_mean_exp(logits) if pools_logits else logits, seen.study_index, num_studies)
-        if (calibration := self._calibration(bank)) is not None:
+        if (calibration := self.fitted(bank)[0]) is not None:
             scale, offset, _ = calibration.T.to(logits.device, logits.dtype)
             logits = scale * logits + offset
         if self.config.clue_source == "classifier":
@@ -340,7 +341,7 @@ class TRRGEncoder(TRRGPreTrainedModel):
         seen = None if pixel_values is None else self.encode_images(pixel_values, image_mask, **tower_options)
         if bank is not None:
             bank = bank.to(device if seen is None else seen.patches.device)
-        logits = selected = None
+        logits, told = None, {}
         if clue_scores is not None:
             clue_scores = self._checked_scores(clue_scores, bank, seen)
             certain = clue_scores.float().clamp(1e-4, 1 - 1e-4)
@@ -349,14 +350,15 @@ class TRRGEncoder(TRRGPreTrainedModel):
             logits, clue_scores = self.score_clues(seen, bank)
             clue_scores = clue_scores * seen.image_mask.any(1, keepdim=True).to(clue_scores.device)  # text alone: 0
         if clue_scores is not None:
-            selected = select_clues(clue_scores, config.num_selected_clues, self.thresholds(bank))
+            found = self.fitted(bank)
+            told = tell(config, found, clue_scores, thresholds_at(config, found, clue_scores))
             image_mask = clue_scores.new_ones(len(clue_scores), 1, dtype=torch.bool)  # without images: one view each
         return TRRGStudyFeatures(
             last_hidden_state=None if seen is None else seen.patches,
             image_mask=image_mask if seen is None else seen.image_mask,
             clue_scores=clue_scores,
             clue_logits=logits,
-            selected_clues=selected,
+            **told,
             clue_bank=bank,
             hidden_states=None if seen is None else seen.outputs.get("hidden_states"),
             attentions=None if seen is None else seen.outputs.get("attentions"),

@@ -13,6 +13,7 @@ from transformers.generation import (
     StoppingCriteriaList,
 )
 
+from .clue_trrg import tell, thresholds_at
 from .configuration_trrg import TRRGConfig
 from .outputs_trrg import TRRGStudyFeatures
 
@@ -58,8 +59,9 @@ class TRRGGenerationMixin(GenerationMixin):
 
     @torch.no_grad()
     def generate(
-        self, inputs: torch.Tensor | None = None, *args: Any, study: TRRGStudyFeatures | None = None, **kwargs: Any
-    ) -> Any:
+        self, inputs: torch.Tensor | None = None, *args: Any, study: TRRGStudyFeatures | None = None,
+        operating_point: str | float | None = None, **kwargs: Any,
+    ) -> Any:  # fmt: skip
         """As in Transformers. The study is looked at once, whatever the number of beams and with or without a cache. A
         report ends at the latest where the language model's context does.
 
@@ -68,9 +70,11 @@ class TRRGGenerationMixin(GenerationMixin):
 
         Args:
             study: from `read_study`; then the images and clues among `kwargs` are not looked at again.
+            operating_point: see `at_operating_point`.
 
         Raises:
-            ValueError: `prefill_chunk_size` with a study, which enters with its whole prompt.
+            ValueError: an operating point without a study, or `prefill_chunk_size` with one, which enters with its
+                whole prompt.
         """
         given = {name: kwargs.pop(name) for name in STUDY_INPUTS if name in kwargs}
         if self._is_cached(kwargs.get("input_ids") if inputs is None else inputs, kwargs):
@@ -79,6 +83,10 @@ class TRRGGenerationMixin(GenerationMixin):
             study = self.get_image_features(**given, return_dict=True)
             if kwargs.get("assistant_model") is not None:  # it looks for itself, see `_get_candidate_generator`
                 kwargs |= given
+        if operating_point is not None:
+            if study is None:
+                raise ValueError(f"operating_point is {operating_point!r}, but no study is looked at; expected None.")
+            study = self.at_operating_point(study, operating_point)
         if study is not None:
             kwargs["study"] = study
             chunk = kwargs.get("prefill_chunk_size") or getattr(
@@ -116,8 +124,29 @@ class TRRGGenerationMixin(GenerationMixin):
             ValueError: see `TRRGEncoder.look`.
         """
         given = self.model.look(**clues)
-        scores = {name: given[name] for name in ("clue_scores", "clue_logits", "selected_clues")}
-        return self.model.connect(TRRGStudyFeatures(**{**study, **scores}))
+        scores = {name: given[name] for name in ("clue_scores", "clue_logits")}
+        return self._told(TRRGStudyFeatures(**{**study, **scores}), study.clue_thresholds)
+
+    @torch.no_grad()
+    def at_operating_point(self, study: TRRGStudyFeatures, operating_point: str | float) -> TRRGStudyFeatures:
+        """A study with the clues that are told at another point of the dial. Its patches are kept: no tower is asked.
+
+        Args:
+            study: from `read_study`.
+            operating_point: "careful", "balanced", "sensitive" or the false-negative rate that is wanted
+                (`thresholds_at`). `num_selected_clues` still limits how many are told.
+
+        Raises:
+            ValueError: a model or clues without operating points, or another value.
+        """
+        if study.clue_scores is None:
+            raise ValueError(f"operating_point is {operating_point!r}, but this model knows no clues; expected None.")
+        found = self.model.fitted(study.clue_bank)
+        return self._told(study, thresholds_at(self.config, found, study.clue_scores, operating_point))
+
+    def _told(self, study: TRRGStudyFeatures, thresholds: torch.Tensor) -> TRRGStudyFeatures:
+        told = tell(self.config, self.model.fitted(study.clue_bank), study.clue_scores, thresholds)
+        return self.model.connect(TRRGStudyFeatures(**{**study, **told}))
 
     def _validate_model_kwargs(self, model_kwargs: dict[str, Any]) -> None:
         super()._validate_model_kwargs({name: value for name, value in model_kwargs.items() if name != CACHE_NAME})

@@ -148,7 +148,7 @@ class TRRGModel(TRRGEncoder):
             tokens = patches.new_zeros(batch, 0, self.clue_width)
             mask = torch.zeros(batch, 0, dtype=torch.bool, device=tokens.device)
         else:
-            tokens, mask = inject_clues(study.clue_bank, study.clue_scores, study.selected_clues)
+            tokens, mask = inject_clues(study.clue_bank, study.clue_scores, study.selected_clues, study.clue_thresholds)
         return self.multi_modal_projector(patches, tokens, mask, study.image_mask.nonzero()[:, 0])
 
     @can_return_tuple

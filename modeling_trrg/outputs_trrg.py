@@ -40,6 +40,9 @@ class TRRGStudyFeatures(ModelOutput):
             in a row without a view, which only `forward` and `generate` accept (a text alone).
         clue_logits: `[B, C]`, the scores before softmax or sigmoid. Both None where `clue_source` is `"none"`.
         selected_clues: `[B, C]` bool, the clues that reach the language model, injected or said in its prompt.
+        clue_thresholds: `[B, C]`, what each had to score more than.
+        clue_answers: `[B, C]`, 1 present, 0 absent, -1 indeterminate, -100 unknown (`clue_trrg.answers`); None without
+            operating points.
         evidence_maps: `[B, V, C, h, w]`, similarity of each patch to each clue, in logits; zero in masked views. Only
             from `read_study`.
         clue_bank: the encoded clues.
@@ -52,6 +55,8 @@ class TRRGStudyFeatures(ModelOutput):
     clue_scores: torch.Tensor | None = None
     clue_logits: torch.Tensor | None = None
     selected_clues: torch.Tensor | None = None
+    clue_thresholds: torch.Tensor | None = None
+    clue_answers: torch.Tensor | None = None
     evidence_maps: torch.Tensor | None = None
     clue_bank: ClueBank | None = None
     hidden_states: tuple[torch.Tensor, ...] | None = None

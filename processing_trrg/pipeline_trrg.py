@@ -22,6 +22,7 @@ from .conversation_trrg import TalkedStudy
 from .prompt_trrg import PromptError, check_messages, said
 from .report_trrg import Report
 
+_LOOK = ("on_error", "operating_point")  # options that are not for `generate`
 STUDY_FIELDS = (
     "images",
     "indication",
@@ -55,7 +56,8 @@ class RadiologyReportPipeline(Pipeline):
             messages: of one study, a chat to go on with, as `TalkedStudy.messages` gives it (or from its first reply
                 on): that reply is taken as the report, and none is written.
             options: the fields of one study; `clues`, another clue list; `batch_size` (default 1); `on_error`, "raise"
-                or "skip"; anything else goes to `generate` (`max_new_tokens`, `num_beams` ...).
+                or "skip"; `operating_point`, "careful", "balanced", "sensitive" or a wanted false-negative rate
+                (`model.at_operating_point`); anything else goes to `generate` (`max_new_tokens`, `num_beams` ...).
 
         Returns:
             Of one study a `TalkedStudy`: its report, which can be asked about and corrected. Its key-value cache stays
@@ -145,8 +147,9 @@ class RadiologyReportPipeline(Pipeline):
         return prepare_studies(self.processor, studies, clues, on_error)
 
     def _forward(
-        self, batch: StudyBatch, on_error: str = "raise", talk: list[Mapping[str, Any]] | None = None, **generate: Any
-    ) -> dict[int, Any]:
+        self, batch: StudyBatch, on_error: str = "raise", talk: list[Mapping[str, Any]] | None = None,
+        operating_point: str | float | None = None, **generate: Any,
+    ) -> dict[int, Any]:  # fmt: skip
         """The look, then the report: place of each study of the batch -> its `Report` or `StudyError`.
 
         With `talk` the one study of the batch can be talked about, from the turns in it on.
@@ -155,6 +158,8 @@ class RadiologyReportPipeline(Pipeline):
         if not batch.kept:
             return results
         study, kept = self.model.read_study(**batch), batch.kept
+        if operating_point is not None:
+            study = self.model.at_operating_point(study, operating_point)
         prompts = self.processor.say_findings(batch, study.selected_clues, on_error)
         if prompts is not batch:  # a prompt that names what was seen may be too long
             for bad in prompts.skipped:
@@ -194,7 +199,7 @@ class RadiologyReportPipeline(Pipeline):
             options = {**generate, "return_dict_in_generate": True}
             generated = self.model.generate(ids, attention_mask=prompts["attention_mask"], study=study, **options)
         (report,) = self.processor.post_process_report(generated, prompts, study)
-        options = {name: value for name, value in self._forward_params.items() if name != "on_error"}
+        options = {name: value for name, value in self._forward_params.items() if name not in _LOOK}
         talked = TalkedStudy(report, self.model, self.processor, batch, study, options, generated)
         talked.recall(chat[1:])
         self._last_talked = weakref.ref(talked)

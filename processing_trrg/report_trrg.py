@@ -13,6 +13,7 @@ from .sentences_trrg import cut_sentences
 
 ALIKE = 0.6
 """Least similarity, difflib's ratio, of a sentence to the one that it was changed from."""
+ANSWERS = {1: "present", 0: "absent", -1: "indeterminate"}
 # Headings, with the blanks before them, as both `re` and the response templates of Transformers read them. "Incidental
 # findings: ..." inside a sentence is none: "findings" counts at a start or with a capital only.
 _BREAKS = r"\n\r\v\f\x1c-\x1e\x85\u2028\u2029"
@@ -32,12 +33,15 @@ class ClueScore:
         score: between 0 and 1.
         evidence: `[V, h, w]`, the similarity of every patch of every view to the clue; None when it was not computed.
         selected: whether it passed the threshold and reached the language model.
+        answer: "present", "absent" or "indeterminate", whatever the operating point (`clue_trrg.answers`); None for a
+            clue that has no operating points.
     """
 
     name: str
     score: float
     evidence: np.ndarray | None = None
     selected: bool = False
+    answer: Literal["present", "absent", "indeterminate"] | None = None
 
 
 @dataclass
@@ -67,7 +71,7 @@ class Report:
         """Ready for `json.dumps`; with `evidence`, the maps as nested lists too (V x h x w numbers a clue)."""
         clues: list[dict[str, Any]] = []
         for clue in self.clues:
-            clues.append({"name": clue.name, "score": clue.score, "selected": clue.selected})
+            clues.append({"name": clue.name, "score": clue.score, "selected": clue.selected, "answer": clue.answer})
             if evidence:
                 clues[-1]["evidence"] = None if clue.evidence is None else clue.evidence.tolist()
         return {
@@ -227,9 +231,10 @@ def sorted_clues(study, names: Sequence[str] | None, num_reports: int) -> list[l
         if study.evidence_maps is not None:
             maps = study.evidence_maps[row, study.image_mask[row].to(study.evidence_maps.device)].detach().float().cpu()
         scores, selected = study.clue_scores[row].tolist(), study.selected_clues[row].tolist()
+        told = [-100] * len(names) if study.clue_answers is None else study.clue_answers[row].tolist()
         scored = [
-            ClueScore(name, score, None if maps is None else maps[:, clue].numpy(), heard)
-            for clue, (name, score, heard) in enumerate(zip(names, scores, selected, strict=True))
+            ClueScore(name, score, None if maps is None else maps[:, clue].numpy(), heard, ANSWERS.get(answer))
+            for clue, (name, score, heard, answer) in enumerate(zip(names, scores, selected, told, strict=True))
         ]
         rows.append(sorted(scored, key=lambda clue: clue.score, reverse=True))
     return rows

@@ -1,20 +1,28 @@
-"""Fit what a clue's score means, and over which score it is told: `clue_calibration` of a checkpoint.
+"""Fit what a clue's score means, and over which score it is told: `clue_calibration` and `clue_operating_points`.
 
-    python -m training.calibrate CHECKPOINT --data runs/small-data/nih_128 runs/small-data/jsrt [--write]
+    python -m training.calibrate CHECKPOINT --data runs/small-data/nih_128 runs/small-data/jsrt [--write] [--plot FILE]
 
 For each clue the first set with ten validation studies of either label decides. Scale and offset are those of Platt
 (1999), a logistic regression of the label on the logit, so that of the findings scored 0.7 seven in ten are there where
-patients are like these; the threshold is the one with the highest F1 of that set. A clue that no study of any set is
-labelled for gets the score 0: nothing is known of what it means. Where labels are too few, a clue keeps its logit and
-`clue_threshold`.
+patients are like these; the threshold ("balanced") is the one with the highest F1 of that set. A clue that no study of
+any set is labelled for gets the score 0: nothing is known of what it means. Where labels are too few, a clue keeps its
+logit and `clue_threshold`, and has no operating points.
 
-Prints a table with the expected calibration error (ten bins) before and after; "after" is of patients that scale and
-offset were not fitted on (two halves, each scored by the fit of the other). --write puts the fit into CHECKPOINT's
-config.json. Research only, never for clinical use.
+The operating points are thresholds with a stated risk (`evaluation/metrics/operating_points.py`): "sensitive" misses
+at most 10 % of those who have the finding, "careful" tells at most 5 % of those who do not, and there is one for each
+wanted false-negative rate of 5 to 50 %. Over "careful" the answer is present, under "sensitive" absent, else
+indeterminate.
+
+Prints a table: the expected calibration error (ten bins) before and after with its 95 % interval, by bootstrap over
+patients; "after" is of patients that scale and offset were not fitted on (two halves, each scored by the fit of the
+other). So are "missed" and "alarms", what sensitive and careful do to the half that they were not fitted on. --write
+puts the fit into CHECKPOINT's config.json, --plot draws the precision-recall curves that the dial moves along. Research
+only, never for clinical use.
 """
 
 import argparse
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +33,10 @@ from tqdm import tqdm
 
 from configuration_trrg import TRRGConfig
 from evaluation.metrics.calibration import expected_error
+from evaluation.metrics.operating_points import operating_points
+from evaluation.metrics.resampling import interval, patient_bootstrap
+from evaluation.predictions.plots import plot_dials
+from modeling_trrg.clue_trrg import raise_parents
 from processing_trrg import TRRGProcessor
 from training.builders.builder import share_of
 from training.config.run_config import DataSection, Source
@@ -35,6 +47,25 @@ MIN_STUDIES = 10
 """Fewer of either label decide nothing."""
 UNKNOWN_OFFSET = -20.0
 """Of a clue that no study is labelled for: its score rounds to 0."""
+RESAMPLES = 1000
+
+
+@dataclass
+class LabelledSet:
+    """Logits `[N, C]`, labels `[N, C]` (1, 0, anything else unknown) and patients `[N]` of a set of studies."""
+
+    name: str
+    logits: np.ndarray
+    labels: np.ndarray
+    patients: Sequence[str]
+
+    def known(self, clue: int) -> np.ndarray:
+        """The studies `[n]` that are labelled for a clue."""
+        return np.flatnonzero(np.isin(self.labels[:, clue], (0, 1)))
+
+    def halves(self, rows: np.ndarray) -> np.ndarray:
+        """Half of each of these studies, 0 or 1, by patient."""
+        return np.array([share_of(f"half/{self.patients[row]}") < 0.5 for row in rows], dtype=int)
 
 
 def read_logits(model: Any, source: SourceData, processor: TRRGProcessor, batch_size: int = 32) -> np.ndarray:
@@ -71,52 +102,68 @@ def sigmoid(logits: np.ndarray) -> np.ndarray:
     return 1 / (1 + np.exp(-np.clip(logits, -30, 30)))
 
 
-def fit_clue(
-    sets: Sequence[tuple[str, np.ndarray, np.ndarray, np.ndarray]], threshold: float
-) -> tuple[list[float], dict[str, Any]]:
+def fit_clue(sets: Sequence[LabelledSet], clue: int, threshold: float) -> tuple[list[float], dict[str, Any]]:
     """One clue's [scale, offset, threshold], and what stands in its row of the table.
 
     Args:
-        sets: name, logits `[N]`, labels `[N]` (1, 0, anything else unknown) and half `[N]` (0, 1, by patient) of each.
+        sets: the first that has enough labels decides.
+        clue: its column.
         threshold: of a clue that keeps its logit.
     """
-    if not any(np.isin(labels, (0, 1)).any() for _, _, labels, _ in sets):
+    if not any(len(data.known(clue)) for data in sets):
         return [1.0, UNKNOWN_OFFSET, threshold], {"set": "none is labelled"}
-    for name, logits, labels, half in sets:
-        known = np.isin(labels, (0, 1))
-        x, y, part = logits[known], labels[known].astype(int), half[known]
+    for data in sets:
+        rows = data.known(clue)
+        x, y, part = data.logits[rows, clue], data.labels[rows, clue].astype(int), data.halves(rows)
         if min(y.sum(), (1 - y).sum()) < MIN_STUDIES:
             continue
         scale, offset = fit_line(x, y)
         if scale <= 0:  # the score says nothing of the label: the wrong way round is no calibration
             continue
         scores = sigmoid(scale * x + offset)
-        row = {"set": name, "positives": int(y.sum()), "studies": len(y), "error": expected_error(sigmoid(x), y)}
-        if all(0 < y[part == p].sum() < (part == p).sum() for p in (0, 1)):
+        row = {"set": data.name, "positives": int(y.sum()), "studies": len(y), "error": expected_error(sigmoid(x), y)}
+        if both_in_halves(y, part):
             other = np.empty(len(x))
             for p in (0, 1):
                 a, b = fit_line(x[part != p], y[part != p])
                 other[part == p] = sigmoid(a * x[part == p] + b)
             row["error_after"] = expected_error(other, y)
+            draws = patient_bootstrap(
+                [data.patients[row] for row in rows],
+                lambda weights, other=other, y=y: np.array(expected_error(other, y, weights)), RESAMPLES, 0,
+            )  # fmt: skip
+            row["error_low"], row["error_high"] = interval(draws)
         return [scale, offset, best_threshold(scores, y)], row
     return [1.0, 0.0, threshold], {"set": "too few"}
 
 
-def calibrate(checkpoint: Path, folders: Sequence[str], split: str, cache: str | None) -> tuple[TRRGConfig, list[str]]:
-    """The checkpoint's configuration with its calibration, and the table.
+def both_in_halves(labels: np.ndarray, part: np.ndarray) -> bool:
+    """Whether each half has studies of either label."""
+    return all(0 < labels[part == p].sum() < (part == p).sum() for p in (0, 1))
 
-    Raises:
-        ValueError: the model knows no clues, or shares one whole among them (softmax).
-    """
-    config = TRRGConfig.from_pretrained(checkpoint)
-    if config.clue_source == "none" or (config.clue_source == "zero_shot" and config.clue_scoring == "softmax"):
-        raise ValueError(f"{checkpoint}: its clues have no score each (clue_scoring='softmax' or clue_source='none')")
-    config.clue_calibration = None
-    model = STAGES[config.architectures[0]].from_pretrained(checkpoint, config=config).eval()
-    processor = TRRGProcessor.from_pretrained(checkpoint)
-    names = [clue["name"] for clue in processor.clues]
+
+def fit_points(
+    scores: np.ndarray, labels: np.ndarray, part: np.ndarray, balanced: float
+) -> tuple[list[float], dict[str, float]]:
+    """A clue's operating points, and what those of one half of the patients do to the other: the share of positives
+    "missed" by sensitive, and of negatives told by careful, "alarms". Shapes `[N]`."""
+    row = {}
+    if both_in_halves(labels, part):
+        careful, sensitive = np.empty(len(scores)), np.empty(len(scores))
+        for p in (0, 1):
+            points = operating_points(scores[part != p], labels[part != p], balanced)
+            careful[part == p], sensitive[part == p] = points[:2]
+        row["missed"] = float((scores <= sensitive)[labels == 1].mean())
+        row["alarms"] = float((scores > careful)[labels == 0].mean())
+    return operating_points(scores, labels, balanced), row
+
+
+def read_sets(
+    model: Any, processor: TRRGProcessor, folders: Sequence[str], split: str, cache: str | None
+) -> list[LabelledSet]:
+    """The logits and labels of the studies of each folder."""
     data = DataSection(views=1, image_cache=cache)
-    read = []
+    sets = []
     for folder in folders:
         source = SourceData(Source(folder, "image", split=split), data, processor.clues, processor.image_processor)
         assert source.images is not None
@@ -124,25 +171,62 @@ def calibrate(checkpoint: Path, folders: Sequence[str], split: str, cache: str |
         with torch.inference_mode():
             logits = read_logits(model, source, processor)
         labels = np.array([[-100 if v is None else v for v in row] for row in source.labels])
-        half = np.array([share_of(f"half/{record.patient_id}") < 0.5 for record in source.studies.records], dtype=int)
-        read.append((Path(folder).name, logits, labels, half))
-    fitted = []
-    table = [
-        "| clue | fitted on | positives of | scale | offset | threshold | error before | after |",
-        "|---" * 8 + "|",
-    ]
-    for c, name in enumerate(names):
-        sets = [(place, logits[:, c], labels[:, c], half) for place, logits, labels, half in read]
-        values, row = fit_clue(sets, float(config.clue_threshold))
-        fitted.append([round(value, 4) for value in values])
-        counts = f"{row['positives']} of {row['studies']}" if "positives" in row else ""
-        errors = [f"{row[key]:.3f}" if key in row else "" for key in ("error", "error_after")]
-        table.append(
-            f"| {name} | {row['set']} | {counts} | {' | '.join(f'{v:.2f}' for v in values)} | {' | '.join(errors)} |"
-        )
-    config.clue_calibration = fitted
+        patients = [record.patient_id for record in source.studies.records]
+        sets.append(LabelledSet(Path(folder).name, logits, labels, patients))
+    return sets
+
+
+def calibrate(
+    checkpoint: Path, folders: Sequence[str], split: str, cache: str | None
+) -> tuple[TRRGConfig, list[str], list[Any]]:
+    """The checkpoint's configuration with its calibration and operating points, the table, and what `plot_dials` draws.
+
+    Raises:
+        ValueError: the model knows no clues, or shares one whole among them (softmax).
+    """
+    config = TRRGConfig.from_pretrained(checkpoint)
+    if config.clue_source == "none" or (config.clue_source == "zero_shot" and config.clue_scoring == "softmax"):
+        raise ValueError(f"{checkpoint}: its clues have no score each (clue_scoring='softmax' or clue_source='none')")
+    config.clue_calibration = config.clue_operating_points = None
+    model = STAGES[config.architectures[0]].from_pretrained(checkpoint, config=config).eval()
+    processor = TRRGProcessor.from_pretrained(checkpoint)
+    names = [clue["name"] for clue in processor.clues]
+    sets = read_sets(model, processor, folders, split, cache)
+    fits = [fit_clue(sets, clue, float(config.clue_threshold)) for clue in range(len(names))]
+    fitted = config.clue_calibration = [[round(value, 4) for value in values] for values, _ in fits]
+    scale, offset, _ = np.array(fitted).T
+    scores = {data.name: sigmoid(scale * data.logits + offset) for data in sets}
+    if config.clue_parents is not None and config.clue_source == "zero_shot":
+        parents = torch.tensor(config.clue_parents)
+        scores = {name: raise_parents(torch.from_numpy(some), parents).numpy() for name, some in scores.items()}
+    heads = ("clue", "fitted on", "positives of", "scale", "offset", "threshold", "error before", "after",
+             "sensitive", "missed", "careful", "alarms")  # fmt: skip
+    table, dials, config.clue_operating_points = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"], [], []
+    for clue, (name, (_, row)) in enumerate(zip(names, fits, strict=True)):
+        points: list[float] = []
+        if (data := next((data for data in sets if data.name == row["set"]), None)) is not None:
+            rows = data.known(clue)
+            some, labels = scores[data.name][rows, clue], data.labels[rows, clue].astype(int)
+            points, found = fit_points(some, labels, data.halves(rows), fitted[clue][2])
+            marks = {"careful": points[0], "balanced": fitted[clue][2], "sensitive": points[1]}
+            dials.append((name, some, labels, marks))
+            row |= found
+        config.clue_operating_points.append(points)
+        table.append(f"| {' | '.join(cells(name, row, fitted[clue], points))} |")
     config.check()
-    return config, table
+    return config, table, dials
+
+
+def cells(name: str, row: dict[str, Any], fitted: list[float], points: list[float]) -> list[str]:
+    """One row of the table."""
+    told = {key: f"{row[key]:.3f}" if key in row else "" for key in ("error", "error_after", "missed", "alarms")}
+    if "error_low" in row:
+        told["error_after"] += f" [{row['error_low']:.3f}, {row['error_high']:.3f}]"
+    counts = f"{row['positives']} of {row['studies']}" if "positives" in row else ""
+    careful, sensitive = [f"{point:.3f}" for point in points[:2]] or ("", "")
+    numbers = [f"{value:.2f}" for value in fitted]
+    errors = told["error"], told["error_after"]
+    return [name, row["set"], counts, *numbers, *errors, sensitive, told["missed"], careful, told["alarms"]]
 
 
 def main() -> None:
@@ -152,13 +236,16 @@ def main() -> None:
     parser.add_argument("--data", nargs="+", required=True, help="folders of labelled studies, the first decides first")
     parser.add_argument("--split", default="validation")
     parser.add_argument("--image-cache", help="folder for decoded squares, as data.image_cache")
+    parser.add_argument("--plot", type=Path, help="PNG file: precision-recall curves with the points of the dial")
     parser.add_argument("--write", action="store_true", help="put it into config.json of the checkpoint")
     options = parser.parse_args()
     try:
-        config, table = calibrate(options.checkpoint, options.data, options.split, options.image_cache)
+        config, table, dials = calibrate(options.checkpoint, options.data, options.split, options.image_cache)
     except (ValueError, FileNotFoundError) as error:
         parser.error(str(error))
     print("\n".join(table))
+    if options.plot:
+        plot_dials(dials, options.plot)
     if options.write:
         config.to_json_file(options.checkpoint / "config.json")
         print(f"written into {options.checkpoint / 'config.json'}")

@@ -12,11 +12,12 @@ BINS = 10
 UNIT = 2**40
 
 
-def expected_error(scores: np.ndarray, labels: np.ndarray) -> float:
-    """Expected calibration error over `BINS` bins of equal width. Shapes `[N]`, labels 0 and 1."""
+def expected_error(scores: np.ndarray, labels: np.ndarray, weights: np.ndarray | None = None) -> float:
+    """Expected calibration error over `BINS` bins of equal width. Shapes `[N]`; labels 0 and 1, weights of a bootstrap
+    (1 each by default)."""
+    weights = np.ones(len(scores)) if weights is None else weights
     bins = np.minimum((scores * BINS).astype(int), BINS - 1)
-    gaps = np.bincount(bins, scores, BINS) - np.bincount(bins, labels, BINS)
-    return float(np.abs(gaps).sum() / len(scores))
+    return float(np.abs(np.bincount(bins, weights * (scores - labels), BINS)).sum() / weights.sum())
 
 
 class ClueReliability:

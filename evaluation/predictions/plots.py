@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import matplotlib
+import numpy as np
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
@@ -53,4 +54,32 @@ def plot_reliability(reliability: dict, path: Path) -> None:
         one.spines[["top", "right"]].set_visible(False)
         one.grid(color=PALE, linewidth=0.6)
     figure.savefig(path, dpi=150)
+    plt.close(figure)
+
+
+def plot_dials(dials: list[tuple[str, np.ndarray, np.ndarray, dict[str, float]]], path: Path) -> None:
+    """The precision-recall curve of each clue, and where on it the points of the dial lie.
+
+    Args:
+        dials: name, scores `[N]`, labels `[N]` (1 and 0) and thresholds by name of each clue.
+        path: PNG file.
+    """
+    columns = min(len(dials), 4)
+    rows = -(-len(dials) // columns)
+    figure, grid = plt.subplots(rows, columns, figsize=(3 * columns, 2.8 * rows), squeeze=False, layout="constrained")
+    for axes in grid.flat[len(dials) :]:
+        axes.set_axis_off()
+    for axes, (name, scores, labels, thresholds) in zip(grid.flat, dials, strict=False):
+        hits = np.cumsum(labels[np.argsort(-scores, kind="stable")])
+        axes.plot(hits / hits[-1], hits / np.arange(1, len(hits) + 1), color=ACCENT, linewidth=1.2)
+        for (point, threshold), mark in zip(thresholds.items(), "^os", strict=False):
+            told = scores > threshold
+            precision = labels[told].mean() if told.any() else 1.0
+            axes.plot(labels[told].sum() / hits[-1], precision, mark, color=INK, markersize=5, label=point)
+        axes.axhline(labels.mean(), color=PALE, linewidth=0.8, linestyle="--")
+        axes.set(xlim=(-0.03, 1.03), ylim=(-0.03, 1.03), xlabel="recall", ylabel="precision")
+        axes.set_title(f"{name} ({int(labels.sum())} of {len(labels)})", loc="left", color=INK, fontsize=8)
+        axes.spines[["top", "right"]].set_visible(False)
+    grid[0, 0].legend(frameon=False, fontsize=7)
+    figure.savefig(path, dpi=130)
     plt.close(figure)

@@ -118,6 +118,11 @@ def test_the_other_systems_generate_too(system, tmp_path):
         assert set(given[0]["clue_scores"].values()) <= {0.0, 1.0}
 
 
+def test_the_dial_of_a_checkpoint_without_points_is_refused_in_one_line(checkpoint, data, tmp_path):
+    with pytest.raises(ValueError, match=r"operating_point is 0\.1, but these clues have none"):
+        run(tmp_path, *of_data(checkpoint, data, "--oracle-clues", "--operating-point", "0.1"))
+
+
 def test_bfloat16_runs(checkpoint, data, tmp_path):
     assert len(run(tmp_path, *of_data(checkpoint, data, "--oracle-clues", "--bf16"))) == STUDIES
 

@@ -63,6 +63,36 @@ def test_given_scores_reach_the_report_of_systems_that_read_clues(tiny_config):
         writer(tiny_config("maira1"), "maira1")(radiograph(), clue_scores=scores, max_new_tokens=4)
 
 
+def test_the_dial_moves_the_clues_that_a_report_is_written_from(tiny_config):
+    processor = tiny_processor(size=32, num_image_tokens=6)
+    ids = [[row[mask.bool()].tolist() for row, mask in zip(some, masks, strict=True)]
+           for some, masks in zip(*list(processor.clue_tensors().values())[:2], strict=True)]  # fmt: skip
+    rates, count = [0.1] * 10, len(processor.clues)
+    config = tiny_config("trrg", num_selected_clues=count, clue_token_ids=ids,
+                         clue_calibration=[[1.0, 0.0, 0.5]] * count,
+                         clue_operating_points=[[0.9, 0.1, *rates]] * (count - 1) + [[]])  # fmt: skip
+    write = writer(config)
+    scores = dict.fromkeys([clue["name"] for clue in write.processor.clues], 0.0)
+    scores |= {"Edema": 0.95, "Pneumonia": 0.6, "Fracture": 0.2}
+    study = {"images": radiograph(), "clue_scores": scores}
+    heard = {}
+    for point in (None, "careful", "sensitive", 0.2):
+        (report,) = write([study], operating_point=point, max_new_tokens=4)
+        heard[point] = sorted(clue.name for clue in report.clues if clue.selected)
+        answers = {clue.name: clue.answer for clue in report.clues}
+        assert [answers[n] for n in ("Edema", "Pneumonia", "Fracture", "Atelectasis")] == [
+            "present", "indeterminate", "indeterminate", "absent"
+        ]  # fmt: skip
+        assert answers["Support Devices"] is None and report.to_dict()["clues"][0]["answer"] == "present"
+    assert heard[None] == ["Edema", "Pneumonia"] and heard["careful"] == ["Edema"]
+    assert heard["sensitive"] == heard[0.2] == ["Edema", "Fracture", "Pneumonia"]
+    talked = write(study, operating_point="sensitive", max_new_tokens=4)
+    talked.correct(clues={"Edema": 0.0}, max_new_tokens=4)
+    assert sorted(clue.name for clue in talked.clues if clue.selected) == ["Fracture", "Pneumonia"]
+    with pytest.raises(ValueError, match="these clues have none"):
+        writer(tiny_config("trrg"))(radiograph(), operating_point="careful", max_new_tokens=4)
+
+
 def test_a_bad_study_is_named_or_stands_in_its_place(tiny_config):
     write = writer(tiny_config("trrg"))
     studies = [{"images": radiograph()}, {"images": b"no picture", "study_id": "B"}, {"images": radiograph(top=99)}]
