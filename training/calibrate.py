@@ -29,6 +29,7 @@ from processing_trrg import TRRGProcessor
 from training.builders.builder import share_of
 from training.config.run_config import DataSection, Source
 from training.data.examples import SourceData
+from training.data.study import Studies, target_text
 from training.run.initial_model import STAGES
 
 MIN_STUDIES = 10
@@ -118,7 +119,9 @@ def calibrate(checkpoint: Path, folders: Sequence[str], split: str, cache: str |
     data = DataSection(views=1, image_cache=cache)
     read = []
     for folder in folders:
-        source = SourceData(Source(folder, "image", split=split), data, processor.clues, processor.image_processor)
+        reported = all(target_text(record) for record in Studies(folder, split).records)
+        described = Source(folder, "pair" if reported else "image", split=split)  # a report tells the sides too
+        source = SourceData(described, data, processor.clues, processor.image_processor)
         assert source.images is not None
         source.images.prepare()
         with torch.inference_mode():

@@ -11,8 +11,8 @@ from evaluation.reading.observations import CHEXPERT_14, NO_FINDING
 from evaluation.reading.sides import add_report_sides, side_and_finding
 from processing_trrg import report_text
 from training.builders.small_sets import jsrt_records, nih_records, wingspan_records
-from training.data.compose import WRITTEN, SentencePool, compose, draw_findings
-from training.data.examples import denied_sides, drawn_scores
+from training.data.compose import WRITTEN, SentencePool, compose, draw_findings, drawn_scores
+from training.data.examples import denied_sides
 from training.data.study import Study
 
 NAMES = [*CHEXPERT_14, "Left Pleural Effusion", "Right Pleural Effusion", "Left Lung Lesion", "Right Lung Lesion"]

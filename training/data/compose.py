@@ -134,6 +134,20 @@ def draw_findings(labels: Labels, names: Sequence[str], pool: SentencePool, rng:
     return {name: int(name in present) for name in names}
 
 
+def drawn_scores(present: dict[str, int], threshold: float, rng: np.random.Generator) -> np.ndarray:
+    """Scores that select the present clues and no others, from just over the threshold to 1 and from just under it to
+    0, `[C]`: what is said must not depend on how far over the threshold a clue is."""
+    names = list(present)
+    chosen = np.array(list(present.values()), dtype=bool)
+    height = np.where(rng.random(len(names)) < 0.5, rng.uniform(0, 1, len(names)), rng.beta(4, 1, len(names)))
+    scores = np.where(chosen, threshold + (1 - threshold) * (0.01 + 0.99 * height), threshold * (1 - height) * 0.98)
+    for place in range(len(names)):
+        if chosen[place] and (sided := side_and_finding(names[place])):
+            parent = names.index(sided[1])
+            scores[parent] = max(scores[parent], scores[place])
+    return scores
+
+
 def compose(present: dict[str, int], pool: SentencePool, rng: np.random.Generator) -> tuple[str, str | None]:
     """Findings and impression that say each present clue once, positives first, and deny some of the others.
 

@@ -18,7 +18,7 @@ from evaluation.reading.sides import UNSURE, add_report_sides, add_sentence_side
 from processing_trrg import report_text
 from training.config.run_config import DataSection, Source
 from training.data.augment import augment
-from training.data.compose import SentencePool, compose, draw_findings
+from training.data.compose import SentencePool, compose, draw_findings, drawn_scores
 from training.data.dialogue import Exchange, make_exchange
 from training.data.images import ImageBank
 from training.data.sampler import Draw, keyed_rng
@@ -46,6 +46,7 @@ class Example:
         labels: in the order of the clues.
         scores: clue scores in [0, 1] that are given, not seen: of a study without image, or of a composed report.
         exchange: what is asked after the report, None where the report itself is learned.
+        predicted: the findings that the prompt names in the place of those of the labels.
     """
 
     study_id: str
@@ -56,6 +57,7 @@ class Example:
     sentences: list[Sentence]
     scores: np.ndarray | None = None
     exchange: Exchange | None = None
+    predicted: list[str] | None = None
 
 
 class SourceData:
@@ -89,6 +91,7 @@ class SourceData:
         self.sentences: list[list[Sentence]] = []
         self.matches: Matches | None = None
         self.pool: SentencePool | None = None
+        self.predicted: list[list[str]] | None = None  # findings of each study (`run/predicted_findings.py`)
         if source.reports is not None:
             reports = _readable(Studies(source.reports, source.split))
             if source.kind == "composed":
@@ -312,6 +315,9 @@ class Examples(Dataset[Example]):
             example.sentences = draw_sentences(
                 source.sentences[index], self.data.sentences_per_study, keyed_rng("sentences", *key)
             )
+        if self.training and source.predicted:
+            is_drawn = keyed_rng("predicted", *key).random() < self.data.predicted_findings
+            example.predicted = source.predicted[index] if is_drawn else None
         if source.pool:
             example = self._composed(example, source, source.pool, keyed_rng("compose", *key))
         if source.matches:
@@ -373,20 +379,6 @@ class Examples(Dataset[Example]):
                 say = None if pool is None else partial(pool.say, rng=rng)
                 return make_exchange(kind, shown, labels, clues, label_report, rng, say)
         return None
-
-
-def drawn_scores(present: dict[str, int], threshold: float, rng: np.random.Generator) -> np.ndarray:
-    """Scores that select the present clues and no others, from just over the threshold to 1 and from just under it to
-    0, `[C]`: what is said must not depend on how far over the threshold a clue is."""
-    names = list(present)
-    chosen = np.array(list(present.values()), dtype=bool)
-    height = np.where(rng.random(len(names)) < 0.5, rng.uniform(0, 1, len(names)), rng.beta(4, 1, len(names)))
-    scores = np.where(chosen, threshold + (1 - threshold) * (0.01 + 0.99 * height), threshold * (1 - height) * 0.98)
-    for place in range(len(names)):
-        if chosen[place] and (sided := side_and_finding(names[place])):
-            parent = names.index(sided[1])
-            scores[parent] = max(scores[parent], scores[place])
-    return scores
 
 
 def oracle_scores(labels: ClueLabels, data: DataSection, rng: np.random.Generator | None) -> np.ndarray:
