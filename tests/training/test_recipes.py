@@ -53,7 +53,7 @@ def parse_only(target: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_every_system_has_its_recipe() -> None:
-    assert {recipe.stem for recipe in RECIPES} == {"maira1", "radialog", "trrg", "trrg-small"}
+    assert {recipe.stem for recipe in RECIPES} == {"maira1", "radialog", "radialog-small", "trrg", "trrg-small"}
 
 
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda recipe: recipe.stem)
