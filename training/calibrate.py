@@ -41,6 +41,7 @@ from processing_trrg import TRRGProcessor
 from training.builders.builder import share_of
 from training.config.run_config import DataSection, Source
 from training.data.examples import SourceData
+from training.data.study import Studies, target_text
 from training.run.initial_model import STAGES
 
 MIN_STUDIES = 10
@@ -165,7 +166,9 @@ def read_sets(
     data = DataSection(views=1, image_cache=cache)
     sets = []
     for folder in folders:
-        source = SourceData(Source(folder, "image", split=split), data, processor.clues, processor.image_processor)
+        reported = all(target_text(record) for record in Studies(folder, split).records)
+        described = Source(folder, "pair" if reported else "image", split=split)  # a report tells the sides too
+        source = SourceData(described, data, processor.clues, processor.image_processor)
         assert source.images is not None
         source.images.prepare()
         with torch.inference_mode():

@@ -19,6 +19,7 @@ from training.data.examples import Examples
 from training.run.generation import generation_metrics
 from training.run.initial_model import build_config, build_model, build_processor, fit_vocabulary, masked_words
 from training.run.loop import Stage, train
+from training.run.predicted_findings import check_predictions, predict_findings
 from training.run.sharded_weights import fit_for_sharding, whole_state
 from training.run.start import load_sources, make_optimizer, make_plan, parse_arguments, save_model, start_accelerator
 from training.run.trained_parts import add_lora, checkpoint_layers, freeze, set_training_mode, without_lora
@@ -51,6 +52,8 @@ def main() -> int:
         accelerator.print(f"{part:<24} {origin}")
     model.generation_config.max_new_tokens = config.run.max_new_tokens
     model.generation_config.bad_words_ids = masked_words(processor.tokenizer) or None
+    if config.data.predicted_findings:
+        check_predictions(config, model, processor)
     if config.lora:
         add_lora(model, config.lora)
     freeze(model, config.trained)
@@ -65,6 +68,8 @@ def main() -> int:
     collate = FinetuneCollator(processor, config.data.clue_wordings, config.data.nonsense_clues)
     training, validation = load_sources(accelerator, config, processor, collate.is_too_long)
     plan, total_steps = make_plan(config, training)
+    if config.data.predicted_findings:
+        predict_findings(accelerator, model, training, processor, config.optimizer.micro_batch_size)
 
     def validate(trained: torch.nn.Module) -> dict[str, float]:
         size, run = config.optimizer.micro_batch_size, config.run

@@ -1,12 +1,25 @@
 """RaDialog by its real entry points: alignment and classifier, then the language model on findings in the prompt."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from configuration_trrg import TRRGConfig
+from modeling_trrg import TRRGForContrastivePretraining
+from processing_trrg import TRRGProcessor
 from tests.helpers.paths import ROOT
-from tests.helpers.training_helpers import TINY_RADIALOG, run_script, stage_1, stage_2
+from tests.helpers.training_helpers import (
+    TINY_RADIALOG,
+    assert_same_losses,
+    records,
+    run_script,
+    stage_1,
+    stage_2,
+)
+from training.calibrate import calibrate
+from training.data.collate import FinetuneCollator
 from training.run.tracking import read_metrics
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -40,6 +53,22 @@ def aligned(data, tmp_path_factory) -> Path:
     return out
 
 
+@pytest.fixture(scope="module")
+def sees_fractures(data, aligned, tmp_path_factory) -> Path:
+    """Stage 1 with thresholds: it sees a fracture in every image, which no phantom has, and nothing else in any."""
+    folder = tmp_path_factory.mktemp("radialog") / "model"
+    shutil.copytree(aligned / "model", folder)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("training.calibrate.MIN_STUDIES", 1)
+        config, table = calibrate(folder, [str(data / "pairs")], "train", None)
+    assert any(line.startswith(("| Left ", "| Right ")) and "| pairs |" in line for line in table)
+    names = [clue["name"] for clue in TRRGProcessor.from_pretrained(folder).clues]
+    assert config.clue_calibration is not None and len(config.clue_calibration) == len(names)
+    config.clue_calibration = [[1.0, 20.0 if name == "Fracture" else -20.0, 0.5] for name in names]
+    config.to_json_file(folder / "config.json")
+    return folder
+
+
 def test_the_published_configuration_aligns_and_then_tunes(data, tmp_path):
     """Alignment with whole reports (ITC, ITM, LM) and the classifier, then the language model on predicted findings."""
     config = stage_1(data, tmp_path / "stage1")
@@ -61,6 +90,57 @@ def test_the_small_system_learns_both_stages_from_its_own_configurations(data, a
     assert all(row[part] > 0 for part in (*ALIGNMENT, "clue_loss"))
     config = small(2, data, tmp_path / "stage2", aligned / "model")
     assert run_script("finetune.py", config) == 0
+
+
+def test_the_prompt_says_what_passes_the_stored_thresholds(data, sees_fractures):
+    model = TRRGForContrastivePretraining.from_pretrained(sees_fractures).eval()
+    processor = TRRGProcessor.from_pretrained(sees_fractures)
+    record = records(data / "pairs", "validation").popitem()[1]
+    batch = processor(images=data / "pairs" / record["images"][0]["path"])
+    study = model.read_study(pixel_values=batch["pixel_values"], image_mask=batch["image_mask"])
+    prompt = processor.say_findings(batch, study.selected_clues)["input_ids"]
+    assert "Predicted findings: fracture." in processor.tokenizer.decode(prompt[0])
+
+
+def test_half_of_the_prompts_say_what_the_classifier_sees(data, sees_fractures, tmp_path, monkeypatch):
+    """But no composed one; a resumed run draws the same, and the thresholds are handed on."""
+    said: list[tuple[int, bool]] = []
+    fields = FinetuneCollator._fields
+
+    def keep(collator: FinetuneCollator, example: Any) -> dict[str, Any]:
+        found = fields(collator, example)
+        said.append((example.source, found["predicted_findings"] == ["Fracture"]))
+        return found
+
+    config = small(2, data, tmp_path / "straight", sees_fractures)
+    config["schedule"] = {"steps": 6}
+    config["run"]["generate_studies"] = 0
+    config["data"]["validation"] = []
+    with monkeypatch.context() as patch:
+        patch.setattr(FinetuneCollator, "_fields", keep)
+        assert run_script("finetune.py", config) == 0
+    told = [fracture for source, fracture in said if source < 2]
+    assert 0.25 < sum(told) / len(told) < 0.75 and len(told) > 50
+    config["run"] |= {"output_dir": str(tmp_path / "halted"), "stop_after": 3}
+    assert run_script("finetune.py", config) == run_script("finetune.py", config) == 0
+    assert_same_losses(tmp_path / "straight", tmp_path / "halted")
+    handed_on = TRRGConfig.from_pretrained(tmp_path / "straight" / "model").clue_calibration
+    assert handed_on == TRRGConfig.from_pretrained(sees_fractures).clue_calibration
+
+
+def test_predicted_findings_need_a_model_that_sees_and_says_them(data, sees_fractures, tmp_path):
+    other = stage_2(data, tmp_path / "other")
+    other["data"]["predicted_findings"] = 0.5
+    moving, blind = (small(2, data, tmp_path / name, sees_fractures) for name in ("moving", "blind"))
+    moving["trained"] = ["multi_modal_projector", "language_model", "classifier"]
+    blind["model"]["overrides"] = {"clue_source": "none", "clue_calibration": None}
+    for config, words in (
+        (other, "the prompt style 'trrg' names no findings"),
+        (moving, "what is seen would change, since classifier is trained"),
+        (blind, r"the model has no classifier and no clues \(clue_source='none'\)"),
+    ):
+        with pytest.raises(SystemExit, match=rf"data\.predicted_findings: 0\.5, but {words}"):
+            run_script("finetune.py", config)
 
 
 def test_images_without_any_report_align_nothing(data, tmp_path):

@@ -21,7 +21,7 @@ UNITS = {
     "plateau_patience": "validations", "batch_size": "studies", "micro_batch_size": "studies", "block_size": "studies",
     "max_studies": "studies", "generate_studies": "studies", "views": "images", "sentences_per_study": "sentences",
     "num_workers": "processes", "max_new_tokens": "tokens", "dropout": "probability", "sides_given": "probability",
-    "context_dropout": "probability", "paraphrase_share": "probability",
+    "context_dropout": "probability", "paraphrase_share": "probability", "predicted_findings": "probability",
     "clue_wordings": "probability", "nonsense_clues": "clues",
     "dialogue": "probability of each kind", "score_jitter": "clue score (0 to 1)", "weight": "relative share",
     "balance": "exponent", "sentence_balance": "exponent", "max_grad_norm": "L2 norm",

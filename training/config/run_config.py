@@ -117,13 +117,14 @@ class DataSection:
         nonsense_clues: clues behind the list of each batch that mean nothing here, absent from every study.
         findings_only: stage 2, reports are learned without their impression, as in MAIRA-1.
         positive_first: stage 2, within findings and impression the sentences that claim or suspect something come
-            before those that deny. A report that may name a finding anywhere lets a small model put it off until the
-            report ends.
+            before those that deny (training/README.md says why).
         dialogue: stage 2, share of the draws that become a question after the report (`training/data/dialogue.py`):
             kind -> probability, together at most 1; the rest are reports. A study without an answer of the drawn kind
             stays one.
         context_dropout: stage 2, probability that a study's indication is left out, and on its own each of technique,
             comparison and prior report, so that the model works without them.
+        predicted_findings: stage 2, probability that the prompt of a "pair" or "matched" draw names what the clues see
+            in its image, not its labels. They are frozen and read once, at the start.
         image_cache: folder for uint8 arrays at model size; null decodes the files at every epoch.
         num_workers: processes that read and augment beside each training process; 0: it reads by itself.
     """
@@ -144,6 +145,7 @@ class DataSection:
     positive_first: bool = False
     dialogue: dict[DialogueKind, float] = field(default_factory=dict)
     context_dropout: float = 0.0
+    predicted_findings: float = 0.0
     image_cache: str | None = None
     num_workers: int = 0
 
@@ -355,19 +357,16 @@ def _impossible(config: RunConfig) -> list[str]:
             if not source.weight > 0:
                 problems.append(f"data.{name}.{i}.weight: {source.weight} is not above 0")
             if not source.balance >= 0 or (source.balance and name == "validation"):
-                problems.append(
-                    f"data.{name}.{i}.balance: {source.balance}; expected 0 or more, and 0 in validation, which sees "
-                    "each study once"
-                )
+                expected = "expected 0 or more, and 0 in validation, which sees each study once"
+                problems.append(f"data.{name}.{i}.balance: {source.balance}; {expected}")
+    known = ", ".join(DIALOGUE_KINDS)
     for kind, share in data.dialogue.items():
         if kind not in DIALOGUE_KINDS or not share >= 0:
-            problems.append(
-                f"data.dialogue.{kind}: {share}; expected a share of 0 or more of {', '.join(DIALOGUE_KINDS)}"
-            )
+            problems.append(f"data.dialogue.{kind}: {share}; expected a share of 0 or more of {known}")
     if sum(data.dialogue.values()) > 1 + 1e-9:
         problems.append(f"data.dialogue: shares add up to {sum(data.dialogue.values()):g}; expected at most 1")
     if pretrains:
-        for key in ("dialogue", "positive_first", "findings_only"):
+        for key in ("dialogue", "positive_first", "findings_only", "predicted_findings"):
             if getattr(data, key):
                 problems.append(f"data.{key}: only stage 2 learns to write")
     for key in ("trained", "optimizer.lr_by_part"):
@@ -375,7 +374,7 @@ def _impossible(config: RunConfig) -> list[str]:
         problems.extend(
             f"{key}: {part!r} is not a part; parts: {', '.join(PARTS)}" for part in named if part not in PARTS
         )
-    for key in ("sides_given", "context_dropout", "paraphrase_share", "clue_wordings"):
+    for key in ("sides_given", "context_dropout", "paraphrase_share", "clue_wordings", "predicted_findings"):
         if not 0 <= getattr(data, key) <= 1:
             problems.append(f"data.{key}: {getattr(data, key)}; expected a probability")
     for name, keys in (

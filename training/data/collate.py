@@ -7,12 +7,34 @@ import numpy as np
 import torch
 
 from evaluation.reading.observations import MISSING, certain, tensor_labels
-from processing_trrg import PreparedView, StudyError, TRRGProcessor, follow_up, report_messages, report_text
+from processing_trrg import (
+    PreparedView,
+    StudyError,
+    TRRGImageProcessor,
+    TRRGProcessor,
+    follow_up,
+    report_messages,
+    report_text,
+)
 from training.data.clue_wordings import reworded
 from training.data.dialogue import Exchange
 from training.data.examples import Example
 from training.data.sampler import keyed_rng
 from training.data.study import CONTEXT_FIELDS
+
+
+def pad_views(
+    studies: list[list[np.ndarray]], image_processor: TRRGImageProcessor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The squares of each study's views as `pixel_values` `[B, V, 3, S, S]` and `image_mask` `[B, V]`."""
+    views = torch.tensor([len(squares) for squares in studies])
+    mask = torch.arange(int(views.max()))[None, :] < views[:, None]
+    pixels = image_processor.normalise(np.stack([square for squares in studies for square in squares]))
+    if mask.all():
+        return pixels.view(*mask.shape, *pixels.shape[1:]), mask
+    padded = torch.zeros(*mask.shape, *pixels.shape[1:])
+    padded[mask] = pixels
+    return padded, mask
 
 
 class PretrainCollator:
@@ -36,7 +58,8 @@ class PretrainCollator:
         self.max_tokens = 256 if reports else min(max_sentence_tokens, processor.clue_tokenizer.model_max_length)
 
     def __call__(self, examples: list[Example]) -> dict[str, Any]:
-        pixel_values, image_mask = self._pixels(examples)
+        squares = [example.squares for example in examples]
+        pixel_values, image_mask = pad_views(squares, self.processor.image_processor)
         sentences = [(row, sentence) for row, example in enumerate(examples) for sentence in example.sentences]
         encoded = self.processor.clue_tokenizer(
             [sentence.text for _, sentence in sentences],
@@ -65,17 +88,6 @@ class PretrainCollator:
             "study_source": torch.tensor([example.source for example in examples]),
             **self.processor.clue_tensors(clues),
         }
-
-    def _pixels(self, examples: list[Example]) -> tuple[torch.Tensor, torch.Tensor]:
-        views = torch.tensor([len(example.squares) for example in examples])
-        mask = torch.arange(int(views.max()))[None, :] < views[:, None]
-        squares = np.stack([square for example in examples for square in example.squares])
-        pixels = self.processor.image_processor.normalise(squares)
-        if mask.all():
-            return pixels.view(*mask.shape, *pixels.shape[1:]), mask
-        padded = torch.zeros(*mask.shape, *pixels.shape[1:])
-        padded[mask] = pixels
-        return padded, mask
 
 
 class FinetuneCollator:
@@ -156,8 +168,9 @@ class FinetuneCollator:
         """What the prompt of a report is made from."""
         fields: dict[str, Any] = {name: example.record.get(name) for name in CONTEXT_FIELDS}
         if self.processor.says_findings:
-            seen = zip(self.names, example.labels, strict=True)
-            fields["predicted_findings"] = [name for name, label in seen if label == 1]
+            known = zip(self.names, example.labels, strict=True)
+            true = [name for name, label in known if label == 1]
+            fields["predicted_findings"] = true if example.predicted is None else example.predicted
         return fields
 
     def _prompt(self, example: Example, num_views: int) -> str:

@@ -52,6 +52,7 @@ class Example:
         scores: clue scores in [0, 1] that are given, not seen: of a study without image, or of a composed report.
         exchange: what is asked after the report, None where the report itself is learned.
         motion: of the first square, by the augmentation.
+        predicted: the findings that the prompt names in the place of those of the labels.
     """
 
     study_id: str
@@ -63,6 +64,7 @@ class Example:
     scores: np.ndarray | None = None
     exchange: Exchange | None = None
     motion: Motion | None = None
+    predicted: list[str] | None = None
 
 
 class SourceData:
@@ -95,6 +97,7 @@ class SourceData:
         self.sentences: list[list[Sentence]] = []
         self.matches: Matches | None = None
         self.pool: SentencePool | None = None
+        self.predicted: list[list[str]] | None = None  # findings of each study (`run/predicted_findings.py`)
         if source.reports is not None:
             reports = _readable(Studies(source.reports, source.split), data.findings_only)
             if source.kind == "composed":
@@ -153,7 +156,7 @@ class SourceData:
 
     def find_sentences(self, balance: float, labeler: Callable[[str], dict[str, int | None]], whole: bool) -> None:
         """Stage 1: cut and label the reports (or write sentences from the labels) and weigh them over the whole set.
-        whole: each report stays one text (alignment of the query transformer), the empty one of an image without.
+        whole: each report stays one text (alignment of the query transformer); the empty one of an image without.
 
         Raises:
             ValueError: studies that give no sentence.
@@ -328,6 +331,9 @@ class Examples(Dataset[Example]):
             example.sentences = draw_sentences(
                 source.sentences[index], self.data.sentences_per_study, keyed_rng("sentences", *key)
             )
+        if self.training and source.predicted:
+            is_drawn = keyed_rng("predicted", *key).random() < self.data.predicted_findings
+            example.predicted = source.predicted[index] if is_drawn else None
         if source.pool:
             example = self._composed(example, source, source.pool, keyed_rng("compose", *key))
         if source.matches:
