@@ -161,8 +161,8 @@ def compose(present: Labels, pool: SentencePool, rng: np.random.Generator) -> tu
     plain = {place[1] if (place := side_and_finding(name)) else name for name in said}
     over: set[str] = {parent for name in plain for parent in (name, *ancestors(name))}
     for _ in range(20):
-        order = [said[i] for i in rng.permutation(len(said))]
-        findings = [pool.claim("findings", name, rng) for name in order]
+        # in the order of the clues: where it was drawn too, a small model lost count of what it had said
+        findings = [pool.claim("findings", name, rng) for name in said]
         taken = over | plain | unknown
         for place in rng.integers(len(pool.denials), size=6 + int(rng.integers(6))):
             text, names = pool.denials[place]
@@ -175,7 +175,7 @@ def compose(present: Labels, pool: SentencePool, rng: np.random.Generator) -> tu
             break
         impression = None
         if rng.random() < WITH_IMPRESSION:
-            short = [name for name in order if name != SUPPORT_DEVICES][:3] or order
+            short = [name for name in said if name != SUPPORT_DEVICES][:3] or said
             sentences = [pool.claim("impression", name, rng) for name in short]
             if not plain - {SUPPORT_DEVICES} and present.get(NO_FINDING, 1):
                 sentences.append(pool.claim("impression", NO_FINDING, rng))
