@@ -61,6 +61,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--checkpoint", type=Path, default=CHECKPOINT)
     parser.add_argument("--out", type=Path, default=Path("demo"), help="folder to write to")
     parser.add_argument("--max-new-tokens", type=int, help="longest report, in tokens (default: the checkpoint's own)")
+    parser.add_argument("--ground", action="store_true", help="have the model say where its findings are, too")
     parser.add_argument("--chat", action="store_true", help="talk about the study afterwards")
     args = parser.parse_args(arguments)
     for path in (args.study, args.checkpoint):
@@ -76,7 +77,7 @@ def run(args: argparse.Namespace) -> None:
     from transformers.utils import logging
 
     from hub_cards.chat import talk
-    from hub_cards.evidence import SYNTHETIC, Case, draw_evidence, phantom_case, report_sections
+    from hub_cards.evidence import SYNTHETIC, Case, draw_evidence, phantom_case, report_boxes, report_sections
     from hub_cards.publish import assemble
     from processing_trrg import list_views
     from training.phantoms.generate import generate_phantom
@@ -106,6 +107,8 @@ def run(args: argparse.Namespace) -> None:
         report = write(study, **context, **length)
     except ValueError as error:
         raise SystemExit(f"This study cannot be read: {error}") from error
+    if args.ground:
+        report.ground(**length)
     seconds = time.perf_counter() - start
 
     kind = SYNTHETIC if synthetic else study.resolve().name
@@ -129,7 +132,7 @@ def run(args: argparse.Namespace) -> None:
         case = (
             phantom_case(phantom, report, grey)
             if synthetic
-            else Case(kind, grey, report.clues, report_sections(report))
+            else Case(kind, grey, report.clues, report_sections(report), boxes=report_boxes(report))
         )
         draw_evidence(args.out / "evidence.png", [case], f"{kind}. {name}. {NOTICE}")
 

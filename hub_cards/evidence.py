@@ -74,6 +74,7 @@ class Case:
         planted: a phantom's findings, each with its box (x, y, w, h) in fractions of the image; None for a real study.
         faults: what a phantom's report says wrong; None where nobody knows.
         note: why, in a sentence.
+        boxes: source ("evidence" or "text") and place (x, y, w, h) on the first view, in fractions of the image.
     """
 
     title: str
@@ -83,6 +84,7 @@ class Case:
     planted: Sequence[tuple[str, tuple[float, ...]]] | None = None
     faults: Sequence[str] | None = None
     note: str = ""
+    boxes: Sequence[tuple[str, tuple[float, ...]]] = ()
 
 
 def phantom_case(phantom: Phantom, report: Any, views: NDArray) -> Case:
@@ -93,7 +95,16 @@ def phantom_case(phantom: Phantom, report: Any, views: NDArray) -> Case:
     sides_agree = report_sides(report.text) == {finding.pair for finding in phantom.findings}
     note = NO_KINDS if faults and sides_agree else ""
     faults += report_slips(phantom.findings, report.text)
-    return Case(SYNTHETIC, views, report.clues, report_sections(report), planted, faults, note)
+    return Case(SYNTHETIC, views, report.clues, report_sections(report), planted, faults, note, report_boxes(report))
+
+
+def report_boxes(report: Any) -> list[tuple[str, tuple[float, ...]]]:
+    """The boxes of a report as they are drawn on the square that the model saw."""
+    place = report.frontal
+    return [
+        (box.source, tuple(length / place.size for length in place.box_on_square((box.x, box.y, box.w, box.h))))
+        for box in report.boxes
+    ]
 
 
 def report_sections(report: Any) -> list[tuple[str, str]]:
@@ -172,6 +183,12 @@ def tag(axis: Axes, x: float, y: float, words: str, face: str) -> None:
     )  # fmt: skip
 
 
+def outline(axis: Axes, box: Sequence[float], edge: str, style: Any) -> None:
+    """A box (x, y, w, h) in data units."""
+    x, y, w, h = box
+    axis.add_patch(Rectangle((x, y), w, h, fill=False, edgecolor=edge, linewidth=1.3, linestyle=style))
+
+
 def draw_study(axes: Sequence[Axes], case: Case) -> None:
     """The radiographs, a phantom's with the boxes of what was planted."""
     side = case.views.shape[1]
@@ -180,12 +197,13 @@ def draw_study(axes: Sequence[Axes], case: Case) -> None:
         taken: list[tuple[float, float]] = []
         for letter, (_, box) in zip("ABCDEF", case.planted or [], strict=False):
             x, y, w, h = (length * side for length in box)
-            axis.add_patch(Rectangle((x, y), w, h, fill=False, edgecolor=PLANTED, linewidth=1.3, linestyle=(0, (4, 2))))
+            outline(axis, (x, y, w, h), PLANTED, (0, (4, 2)))
             tag(axis, *spot(x, y, taken, side), letter, PLANTED)
 
 
 def draw_heat(axes: Sequence[Axes], case: Case) -> None:
-    """The radiographs under the heat of the leading clues, each with its number where it is strongest."""
+    """The radiographs under the heat of the leading clues, each with its number where it is strongest, and the boxes of
+    the report, those that the model wrote dotted."""
     height, width = case.views.shape[1:]
     maps = [heat(clue, height, width) for clue in leading(case.clues)]
     for axis, view in zip(axes, case.views, strict=False):
@@ -198,6 +216,8 @@ def draw_heat(axes: Sequence[Axes], case: Case) -> None:
         shown = strength[: len(axes)]
         place, y, x = map(int, np.unravel_index(shown.argmax(), shown.shape))
         tag(axes[place], *spot(x, y, taken.setdefault(place, []), width), str(number), TEXT)
+    for source, box in case.boxes:
+        outline(axes[0], [length * width for length in box], TEXT, ":" if source == "text" else "-")
 
 
 def draw_bars(axis: Axes, clues: Sequence[Clue]) -> None:
@@ -302,6 +322,8 @@ def draw_case(figure: Figure, case: Case, top: float, height: float) -> None:
     for number, line in enumerate(told(case)):
         write(GAP + 0.95, 0.25 + 0.2 * number, line, TEXT, 9.5)
     headings = ("What was planted" if case.planted is not None else "The radiograph", "What is seen", "What is said")
+    if any(source == "text" for source, _ in case.boxes):
+        headings = (headings[0], "What is seen; dotted: as the model says", headings[2])
     for left, heading in zip((GAP, second, third), headings, strict=True):
         write(left, above - 0.17, heading, MUTED, 9.5, "bold")
 

@@ -7,8 +7,8 @@ from configuration_trrg import TRRGConfig, __version__
 from processing_trrg.batch_trrg import StudyBatch, StudyError
 from processing_trrg.conversation_trrg import Correction, TalkedStudy
 from processing_trrg.grey_trrg import GreyRange, stretch
-from processing_trrg.grounding_trrg import GroundedSentence, box_text, read_grounded
-from processing_trrg.image_processing_trrg import PreparedView, TRRGImageProcessor
+from processing_trrg.grounding_trrg import FindingBox, GroundedSentence, box_text, evidence_boxes, read_grounded
+from processing_trrg.image_processing_trrg import Placement, PreparedView, TRRGImageProcessor
 from processing_trrg.image_trrg import Radiograph, list_views, read_radiograph
 from processing_trrg.picture_trrg import RadiographError
 from processing_trrg.pipeline_trrg import RadiologyReportPipeline, prepare_studies
@@ -36,8 +36,10 @@ __all__ = [
     "Change",
     "ClueScore",
     "Correction",
+    "FindingBox",
     "GreyRange",
     "GroundedSentence",
+    "Placement",
     "PreparedView",
     "PromptError",
     "Radiograph",
@@ -54,6 +56,7 @@ __all__ = [
     "check_clues",
     "compare_reports",
     "correction_request",
+    "evidence_boxes",
     "follow_up",
     "list_views",
     "prepare_studies",

@@ -18,8 +18,9 @@ from transformers.generation import GenerateBeamDecoderOnlyOutput
 from transformers.utils import logging
 
 from .batch_trrg import StudyBatch, scores_by_clue
-from .findings_trrg import SIDES, finding_of, read_request, stated
-from .prompt_trrg import CONTEXT_FIELDS, PromptError, correction_request, report_messages, said
+from .findings_trrg import finding_of, known_findings, read_request, stated
+from .grounding_trrg import FindingBox, read_grounded
+from .prompt_trrg import CONTEXT_FIELDS, GROUNDED_REQUEST, PromptError, correction_request, report_messages, said
 from .report_trrg import Change, ClueScore, Report, compare_reports, decode, sorted_clues, split_report
 
 logger = logging.get_logger(__name__)
@@ -140,6 +141,18 @@ class TalkedStudy(Report):
         self._refuse_other_images(question)
         return self._say(question, streamer, generate).reply
 
+    def ground(self, **generate: Any) -> list[FindingBox]:
+        """Where the report's findings are, in the words of a model that learned it (the dialogue kind `grounding`). The
+        boxes are among `boxes` until the report is corrected.
+
+        Raises:
+            PromptError: the study has no image; or see `ask`.
+        """
+        if self.frontal is None:
+            raise PromptError("ground: the study is known by its clues alone, there is no image to point at")
+        self.grounded = read_grounded(self._say(GROUNDED_REQUEST, None, generate).reply)
+        return [box for box in self.boxes if box.source == "text"]
+
     def correct(
         self,
         request: str | None = None,
@@ -218,7 +231,7 @@ class TalkedStudy(Report):
             self._processor.check_request("request", request)
             adding, removing = read_request(request, [name for name in names if name != NO_FINDING])
         else:
-            adding, removing = _known("add", add, names), _known("remove", remove, names)
+            adding, removing = known_findings("add", add, names), known_findings("remove", remove, names)
             if not (adding or removing or edits):
                 raise PromptError("correction: nothing is asked; give words, findings to add or to remove, or clues")
             if edits:
@@ -323,6 +336,7 @@ class TalkedStudy(Report):
         """The reply of a turn is the report from here on."""
         self._current, self.text, self.complete = turn, turn.reply, turn.complete
         self.findings, self.impression = split_report(turn.reply)
+        self.grounded = []
 
     def _turn(self, messages: list[dict[str, Any]], asked: torch.Tensor, generated: Any, start: int) -> Turn:
         """The turn whose reply was generated from `start` on; its cache is kept."""
@@ -368,24 +382,6 @@ class TalkedStudy(Report):
             if not self._warned:
                 logger.warning("The chat is longer than the context of the model: its oldest turns are forgotten.")
                 self._warned = True
-
-
-def _known(field: str, asked: Iterable[str], names: Sequence[str]) -> list[str]:
-    """The findings as they are spelled in `names`, sides with a capital letter.
-
-    Raises:
-        PromptError: one is neither among the names nor one of them with its side.
-    """
-    if isinstance(asked, str) or not isinstance(asked, Iterable):
-        raise PromptError(f"{field}: expected a list of findings, got {asked!r:.80}")
-    known = [name for name in names if name != NO_FINDING]
-    spelled = {name.lower(): name for name in known}
-    spelled |= {f"{side} {low}": f"{side.title()} {name}" for low, name in spelled.items() for side in SIDES}
-    asked = list(asked)
-    for name in asked:
-        if not isinstance(name, str) or name.strip().lower() not in spelled:
-            raise PromptError(f"{field}: {name!r} is no finding of the study; known are {', '.join(known)}")
-    return list(dict.fromkeys(spelled[name.strip().lower()] for name in asked))
 
 
 def _values(report: Report) -> tuple[Any, ...]:

@@ -5,8 +5,9 @@ negation; `evaluation.reading.labeler` reads much more and stays behind.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
+from .prompt_trrg import PromptError
 from .sentences_trrg import cut_sentences
 
 FINDING_WORDS = {
@@ -96,6 +97,24 @@ def read_request(request: str, names: Sequence[str]) -> tuple[list[str], list[st
                 told = f"{sides[0].title()} {name}" if len(sides) == 1 else name
                 wanted += [] if told in wanted else [told]
     return asked[True], asked[False]
+
+
+def known_findings(field: str, asked: Iterable[str], names: Sequence[str]) -> list[str]:
+    """The findings as they are spelled in `names`, sides with a capital letter.
+
+    Raises:
+        PromptError: one is neither among the names nor one of them with its side.
+    """
+    if isinstance(asked, str) or not isinstance(asked, Iterable):
+        raise PromptError(f"{field}: expected a list of findings, got {asked!r:.80}")
+    known = [name for name in names if name != "No Finding"]
+    spelled = {name.lower(): name for name in known}
+    spelled |= {f"{side} {low}": f"{side.title()} {name}" for low, name in spelled.items() for side in SIDES}
+    asked = list(asked)
+    for name in asked:
+        if not isinstance(name, str) or name.strip().lower() not in spelled:
+            raise PromptError(f"{field}: {name!r} is no finding of the study; known are {', '.join(known)}")
+    return list(dict.fromkeys(spelled[name.strip().lower()] for name in asked))
 
 
 def _parts(sentence: str) -> list[str]:

@@ -54,10 +54,37 @@ def content_box(height: int, width: int, size: int) -> ContentBox:
     return ContentBox((size - new_height) // 2, (size - new_width) // 2, new_height, new_width)
 
 
+Box = tuple[float, float, float, float]
+"""x, y, width and height in pixels; x and y of its upper left corner."""
+
+
+class Placement(NamedTuple):  # trf-ignore: TRF057
+    """How a radiograph of `height` x `width` pixels lies in its square of `size`. A box goes there and comes back the
+    same; a pixel of the one reaches from its number to the next, as those of the other do."""
+
+    height: int
+    width: int
+    size: int
+
+    def box_on_square(self, box: Box) -> Box:
+        """A box in pixels of the radiograph -> in pixels of the square."""
+        top, left, height, width = content_box(*self)
+        down, right = height / self.height, width / self.width
+        x, y, w, h = box
+        return left + x * right, top + y * down, w * right, h * down
+
+    def box_on_image(self, box: Box) -> Box:
+        """A box in pixels of the square -> in pixels of the radiograph, also beyond its border."""
+        top, left, height, width = content_box(*self)
+        down, right = self.height / height, self.width / width
+        x, y, w, h = box
+        return (x - left) * right, (y - top) * down, w * right, h * down
+
+
 @dataclass(frozen=True)
 class PreparedView:
     """A view that is no file any more but the square that `TRRGImageProcessor.square` made of it, as the image cache
-    keeps it. `TRRGProcessor` takes it in place of a file, and only normalises it.
+    keeps it. `TRRGProcessor` takes it in place of a file, and only normalises it; boxes are in pixels of the square.
 
     square: uint8 `[size, size]`.
     """
@@ -188,15 +215,6 @@ class TRRGImageProcessor(BaseImageProcessor):  # trf-ignore: TRF057
                 mean, std = 0.0, 1.0
             torch.sub(grey, mean, out=pixels[:, channel]).div_(std)  # in place: copies would cost more than the sums
         return pixels
-
-    def box_on_square(
-        self, box: tuple[float, float, float, float], image_size: tuple[int, int]
-    ) -> tuple[float, float, float, float]:
-        """A box (x, y, w, h) in pixels of a radiograph of `image_size` (height, width) -> in pixels of its square."""
-        top, left, height, width = content_box(*image_size, self.size)
-        down, right = height / image_size[0], width / image_size[1]
-        x, y, w, h = box
-        return left + x * right, top + y * down, w * right, h * down
 
     def evidence_on_image(self, evidence: np.ndarray, height: int, width: int) -> np.ndarray:
         """Undoes padding and resizing: a map `[h, w]` over the square -> `[height, width]` over the radiograph.

@@ -33,8 +33,8 @@ from .findings_trrg import read_request as read_request  # this too
 from .fingerprint_trrg import SavedProcessor as SavedProcessor  # this too
 from .fingerprint_trrg import check_fingerprint
 from .grey_trrg import GreyRange as GreyRange  # copied to the Hub with this file
-from .grounding_trrg import read_grounded as read_grounded  # this too
-from .image_processing_trrg import IMAGE_OPTIONS, PreparedView
+from .grounding_trrg import FindingBox as FindingBox  # this too
+from .image_processing_trrg import IMAGE_OPTIONS, Placement, PreparedView
 from .image_processing_trrg import TRRGImageProcessor as TRRGImageProcessor  # this too
 from .image_trrg import read_radiograph
 from .options_trrg import NO_CUTTING, TRRGProcessorKwargs, read_options
@@ -218,6 +218,7 @@ class TRRGProcessor(ChatProcessor):  # trf-ignore: TRF057
         words = [
             {name: value for name, value in studies[index].items() if name != "images"}
             | {"num_views": 1 if row["views"] is None else len(row["views"]), "study_id": ids[index]}
+            | {"frontal": row["frontal"]}
             for index, row in zip(kept, rows, strict=True)
         ]
         return StudyBatch(data, kept, skipped, names, words)
@@ -269,26 +270,33 @@ class TRRGProcessor(ChatProcessor):  # trf-ignore: TRF057
         self, study: dict[str, Any], clue_names: list[str], image_processor: TRRGImageProcessor, options: dict[str, Any]
     ) -> dict[str, Any]:
         """One study's pixels, tokens, scores and labels."""
-        views = None if study["images"] is None else self._views(study, image_processor)
+        views, frontal = (None, None) if study["images"] is None else self._views(study, image_processor)
         num_views = 1 if views is None else len(views)
         check_words(study)
-        row: dict[str, Any] = {"views": views, **self._tokens(study, num_views, options)}
+        row: dict[str, Any] = {"views": views, "frontal": frontal, **self._tokens(study, num_views, options)}
         if study["clue_scores"] is not None:
             row["clue_scores"] = scores_by_clue(study["clue_scores"], clue_names)
         row["clue_targets"] = labels_by_clue(study["clue_targets"] or {}, clue_names)
         return row
 
-    def _views(self, study: dict[str, Any], image_processor: TRRGImageProcessor) -> torch.Tensor:
-        """`[V, 3, H, W]` of one study; none for a text that has no image token."""
+    def _views(
+        self, study: dict[str, Any], image_processor: TRRGImageProcessor
+    ) -> tuple[torch.Tensor, Placement | None]:
+        """`[V, 3, H, W]` of one study, none for a text that has no image token, and how the first view lies in it."""
+        size = image_processor.size
         if not study["images"] and study["text"] and not count_images(study["text"], self.image_token):
-            return torch.empty(0, 3, image_processor.size, image_processor.size)
-        squares = [
-            source.square
-            if isinstance(source, PreparedView)
-            else image_processor.square(read_radiograph(source, f"view {view}"))
-            for view, source in enumerate(list_sources(study["images"], self.max_views))
-        ]
-        return image_processor.normalise(np.stack(squares))
+            return torch.empty(0, 3, size, size), None
+        squares, frontal = [], None
+        for view, source in enumerate(list_sources(study["images"], self.max_views)):
+            if isinstance(source, PreparedView):
+                squares.append(source.square)
+                frontal = frontal or Placement(size, size, size)
+                continue
+            radiograph = read_radiograph(source, f"view {view}")
+            squares.append(image_processor.square(radiograph))
+            height, width = radiograph.values.shape
+            frontal = frontal or Placement(height, width, size)
+        return image_processor.normalise(np.stack(squares)), frontal
 
     def _tokens(self, study: dict[str, Any], num_views: int, options: dict[str, Any]) -> dict[str, Any]:
         """Ids of the prompt and of the target, where the prompt's tokens stand in its text, and where image tokens were
@@ -372,6 +380,8 @@ class TRRGProcessor(ChatProcessor):  # trf-ignore: TRF057
         if study is not None and getattr(study, "clue_scores", study) is not None:
             for row, clues in enumerate(sorted_clues(study, getattr(inputs, "clue_names", None), len(reports))):
                 reports[row].clues = clues
+        for report, words in zip(reports, getattr(inputs, "studies", ()), strict=False):
+            report.frontal = words["frontal"]
         return reports
 
     @property

@@ -2,13 +2,15 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from difflib import SequenceMatcher
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
 
+from .grounding_trrg import FindingBox, GroundedSentence, finding_boxes
+from .image_processing_trrg import Placement
 from .sentences_trrg import cut_sentences
 
 ALIKE = 0.6
@@ -54,6 +56,8 @@ class Report:
         text: all that was generated, unchanged but for surrounding blanks.
         clues: sorted by score, highest first; empty when none were given.
         complete: whether the model ended the report itself; False when it was cut at the length limit, None if unknown.
+        frontal: how the first view lies in the square that was seen; None without an image.
+        grounded: the sentences and boxes of a model that was asked for them (`TalkedStudy.ground`).
     """
 
     findings: str
@@ -61,6 +65,13 @@ class Report:
     text: str
     clues: list[ClueScore] = field(default_factory=list)
     complete: bool | None = None
+    frontal: Placement | None = None
+    grounded: list[GroundedSentence] = field(default_factory=list)
+
+    @property
+    def boxes(self) -> list[FindingBox]:
+        """Where findings are on the first view: the evidence of clues that the report states, and the model's words."""
+        return finding_boxes(self.text, self.clues, self.grounded, self.frontal)
 
     @property
     def missing(self) -> list[str]:
@@ -81,6 +92,7 @@ class Report:
             "missing": self.missing,
             "complete": self.complete,
             "clues": clues,
+            "boxes": [asdict(box) for box in self.boxes],
         }
 
 

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +14,8 @@ import pytest
 from PIL import Image
 
 from hub_cards import demo
-from hub_cards.evidence import Case, distinct, draw_evidence, heat, leading, phantom_case, right_and_wrong
-from processing_trrg import ClueScore, Report
+from hub_cards.evidence import Case, distinct, draw_evidence, heat, leading, phantom_case, report_boxes, right_and_wrong
+from processing_trrg import ClueScore, Placement, Report, read_grounded
 from tests.helpers.checkpoints import save_checkpoint
 from tests.helpers.paths import ROOT
 from training.phantoms.generate import generate_phantom
@@ -56,7 +57,7 @@ def run(tmp_path: Path, checkpoint: Path, *arguments: object) -> dict:
 
 
 def test_it_reports_on_a_phantom(checkpoint: Path, tmp_path: Path, capsys) -> None:
-    report = run(tmp_path, checkpoint)
+    report = run(tmp_path, checkpoint, "--ground")
     printed = capsys.readouterr()
     assert "SYNTHETIC" in printed.out and "never for clinical use" in printed.out and not printed.err
     assert report["synthetic"] and report["technique"]  # what the phantom's record says of it goes in
@@ -134,6 +135,19 @@ def test_a_picture_of_many_views_clues_and_words(tmp_path: Path) -> None:
     draw_evidence(tmp_path / "many.png", [many], "caption")
     draw_evidence(tmp_path / "few.png", [few], "caption")
     assert Image.open(tmp_path / "many.png").height > Image.open(tmp_path / "few.png").height
+
+
+def test_the_boxes_of_a_report_are_drawn_on_what_the_model_saw(tmp_path: Path) -> None:
+    evidence = np.zeros((1, 4, 4))
+    evidence[0, 0, 0] = 1.0
+    report = Report("Edema.", None, "Edema.", [clue("Edema", 0.9, evidence=evidence)], frontal=Placement(50, 100, 100))
+    report.grounded = read_grounded("Edema. [40 30 60 70]")
+    (source, box), (said, place) = report_boxes(report)
+    assert (source, said) == ("evidence", "text") and place == pytest.approx((0.405, 0.305, 0.2, 0.4), abs=0.01)
+    case = Case("study.dcm", np.random.rand(1, 32, 32), report.clues, [("Findings", "Edema.")])
+    for name, boxes in (("without", []), ("evidence", [(source, box)]), ("text", [(said, place)])):
+        draw_evidence(tmp_path / f"{name}.png", [replace(case, boxes=boxes)], "caption")
+    assert len({(tmp_path / f"{name}.png").read_bytes() for name in ("without", "evidence", "text")}) == 3
 
 
 def test_a_phantoms_report_is_marked_wrong_with_the_reason() -> None:

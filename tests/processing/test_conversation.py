@@ -10,7 +10,14 @@ from transformers import TextIteratorStreamer
 from transformers.generation import GenerateDecoderOnlyOutput
 
 from configuration_trrg import TRRGConfig
-from processing_trrg import PromptError, RadiologyReportPipeline, Report, TalkedStudy
+from processing_trrg import (
+    PromptError,
+    RadiologyReportPipeline,
+    Report,
+    TalkedStudy,
+    conversation_trrg,
+    read_grounded,
+)
 from tests.helpers.models import SYSTEMS, TINY, build
 from tests.helpers.tiny_processors import radiograph, tiny_processor
 
@@ -359,3 +366,24 @@ def test_a_model_that_learned_no_dialogue_says_so(tiny_config, monkeypatch, lear
     assert said == []
     study.ask("Is there an effusion?")
     assert len(said) == (not learned)
+
+
+def test_places_are_asked_for_and_forgotten_with_the_report(scripted, monkeypatch):
+    study, asked = scripted("there is edema.", "there is edema. (00 25 50 75) no effusion.", "no edema.")
+    brackets = str.maketrans("()", "[]")  # which the tiny tokenizer does not have
+    monkeypatch.setattr(conversation_trrg, "read_grounded", lambda text: read_grounded(text.translate(brackets)))
+    (box,) = study.ground()
+    assert "where is each finding?" in asked().lower()
+    height, width = radiograph().shape
+    assert (box.finding, box.y + box.h / 2) == ("Edema", pytest.approx(height / 2, abs=2)) and box.w < width
+    assert box in study.boxes and box in study.report.boxes and study.to_dict()["boxes"][-1]["source"] == "text"
+    study.correct("take it out")
+    assert all(box.source == "evidence" for box in study.boxes)
+
+
+def test_a_study_without_an_image_has_no_places(tiny_config):
+    write = writer(tiny_config)
+    study = write({"clue_scores": dict.fromkeys([clue["name"] for clue in write.processor.clues], 0.9)})
+    assert study.boxes == []
+    with pytest.raises(PromptError, match="no image to point at"):
+        study.ground()

@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 
 from processing_trrg import Radiograph, RadiographError, TRRGImageProcessor, list_views, read_radiograph, stretch
-from processing_trrg.image_processing_trrg import content_box
+from processing_trrg.image_processing_trrg import Placement, content_box
 from tests.helpers.deep_png import chunk
 from tests.helpers.tiny_processors import picture_bytes, radiograph
 
@@ -297,7 +297,7 @@ def test_the_aspect_ratio_is_kept_and_the_rest_is_air(shape: tuple[int, int]):
     inside = np.zeros((56, 56), np.uint8)
     inside[top : top + height, left : left + width] = 255
     assert np.abs(square.astype(int) - inside)[top + 3 :].max() <= 1 and not square[inside == 0].any()
-    assert processor.box_on_square((0, 0, shape[1], shape[0]), shape) == pytest.approx((left, top, width, height))
+    assert Placement(*shape, 56).box_on_square((0, 0, shape[1], shape[0])) == pytest.approx((left, top, width, height))
     assert max(height, width) == 56 and abs(height / width - shape[0] / shape[1]) < 0.5 * max(shape) / 56
 
 

@@ -13,7 +13,7 @@ from uuid import uuid4
 import numpy as np
 from tqdm import tqdm
 
-from processing_trrg import TRRGImageProcessor, read_radiograph
+from processing_trrg import Placement, TRRGImageProcessor, read_radiograph
 from training.config.command_line import writing
 from training.data.study import Box, Studies
 
@@ -69,19 +69,19 @@ class ImageBank:
             self._squares = np.load(self._file, mmap_mode="r")
         return [np.array(self._squares[row]) for row in range(self._first[index], self._first[index + 1])]
 
-    def original_size(self, index: int, view: int) -> tuple[int, int]:
-        """(height, width) of the radiograph before resizing, which boxes are given in."""
-        height, width = read_radiograph(self.studies.open_image(index, view)).values.shape
-        return height, width
+    def placement(self, index: int) -> Placement:
+        """How a study's first view, in whose pixels its boxes are, lies in its square."""
+        height, width = read_radiograph(self.studies.open_image(index, 0)).values.shape
+        return Placement(height, width, self.image_processor.size)
 
     def boxes_on_square(self, index: int) -> list[Box]:
         """The boxes of a study's first view, in pixels of its square."""
         boxes = self.studies.records[index].boxes
         if not boxes:
             return []
-        place, size = self.image_processor.box_on_square, self.original_size(index, 0)
-        corners = [place((box["x"], box["y"], box["w"], box["h"]), size) for box in boxes]
-        return [{**box, "x": x, "y": y, "w": w, "h": h} for box, (x, y, w, h) in zip(boxes, corners, strict=True)]
+        place = self.placement(index).box_on_square
+        moved = [place((box["x"], box["y"], box["w"], box["h"])) for box in boxes]
+        return [{**box, "x": x, "y": y, "w": w, "h": h} for box, (x, y, w, h) in zip(boxes, moved, strict=True)]
 
     def _decode(self, index: int, view: int) -> np.ndarray:
         source = self.studies.open_image(index, view)
