@@ -4,20 +4,21 @@ import pytest
 import torch
 from torch import nn
 from torch.nn.functional import gelu
+from transformers import Dinov2Config, Dinov2Model
 
 from configuration_trrg import TRRGConfig
 from evaluation.reading.labeler import label_report
 from modeling_trrg import TRRGForConditionalGeneration, TRRGForContrastivePretraining
 from processing_trrg import TRRGProcessor
-from tests.helpers.models import build, studies
+from tests.helpers.models import TINY_TEXT, build, studies
 from tests.helpers.paths import ROOT
 from tests.helpers.tiny_processors import radiograph, tiny_processor
-from tests.helpers.training_helpers import run_script, stage_2, write_config
+from tests.helpers.training_helpers import run_script, stage_1, stage_2, write_config
 from training.config.run_config import FinetuneConfig, load_config
 from training.data.collate import FinetuneCollator
 from training.data.examples import Examples, SourceData
 from training.data.sampler import Draw
-from training.run.initial_model import build_config, build_processor
+from training.run.initial_model import build_config, build_model, build_processor
 from training.run.trained_parts import freeze
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -96,13 +97,50 @@ def test_the_published_size_has_the_published_number_of_parameters():
     assert set(sizes) == {"vision_tower", "multi_modal_projector", "language_model"}
 
 
+def test_any_vit_of_a_folder_is_the_encoder_at_its_own_resolution(data, tmp_path):
+    torch.manual_seed(0)
+    vit = Dinov2Model(
+        Dinov2Config(image_size=42, patch_size=14, hidden_size=16, num_hidden_layers=1, num_attention_heads=2)
+    )
+    vit.save_pretrained(tmp_path / "vit")
+    raw = {
+        "model": {
+            "preset": "maira1", "vision_model": str(tmp_path / "vit"),
+            "overrides": {"text_config": TINY_TEXT | {"vocab_size": 400}},
+            "tokenizer": str(data / "tokenizer"), "clue_tokenizer": str(data / "clue_tokenizer"),
+        },
+        "data": {"train": [{"path": str(data / "pairs")}]}, "schedule": {"steps": 1}, "run": {"output_dir": "x"},
+    }  # fmt: skip
+    section = load_config(FinetuneConfig, write_config(raw, tmp_path / "c.yaml"), []).model
+    config = build_config(section)
+    assert (config.image_size, config.num_prefix_tokens, config.num_image_tokens) == (42, 1, 9)
+    processor = build_processor(section, config)
+    assert (processor.image_processor.size, processor.image_processor.grey_range) == (42, "min_max")
+    trained = load_config(FinetuneConfig, CONFIG, []).trained
+    model, origins = build_model(TRRGForConditionalGeneration, section, config, trained)
+    assert origins["vision_tower"] == str(tmp_path / "vit")
+    for name, weight in model.model.vision_tower.state_dict().items():
+        assert torch.equal(weight, vit.state_dict()[name]), name
+    patches = model.get_image_features(torch.rand(1, 3, 42, 42), return_dict=True).pooler_output
+    assert patches.shape == (1, 9, 32)
+
+
 @pytest.fixture(scope="module")
-def small(data, straight):
+def stage_1_folder(data, tmp_path_factory):
+    """The checkpoint of one step of TRRG's stage 1."""
+    raw = stage_1(data, tmp_path_factory.mktemp("stage-1") / "run")
+    raw["data"]["validation"], raw["schedule"] = [], {"steps": 1}
+    assert run_script("pretrain.py", raw) == 0
+    return f"{raw['run']['output_dir']}/model"
+
+
+@pytest.fixture
+def small(data, stage_1_folder, tmp_path):
     """maira1-small.yaml on tiny data, from the tower of a tiny stage 1."""
     shipped = load_config(FinetuneConfig, ROOT / "training" / "configs" / "maira1-small.yaml", [])
-    raw = stage_2(data, straight["finetune.py"].parent / "maira1-small")
+    raw = stage_2(data, tmp_path / "maira1-small")
     raw["model"] = {
-        "checkpoint": str(straight["pretrain.py"] / "model"),
+        "checkpoint": stage_1_folder,
         "prompt_style": shipped.model.prompt_style,
         "overrides": {"connector": "mlp", "clue_source": "none"},
     }
@@ -118,18 +156,19 @@ def small(data, straight):
     ]
     raw["data"]["findings_only"] = shipped.data.findings_only
     raw["trained"], raw["schedule"] = shipped.trained, {"steps": 3}
+    raw["run"]["generate_studies"] = 1
     return raw
 
 
-def test_the_small_system_starts_from_the_tower_of_a_stage_1_of_trrg(small, straight):
+def test_the_small_system_starts_from_the_tower_of_a_stage_1_of_trrg(small, stage_1_folder):
     assert run_script("finetune.py", small) == 0
     folder = f"{small['run']['output_dir']}/model"
     model = TRRGForConditionalGeneration.from_pretrained(folder)
-    tower = TRRGForContrastivePretraining.from_pretrained(straight["pretrain.py"] / "model").model.vision_tower
+    tower = TRRGForContrastivePretraining.from_pretrained(stage_1_folder).model.vision_tower
     for name, weight in tower.state_dict().items():
         assert torch.equal(weight, model.model.vision_tower.state_dict()[name]), name
     processor = TRRGProcessor.from_pretrained(folder)
-    first = TRRGProcessor.from_pretrained(straight["pretrain.py"] / "model")
+    first = TRRGProcessor.from_pretrained(stage_1_folder)
     assert processor.image_processor.grey_range == first.image_processor.grey_range == "percentiles"
     prompt = processor.tokenizer.decode(processor(radiograph(), indication="Cough.")["input_ids"][0])
     assert f"{REQUEST}, given this indication: Cough." in prompt and prompt.endswith("ASSISTANT:")

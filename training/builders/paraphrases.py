@@ -77,7 +77,8 @@ def check(study: Study, rewritten: dict[str, str | None]) -> str | None:
     if all(rewritten[part] == study[part].strip() for part in REPORT_PARTS if study[part]):
         return "nothing was rewritten"
     texts = report_text(study.findings, study.impression), report_text(**rewritten)
-    for what, read in (("labels", label_report), ("sides", named_sides)):
+    readers: dict[str, Callable[[str], dict[str, Any]]] = {"labels": label_report, "sides": named_sides}
+    for what, read in readers.items():
         before, after = map(read, texts)
         changed = [
             f"{name}: {before.get(name)} -> {after.get(name)}"
