@@ -143,6 +143,7 @@ def read_weights(file: Path, how_to_convert: str) -> dict[str, Tensor]:
     Raises:
         ValueError: the file is damaged, a pickled module, or holds something else.
     """
+    weights: Any
     try:
         if file.suffix == ".safetensors":
             weights = load_file(file)

@@ -17,6 +17,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModel
 
+from configuration_trrg.presets_trrg import PRESETS
 from processing_trrg import TRRGImageProcessor
 from tests.helpers.training_helpers import TINY_OVERRIDES, run_script, stage_1
 from training import build_encoder
@@ -337,3 +338,15 @@ def test_timm_gives_its_own_means(small, monkeypatch, tmp_path):
     listed = timm.get_pretrained_cfg("test_efficientnet")
     see = TRRGImageProcessor.from_pretrained(tmp_path / "tower")
     assert (see.image_mean, see.image_std) == (list(listed.mean), list(listed.std))
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_every_system_takes_a_tower_without_a_class_token(preset, small, monkeypatch, tmp_path):
+    build(monkeypatch, "--kind", "timm", timm_folder(tmp_path / "timm", small), "--out", tmp_path / "tower")
+    config = build_config(ModelSection(preset=preset, vision_model=str(tmp_path / "tower")))
+    assert (config.image_size, config.patch_grid, config.num_prefix_tokens, config.vision_hidden_size) == (
+        64,
+        2,
+        0,
+        256,
+    )

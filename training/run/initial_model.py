@@ -120,6 +120,11 @@ def build_config(section: ModelSection) -> TRRGConfig:
         tower = AutoConfig.for_model(**values["vision_config"])
         size = section.overrides.get("image_size") or getattr(tower, "image_size", None)
         values.update(shape_of_tower(tower, size or values.get("image_size", 224)))
+        if values.get("query_transformer_config") is not None:
+            values["query_transformer_config"]["encoder_hidden_size"] = values["vision_hidden_size"]
+        if not values["num_prefix_tokens"] and "vision_pooling" not in section.overrides:
+            pooling = values.get("vision_pooling", "mean")
+            values["vision_pooling"] = "mean" if pooling == "cls" else pooling  # convolutions have no class token
     if section.checkpoint is not None:
         return TRRGConfig.from_dict(values)
     return TRRGConfig(**values)
