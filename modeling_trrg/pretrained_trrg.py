@@ -6,6 +6,7 @@ import logging
 import math
 import os
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +81,44 @@ def check_values(model: nn.Module) -> None:
             raise ValueError(f"{name} holds NaN or infinite values; expected numbers.")
         if name.endswith("running_var") and low < 0:
             raise ValueError(f"{name} holds {low:g}; expected variances, 0 or more.")
+
+
+def load_strictly(load: Callable[..., Any], name: str, whose: str, *args: Any, **kwargs: Any) -> tuple[Any, dict]:
+    """A model and its loading info.
+
+    Args:
+        load: a `from_pretrained` of Transformers, called with `args` and `kwargs`.
+        name, whose: what errors call the checkpoint and the model.
+
+    Raises:
+        ValueError: the checkpoint does not hold exactly the model's weights, all of them numbers; names those.
+    """
+    kwargs |= {"output_loading_info": True, "ignore_mismatched_sizes": True}  # told below, in one line
+    logger = logging.getLogger("transformers.modeling_utils")
+    logger.addFilter(_is_no_report)
+    try:
+        model, info = load(*args, **kwargs)
+    finally:
+        logger.removeFilter(_is_no_report)
+    problems = [
+        f"{title}: {', '.join(sorted(map(_shown, info[key]))[:8])}{' ...' if len(info[key]) > 8 else ''}"
+        for title, key in (
+            ("missing", "missing_keys"),
+            ("unexpected", "unexpected_keys"),
+            ("wrong shape", "mismatched_keys"),
+        )
+        if info[key]
+    ]
+    if problems:
+        raise ValueError(
+            f"{name} does not hold the weights of {whose}: {'; '.join(problems)}. "
+            "Weights are never filled in at random."
+        )
+    try:
+        check_values(model)
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from None
+    return model, info
 
 
 def build_tower(config: Any) -> PreTrainedModel:
@@ -175,32 +214,9 @@ class TRRGPreTrainedModel(PreTrainedModel):
             quantization.llm_int8_skip_modules = list(NOT_QUANTISED)
             kwargs["quantization_config"] = quantization
         return_info = kwargs.pop("output_loading_info", False)
-        kwargs |= {"output_loading_info": True, "ignore_mismatched_sizes": True}  # told below, in one line
         name = str(pretrained_model_name_or_path)
         check_weight_files(Path(name, kwargs.get("subfolder") or ""))
-        logger = logging.getLogger("transformers.modeling_utils")
-        logger.addFilter(_is_no_report)
-        try:
-            model, info = super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
-        finally:
-            logger.removeFilter(_is_no_report)
-        problems = [
-            f"{title}: {', '.join(sorted(map(_shown, info[key]))[:8])}{' ...' if len(info[key]) > 8 else ''}"
-            for title, key in (
-                ("missing", "missing_keys"),
-                ("unexpected", "unexpected_keys"),
-                ("wrong shape", "mismatched_keys"),
-            )
-            if info[key]
-        ]
-        if problems:
-            raise ValueError(
-                f"{name} does not hold the weights of {cls.__name__}: {'; '.join(problems)}. "
-                "Weights are never filled in at random."
-            )
-        try:
-            check_values(model)
-        except ValueError as error:
-            raise ValueError(f"{name}: {error}") from None
+        load = super().from_pretrained
+        model, info = load_strictly(load, name, cls.__name__, pretrained_model_name_or_path, *args, **kwargs)
         model.freeze_unused()  # loading makes weights anew
         return (model, info) if return_info else model

@@ -22,6 +22,8 @@ from transformers import (
     Qwen2ForCausalLM,
     SwinConfig,
     SwinModel,
+    TimmWrapperConfig,
+    TimmWrapperModel,
 )
 
 from evaluation import score
@@ -54,6 +56,8 @@ def tiny_hub(data: Path) -> None:
         "mistralai/Mistral-7B-Instruct-v0.2": (LlamaForCausalLM(LlamaConfig(**decoder)), "tokenizer"),
         "Qwen/Qwen2.5-7B-Instruct": (Qwen2ForCausalLM(Qwen2Config(**decoder)), "tokenizer"),
     }
+    small = TimmWrapperConfig(architecture="test_efficientnet", pretrained_cfg={"input_size": [3, 64, 64]})
+    models["timm/resnet50.a1_in1k"] = TimmWrapperModel(small), None
     for name, (model, tokenizer) in models.items():
         model.save_pretrained(name)
         if tokenizer is not None:
@@ -149,6 +153,7 @@ def test_every_command_and_snippet_runs_as_written(
         "clinic-stage2",
         "chexpert-stage1",
         "swap-stage2",
+        "timm-stage1",
         "lora",
         "my-clues",
     ):

@@ -9,13 +9,22 @@ from typing import Any
 
 import torch
 from torch import nn
-from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    BitsAndBytesConfig,
+    PreTrainedConfig,
+)
+from transformers.image_processing_utils import BaseImageProcessor
 
 from configuration_trrg import TRRGConfig
 from configuration_trrg.presets_trrg import PRESETS
 from modeling_trrg import TRRGForConditionalGeneration, TRRGForContrastivePretraining
 from modeling_trrg.modeling_trrg import max_context
 from processing_trrg import GreyRange, TRRGImageProcessor, TRRGProcessor
+from processing_trrg.image_processing_trrg import SETTINGS
 from processing_trrg.prompt_trrg import PromptStyle
 from training.config.command_line import loading
 from training.config.run_config import ConfigError, ModelSection
@@ -41,6 +50,9 @@ def build_processor(section: ModelSection, config: TRRGConfig) -> TRRGProcessor:
         with loading("model.checkpoint", section.checkpoint):
             processor = TRRGProcessor.from_pretrained(section.checkpoint)
         processor.num_image_tokens = config.num_image_tokens  # the connector may be another than stage 1's
+        if section.vision_model is not None:
+            grey_range = processor.image_processor.grey_range
+            processor.image_processor = _image_processor(section, config, grey_range)
         if section.prompt_style in (None, processor.prompt_style):
             return processor
         return TRRGProcessor(
@@ -58,15 +70,32 @@ def build_processor(section: ModelSection, config: TRRGConfig) -> TRRGProcessor:
         tokenizer.add_special_tokens({"additional_special_tokens": ["<image>"]})
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.unk_token or tokenizer.eos_token
-    grey_range = GREY_RANGES.get(section.preset, "percentiles")
     return TRRGProcessor(
-        image_processor=TRRGImageProcessor(size=config.image_size, grey_range=grey_range),
+        image_processor=_image_processor(section, config, GREY_RANGES.get(section.preset, "percentiles")),
         tokenizer=tokenizer,
         clue_tokenizer=clue_tokenizer,
         num_image_tokens=config.num_image_tokens,
         clues=section.clues,
         prompt_style=section.prompt_style or PROMPT_STYLES[section.preset],
     )
+
+
+def _image_processor(section: ModelSection, config: TRRGConfig, grey_range: GreyRange) -> TRRGImageProcessor:
+    """Grey values as the pretrained vision tower takes them: by its preprocessor_config.json, or by timm's entry in its
+    config.json. They are stretched by `grey_range` where its checkpoint names no rule."""
+    settings: dict[str, Any] = {"grey_range": grey_range}
+    if section.vision_model is not None:
+        try:
+            saved, _ = BaseImageProcessor.get_image_processor_dict(section.vision_model)
+        except OSError:
+            published = getattr(config.vision_config, "pretrained_cfg", None) or {}
+            saved = {f"image_{name}": published[name] for name in ("mean", "std") if name in published}
+            if not saved:
+                print(
+                    f"{section.vision_model}: no preprocessor_config.json; its pixels get ImageNet's mean and deviation"
+                )
+        settings |= {name: saved[name] for name in SETTINGS if saved.get(name) is not None}
+    return TRRGImageProcessor(**settings | {"size": config.image_size})
 
 
 def build_config(section: ModelSection) -> TRRGConfig:
@@ -98,7 +127,14 @@ def build_config(section: ModelSection) -> TRRGConfig:
                 inner = AutoConfig.from_pretrained(name)
             values[key] = getattr(inner, "text_config", inner).to_dict() if key == "text_config" else inner.to_dict()
     if section.vision_model is not None:
-        values.update(_shape_of_tower(values, section))
+        tower = AutoConfig.for_model(**values["vision_config"])
+        size = section.overrides.get("image_size") or getattr(tower, "image_size", None)
+        values.update(shape_of_tower(tower, size or values.get("image_size", 224)))
+        if values.get("query_transformer_config") is not None:
+            values["query_transformer_config"]["encoder_hidden_size"] = values["vision_hidden_size"]
+        if not values["num_prefix_tokens"] and "vision_pooling" not in section.overrides:
+            pooling = values.get("vision_pooling", "mean")
+            values["vision_pooling"] = "mean" if pooling == "cls" else pooling  # convolutions have no class token
     if section.checkpoint is not None:
         return TRRGConfig.from_dict(values)
     return TRRGConfig(**values)
@@ -213,12 +249,11 @@ def _tokenizer(section: ModelSection, field: str, fallback: str | None) -> Any:
         return AutoTokenizer.from_pretrained(name)
 
 
-def _shape_of_tower(values: dict[str, Any], section: ModelSection) -> dict[str, int]:
-    """Width, grid and prefix tokens of a Hub vision tower, measured with an empty image."""
-    inner = AutoConfig.for_model(**values["vision_config"])
-    size = section.overrides.get("image_size") or getattr(inner, "image_size", None) or values.get("image_size", 224)
+def shape_of_tower(tower: PreTrainedConfig, size: int) -> dict[str, int]:
+    """The fields of `TRRGConfig` that a vision tower decides: width, grid and prefix tokens, measured with an empty
+    image of `size` pixels a side."""
     with torch.device("meta"):
-        hidden = AutoModel.from_config(inner)(torch.empty(1, 3, size, size)).last_hidden_state
+        hidden = AutoModel.from_config(tower)(torch.empty(1, 3, size, size)).last_hidden_state
     if hidden.dim() == 4:
         return {
             "image_size": size,
@@ -236,9 +271,9 @@ def _shape_of_tower(values: dict[str, Any], section: ModelSection) -> dict[str, 
 
 
 def _load_tower(tower: nn.Module, name: str) -> None:
-    weights = AutoModel.from_pretrained(name).state_dict()
-    wanted = tower.state_dict()
-    missing = sorted(wanted.keys() - weights.keys())
+    loaded, info = AutoModel.from_pretrained(name, output_loading_info=True)
+    weights, wanted = loaded.state_dict(), tower.state_dict()
+    missing = sorted(wanted.keys() & info["missing_keys"] | wanted.keys() - weights.keys())
     if missing:
         raise ValueError(f"{name} lacks {len(missing)} weights of the tower: {', '.join(missing[:5])}")
     tower.load_state_dict({key: weights[key] for key in wanted})
