@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from configuration_trrg import TRRGConfig
+from evaluation.reading.labeler import label_report
 from modeling_trrg import TRRGForContrastivePretraining
 from processing_trrg import TRRGProcessor
 from tests.helpers.paths import ROOT
@@ -19,7 +20,10 @@ from tests.helpers.training_helpers import (
     stage_2,
 )
 from training.calibrate import calibrate
-from training.data.collate import FinetuneCollator
+from training.config.run_config import DataSection, Source
+from training.data.collate import FinetuneCollator, PretrainCollator
+from training.data.examples import Examples, SourceData
+from training.data.sampler import Draw
 from training.run.tracking import read_metrics
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -141,6 +145,21 @@ def test_predicted_findings_need_a_model_that_sees_and_says_them(data, sees_frac
     ):
         with pytest.raises(SystemExit, match=rf"data\.predicted_findings: 0\.5, but {words}"):
             run_script("finetune.py", config)
+
+
+def test_an_image_without_report_is_aligned_with_its_labels_and_one_without_labels_with_nothing(data, aligned):
+    processor = TRRGProcessor.from_pretrained(aligned / "model")
+    section = DataSection(views=1, augment=False)
+    source = SourceData(Source(str(data / "pairs"), "image"), section, processor.clues, processor.image_processor)
+    known = {"Pleural Effusion": 1, "Left Pleural Effusion": 1, "Right Pleural Effusion": 0, "Edema": 0, "Fracture": -1}
+    source.labels[0] = tuple(known.get(name) for name in source.names)
+    source.labels[1] = (None,) * len(source.names)
+    source.find_sentences(0.0, label_report, whole=True)
+    said = "There is pleural effusion. There is a left pleural effusion. There is no edema."
+    assert source.sentences[0][0].text == said
+    examples = Examples([source], section, seed=0, training=False)
+    batch = PretrainCollator(processor, reports=True)([examples[Draw(0, index, 0, index)] for index in (0, 1)])
+    assert batch["sentence_attention_mask"].any(1).tolist() == [True, False]
 
 
 def test_images_without_any_report_align_nothing(data, tmp_path):
