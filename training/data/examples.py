@@ -26,7 +26,6 @@ from training.data.sentences import (
     Sentence,
     draw_sentences,
     in_order,
-    labels_in_words,
     sentence_key,
     sentences_of_labels,
     sentences_of_report,
@@ -148,15 +147,13 @@ class SourceData:
 
     def find_sentences(self, balance: float, labeler: Callable[[str], dict[str, int | None]], whole: bool) -> None:
         """Stage 1: cut and label the reports (or write sentences from the labels) and weigh them over the whole set.
-        whole: each report stays one text (alignment of the query transformer); an image without says its labels.
+        whole: each report stays one text (alignment of the query transformer), the empty one of an image without.
 
         Raises:
             ValueError: studies that give no sentence.
         """
         if whole:
-            texts = [target_text(record) for record in self.studies.records]
-            if self.source.kind == "image":
-                texts = [labels_in_words(labels, self.clues) for labels in self.labels]
+            texts = [target_text(r) if self.source.kind == "pair" else "" for r in self.studies.records]
             nothing = (None,) * len(self.names)
             self.sentences = [[Sentence(text, sentence_key(text), nothing)] for text in texts]
             return

@@ -16,7 +16,6 @@ import numpy as np
 from evaluation.reading.labeler import asserts, label_report
 from evaluation.reading.observations import NO_FINDING, Label, Labels
 from evaluation.reading.sentences import cut_sentences
-from evaluation.reading.sides import side_and_finding
 from training.data.study import Study, target_text
 
 _POSITIVE_TEMPLATES = ("There is {}.", "{} is present.", "Findings of {}.", "{} is seen.")
@@ -70,14 +69,6 @@ def sentences_of_report(study: Study, names: Sequence[str], labeler: Callable[[s
             labels = labeler(text)
             found[key] = Sentence(text, key, tuple(labels.get(name) for name in names))
     return list(found.values())
-
-
-def labels_in_words(labels: Sequence[Label], clues: Sequence[dict[str, str]]) -> str:
-    """The labels of an image as a report: the clues' own sentences, present ones first, no denied side; "" for none."""
-    pairs = list(zip(labels, clues, strict=True))
-    present = [clue["positive"] for label, clue in pairs if label == 1]
-    absent = [c.get("negative", "") for label, c in pairs if label == 0 and side_and_finding(c["name"]) is None]
-    return " ".join(filter(None, present + absent))
 
 
 def sentences_of_labels(labels: Sequence[Label], clues: Sequence[dict[str, str]]) -> list[Sentence]:
