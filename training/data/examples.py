@@ -147,7 +147,7 @@ class SourceData:
 
     def find_sentences(self, balance: float, labeler: Callable[[str], dict[str, int | None]], whole: bool) -> None:
         """Stage 1: cut and label the reports (or write sentences from the labels) and weigh them over the whole set.
-        whole: each report stays one text (alignment of the query transformer), the empty one of an image without.
+        whole: each report stays one text (alignment of the query transformer); the empty one of an image without.
 
         Raises:
             ValueError: studies that give no sentence.

@@ -71,9 +71,16 @@ def sentences_of_report(study: Study, names: Sequence[str], labeler: Callable[[s
     return list(found.values())
 
 
-def sentences_of_labels(labels: Sequence[Label], clues: Sequence[dict[str, str]]) -> list[Sentence]:
+def sentences_of_labels(
+    labels: Sequence[Label],
+    clues: Sequence[dict[str, str]],
+    others: Callable[[str, int], Sequence[str]] = lambda name, label: (),
+) -> list[Sentence]:
     """Sentences for a study that has labels and no report: the clue's own sentence and templates, positive where the
-    label is 1, negated where it is 0, none where it is uncertain or unknown."""
+    label is 1, negated where it is 0, none where it is uncertain or unknown.
+
+    others: (clue's name, label) -> further sentences that say the same.
+    """
     found: dict[int, Sentence] = {}
     for position, (label, clue) in enumerate(zip(labels, clues, strict=True)):
         if label not in (0, 1):
@@ -83,7 +90,7 @@ def sentences_of_labels(labels: Sequence[Label], clues: Sequence[dict[str, str]]
         name = clue["name"].lower()
         texts = [own] + ([] if clue["name"] == NO_FINDING else [_capitalised(t.format(name)) for t in templates])
         asserted = tuple(label if i == position else None for i in range(len(clues)))
-        for text in texts:
+        for text in (*texts, *others(clue["name"], label)):
             found.setdefault(sentence_key(text), Sentence(text, sentence_key(text), asserted))
     return list(found.values())
 
