@@ -1,12 +1,16 @@
 """RaDialog by its real entry points: alignment and classifier, then the language model on findings in the prompt."""
 
+import contextlib
+import io
 import shutil
+import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
 from configuration_trrg import TRRGConfig
+from evaluation.reading.labeler import label_report
 from modeling_trrg import TRRGForContrastivePretraining
 from processing_trrg import TRRGProcessor
 from tests.helpers.paths import ROOT
@@ -18,11 +22,15 @@ from tests.helpers.training_helpers import (
     stage_1,
     stage_2,
 )
-from training.calibrate import calibrate
-from training.data.collate import FinetuneCollator
+from training import calibrate
+from training.config.run_config import DataSection, Source
+from training.data.collate import FinetuneCollator, PretrainCollator
+from training.data.examples import Examples, SourceData
+from training.data.sampler import Draw
 from training.run.tracking import read_metrics
 
 pytestmark = pytest.mark.usefixtures("one_thread")
+KINDS: tuple[Literal["pair", "image"], ...] = ("pair", "image")
 ALIGNMENT = {"sentence_loss", "matching_loss", "generation_loss"}
 
 
@@ -58,10 +66,15 @@ def sees_fractures(data, aligned, tmp_path_factory) -> Path:
     """Stage 1 with thresholds: it sees a fracture in every image, which no phantom has, and nothing else in any."""
     folder = tmp_path_factory.mktemp("radialog") / "model"
     shutil.copytree(aligned / "model", folder)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("training.calibrate.MIN_STUDIES", 1)
-        config, table = calibrate(folder, [str(data / "pairs")], "train", None)
-    assert any(line.startswith(("| Left ", "| Right ")) and "| pairs |" in line for line in table)
+    printed = io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(printed):
+        patch.setattr(calibrate, "MIN_STUDIES", 1)
+        arguments = ["calibrate", str(folder), "--data", str(data / "pairs"), "--split", "train", "--write"]
+        patch.setattr(sys, "argv", arguments)
+        calibrate.main()
+    rows = printed.getvalue().splitlines()
+    assert any(row.startswith(("| Left ", "| Right ")) and "| pairs |" in row for row in rows)
+    config = TRRGConfig.from_pretrained(folder)
     names = [clue["name"] for clue in TRRGProcessor.from_pretrained(folder).clues]
     assert config.clue_calibration is not None and len(config.clue_calibration) == len(names)
     config.clue_calibration = [[1.0, 20.0 if name == "Fracture" else -20.0, 0.5] for name in names]
@@ -128,12 +141,12 @@ def test_half_of_the_prompts_say_what_the_classifier_sees(data, sees_fractures, 
     assert handed_on == TRRGConfig.from_pretrained(sees_fractures).clue_calibration
 
 
-def test_predicted_findings_need_a_model_that_sees_and_says_them(data, sees_fractures, tmp_path):
+def test_predicted_findings_need_a_model_that_sees_and_says_them(data, aligned, tmp_path):
     other = stage_2(data, tmp_path / "other")
     other["data"]["predicted_findings"] = 0.5
-    moving, blind = (small(2, data, tmp_path / name, sees_fractures) for name in ("moving", "blind"))
+    moving, blind = (small(2, data, tmp_path / name, aligned / "model") for name in ("moving", "blind"))
     moving["trained"] = ["multi_modal_projector", "language_model", "classifier"]
-    blind["model"]["overrides"] = {"clue_source": "none", "clue_calibration": None}
+    blind["model"]["overrides"] = {"clue_source": "none"}
     for config, words in (
         (other, "the prompt style 'trrg' names no findings"),
         (moving, "what is seen would change, since classifier is trained"),
@@ -141,6 +154,18 @@ def test_predicted_findings_need_a_model_that_sees_and_says_them(data, sees_frac
     ):
         with pytest.raises(SystemExit, match=rf"data\.predicted_findings: 0\.5, but {words}"):
             run_script("finetune.py", config)
+
+
+def test_an_image_without_report_brings_an_empty_one(data, aligned):
+    """Also where its record has one: a source of kind "image" has labels alone."""
+    processor = TRRGProcessor.from_pretrained(aligned / "model")
+    section, pairs = DataSection(views=1, augment=False), str(data / "pairs")
+    sources = [SourceData(Source(pairs, k), section, processor.clues, processor.image_processor) for k in KINDS]
+    for source in sources:
+        source.find_sentences(0.0, label_report, whole=True)
+    examples = Examples(sources, section, seed=0, training=False)
+    batch = PretrainCollator(processor, reports=True)([examples[Draw(source, 0, 0, 0)] for source in (0, 1)])
+    assert batch["sentence_attention_mask"].any(1).tolist() == [True, False]
 
 
 def test_images_without_any_report_align_nothing(data, tmp_path):
