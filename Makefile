@@ -2,9 +2,12 @@
 SHELL := /bin/bash
 STUDY ?=
 OUT ?= demo
+INDICATION ?=
+PRIOR ?=
 MINUTES ?= 2
 JSON ?=
 TRANSFORMERS ?= ../transformers
+TOLD = $(if $(INDICATION),--indication "$(INDICATION)") $(if $(PRIOR),--prior "$(PRIOR)")
 
 .DEFAULT_GOAL := help
 .PHONY: help demo chat test test-slow test-latest test-oldest publish-check lint types check lock clean fuzz bench \
@@ -34,10 +37,10 @@ help: ## list the targets
 .venv: .venv/.installed ## set up .venv from requirements.lock (again when the lock changes)
 
 demo: .venv/.installed ## report, clue table and picture; on your own study: make demo STUDY=path
-	.venv/bin/python -m hub_cards.demo $(if $(STUDY),"$(STUDY)") --out "$(OUT)"
+	.venv/bin/python -m hub_cards.demo $(if $(STUDY),"$(STUDY)") $(TOLD) --out "$(OUT)"
 
 chat: .venv/.installed ## the same, then questions and corrections in the terminal: make chat STUDY=path
-	.venv/bin/python -m hub_cards.demo $(if $(STUDY),"$(STUDY)") --out "$(OUT)" --chat
+	.venv/bin/python -m hub_cards.demo $(if $(STUDY),"$(STUDY)") $(TOLD) --out "$(OUT)" --chat
 
 test: .venv/.installed ## the tests (offline, two processes)
 	OMP_NUM_THREADS=1 .venv/bin/python -m pytest -n 2

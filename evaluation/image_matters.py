@@ -14,16 +14,16 @@
 Each condition is a run of generate.py in a folder of its own, resumable; clues are given only where the checkpoint
 reads them and every study has labels. Writes metrics.json and table.md, with 95 % intervals by bootstrap over patients:
 micro and macro F1 of the report (labeler) against the study's labels, where known; agreement with the report of the
-real image (F1 of their labels, No Finding included, and the share of equal texts); different reports, the share of the
-commonest, and words. A model that reads its image is best on the real one, agrees least with that on another patient's,
-and follows the clues. Never for clinical use.
+real image (F1 of their labels, No Finding included, the shares of equal label sets and of equal texts); the share that
+compares with an earlier study; words; different reports, the share of the commonest. A model that reads its image is
+best on the real one, agrees least with that on another patient's, and follows the clues. Never for clinical use.
 """
 
 import argparse
 import json
 import sys
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -44,6 +44,7 @@ from evaluation.predictions.records import digest, read_lines
 from evaluation.predictions.study_sources import StudySource
 from evaluation.reading.labeler import label_report
 from evaluation.reading.observations import CHEXPERT_14, certain, tensor_labels
+from evaluation.reading.prior_comparisons import comparison_sentences
 from processing_trrg import PreparedView, read_radiograph
 from training.config.command_line import run_command
 from training.data.study import Study
@@ -121,12 +122,17 @@ def scores_of(lines: list[dict[str, Any]], real: list[dict[str, Any]], resamples
     texts = [line["prediction"] for line in lines]
     same = np.array([text == line["prediction"] for text, line in zip(texts, real, strict=True)])
     words = np.array([len(text.split()) for text in texts])
+    alike = (claims == claims_real).all(1)
+    compares = np.array([bool(comparison_sentences(text)) for text in texts])
     patients = [line["patient_id"] or line["study_id"] for line in lines]
 
     def measure(weights: np.ndarray) -> dict[str, float]:
         n = weights.sum()
         agreement = known_f1(claims_real.astype(int), claims, weights)[-1]
-        shares = {"agreement_f1": agreement, "same_text": weights @ same / n, "words": weights @ words / n}
+        shares = {
+            "agreement_f1": agreement, "same_labels": weights @ alike / n, "same_text": weights @ same / n,
+            "compares": weights @ compares / n, "words": weights @ words / n,
+        }  # fmt: skip
         if not len(columns):
             return shares
         *_, macro, micro = known_f1(truth[:, columns], claims[:, columns], weights)
@@ -188,18 +194,40 @@ def main(arguments: Sequence[str] | None = None) -> None:
     conditions = options.conditions or [
         *IMAGES, *(CLUES if generate.reads_clues(loaded[0], loaded[1].config) and all_labelled(source) else ())
     ]  # fmt: skip
+    sources = {
+        name: ChangedImages(source, loaded[0].image_processor, name if name in IMAGES else "real")
+        for name in dict.fromkeys(("real", *conditions))
+    }
+    compare("image_matters", options, chosen, sources, loaded)
+
+
+def compare(
+    command: str,
+    options: argparse.Namespace,
+    chosen: Sequence[str],
+    sources: Mapping[str, StudySource],
+    loaded: tuple[Any, Any],
+) -> None:
+    """Report the studies of each condition, score them beside those of the first, write and print both files.
+
+    Args:
+        command: in the signature.
+        options: `out`, `resamples` and `more` of the command.
+        chosen: options of generate.py that name checkpoint and studies.
+        sources: condition -> the studies as it changes them.
+        loaded: processor and model.
+    """
     lines: dict[str, list[dict[str, Any]]] = {}
-    for condition in dict.fromkeys(("real", *conditions)):
-        run = generate.parse_arguments(
-            [*chosen, "--out", str(options.out / condition), *CLUES.get(condition, []), *options.more]
-        )
+    for condition, source in sources.items():
+        out = options.out / condition
+        run = generate.parse_arguments([*chosen, "--out", str(out), *CLUES.get(condition, []), *options.more])
         run.condition = condition
-        changed = ChangedImages(source, loaded[0].image_processor, condition if condition in IMAGES else "real")
-        generate.run(run, source=changed, loaded=loaded)
-        lines[condition] = [record for _, _, record in read_lines(run.out / PREDICTIONS)]
-    results = {name: scores_of(some, lines["real"], options.resamples) for name, some in lines.items()}
+        generate.run(run, source=source, loaded=loaded)
+        lines[condition] = [record for _, _, record in read_lines(out / PREDICTIONS)]
+    first = next(iter(lines.values()))
+    results = {name: scores_of(some, first, options.resamples) for name, some in lines.items()}
     drawn = f"patients-{options.resamples}"
-    told = signature("image_matters", labeler=LABELER, n=len(source.records), bootstrap=drawn, seed=0)
+    told = signature(command, labeler=LABELER, n=len(first), bootstrap=drawn, seed=0)
     write_whole(options.out / "table.md", f"{table(results)}\n`{told}`\n")
     write_whole(options.out / "metrics.json", json.dumps({"signature": told, "conditions": results}, indent=1) + "\n")
     print(f"{table(results)}\n{told}\nNever for clinical use.")

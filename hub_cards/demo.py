@@ -2,13 +2,17 @@
 
     make demo                          a synthetic phantom
     make demo STUDY=path/to/file.dcm   a DICOM, PNG or JPEG file, or a folder with the views of one study
+    make demo STUDY=path INDICATION="Cough." PRIOR=before.txt
+                                       told why it was made, and the report of the study before: words, or a text file
     make chat STUDY=path/to/file.dcm   the same, then questions and corrections (chat.py)
 
 The checkpoint is first published into `--out` (publish.py), then loaded from there as from the Hub: by Auto* and by
-its own code. Writes report.json and evidence.png. Research only, never for clinical use.
+its own code. Writes report.json and evidence.png, where there is a prior report with it and what changed. The prior is
+words alone: models take the views of one study. Research only, never for clinical use.
 """
 
 import argparse
+import dataclasses
 import json
 import textwrap
 import time
@@ -58,15 +62,19 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("study", nargs="?", type=Path, help="file, or folder of views; without it, a phantom")
     parser.add_argument("--indication", default=None, help="why the study was made")
+    parser.add_argument("--prior", default=None, help="report of the study before, or a .txt file that holds it")
     parser.add_argument("--checkpoint", type=Path, default=CHECKPOINT)
     parser.add_argument("--out", type=Path, default=Path("demo"), help="folder to write to")
     parser.add_argument("--max-new-tokens", type=int, help="longest report, in tokens (default: the checkpoint's own)")
     parser.add_argument("--ground", action="store_true", help="have the model say where its findings are, too")
     parser.add_argument("--chat", action="store_true", help="talk about the study afterwards")
     args = parser.parse_args(arguments)
-    for path in (args.study, args.checkpoint):
+    prior_file = Path(args.prior) if args.prior and args.prior.endswith(".txt") else None
+    for path in (args.study, args.checkpoint, prior_file):
         if path is not None and not path.exists():
             raise SystemExit(f"{path} does not exist")
+    if prior_file:
+        args.prior = prior_file.read_text(encoding="utf-8")
     run(args)
 
 
@@ -77,7 +85,9 @@ def run(args: argparse.Namespace) -> None:
     from transformers.utils import logging
 
     from hub_cards.chat import talk
-    from hub_cards.evidence import SYNTHETIC, Case, draw_evidence, phantom_case, report_boxes, report_sections
+    from hub_cards.evidence import (
+        SYNTHETIC, Case, draw_evidence, phantom_case, report_boxes, report_sections, sections_before,
+    )  # fmt: skip
     from hub_cards.publish import assemble
     from processing_trrg import list_views
     from training.phantoms.generate import generate_phantom
@@ -91,7 +101,8 @@ def run(args: argparse.Namespace) -> None:
         phantom = generate_phantom(PHANTOM_SEED, PHANTOM_INDEX, size=512)
         Image.fromarray(phantom.image).save(study)
     # Every training phantom came with its technique; without it the prompt is one that the checkpoint never saw.
-    context = {"indication": args.indication, "technique": phantom.record.technique if synthetic else None}
+    technique = phantom.record.technique if synthetic else None
+    context = {"indication": args.indication, "technique": technique, "prior_report": args.prior}
 
     name = args.checkpoint.resolve().name
     folder = args.out / name
@@ -134,10 +145,13 @@ def run(args: argparse.Namespace) -> None:
             if synthetic
             else Case(kind, grey, report.clues, report_sections(report), boxes=report_boxes(report))
         )
+        case = dataclasses.replace(case, before=sections_before(args.prior, report))
         draw_evidence(args.out / "evidence.png", [case], f"{kind}. {name}. {NOTICE}")
 
     print(f"Study: {kind}\n")
     for heading, words in report_sections(report):
+        print_section(heading, words)
+    for heading, words in sections_before(args.prior, report):
         print_section(heading, words)
     if synthetic:
         print_section("What the generator planted, in its own words", phantom.record.impression or "-")

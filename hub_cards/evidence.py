@@ -31,6 +31,7 @@ from matplotlib.patches import Rectangle
 from transformers import pipeline
 
 from evaluation.predictions.study_sources import CONTEXT_FIELDS, TEST_PHANTOM_SEED
+from evaluation.reading.changes import finding_changes
 from evaluation.reading.observations import NO_FINDING
 from evaluation.reading.sides import side_and_finding
 from training.phantoms.generate import Phantom, phantoms
@@ -46,6 +47,7 @@ NOTICE = "Research only, never for clinical use."
 # Inches: the picture's width, a radiograph's side, the names and the bars of the clues, gaps, and the lines around.
 WIDTH, SIDE, NAMES, BARS, GAP, LIST, LEGEND = 12.2, 2.75, 1.95, 0.8, 0.2, 0.68, 0.8
 LINE, WRAP = 0.168, 36  # of the report: inches a line, characters a line
+STRIP = 1.4  # inches of the report before
 SYNTHETIC = "SYNTHETIC phantom, no patient"
 ALL_NAMED = "The report names exactly what was planted, each finding with its side, size and place."
 NO_KINDS = "No clue tells the kinds of device apart: the language model guesses the kind."
@@ -75,6 +77,7 @@ class Case:
         faults: what a phantom's report says wrong; None where nobody knows.
         note: why, in a sentence.
         boxes: source ("evidence" or "text") and place (x, y, w, h) on the first view, in fractions of the image.
+        before: (heading, words) of the report of an earlier study, and of what changed since.
     """
 
     title: str
@@ -85,6 +88,7 @@ class Case:
     faults: Sequence[str] | None = None
     note: str = ""
     boxes: Sequence[tuple[str, tuple[float, ...]]] = ()
+    before: Sequence[tuple[str, str]] = ()
 
 
 def phantom_case(phantom: Phantom, report: Any, views: NDArray) -> Case:
@@ -105,6 +109,15 @@ def report_boxes(report: Any) -> list[tuple[str, tuple[float, ...]]]:
         (box.source, tuple(length / place.size for length in place.box_on_square((box.x, box.y, box.w, box.h))))
         for box in report.boxes
     ]
+
+
+def sections_before(prior_report: str | None, report: Any) -> list[tuple[str, str]]:
+    """(heading, words) of the report of the study before, and of what a report says became of each finding."""
+    if not prior_report:
+        return []
+    told = [" ".join((f.change, *sorted(f.sides), f.observation.lower())) for f in finding_changes(report.text)]
+    changed = ", ".join(dict.fromkeys(told)) or "the report compares no finding with the one before"
+    return [("The report before", prior_report), ("What changed, by the report", changed)]
 
 
 def report_sections(report: Any) -> list[tuple[str, str]]:
@@ -238,8 +251,8 @@ def draw_bars(axis: Axes, clues: Sequence[Clue]) -> None:
     axis.set_axis_off()
 
 
-def draw_words(axis: Axes, sections: Sequence[tuple[str, str]], height: float) -> None:
-    """The report, wrapped; height of the panel in inches."""
+def draw_words(axis: Axes, sections: Sequence[tuple[str, str]], height: float, wrap: int = WRAP) -> None:
+    """The report, wrapped at so many characters; height of the panel in inches."""
     axis.set_facecolor(PANEL)
     axis.set_xticks([])
     axis.set_yticks([])
@@ -249,14 +262,14 @@ def draw_words(axis: Axes, sections: Sequence[tuple[str, str]], height: float) -
     lines = [
         (line, MUTED if number == 0 else TEXT)
         for heading, words in sections
-        for number, line in enumerate([heading, *textwrap.wrap(words, WRAP), ""])
+        for number, line in enumerate([heading, *textwrap.wrap(words, wrap), ""])
     ]
     room = int((height - 0.2) / LINE)
     if len(lines) > room:
         lines = [*lines[: room - 1], ("... (all of it in report.json)", MUTED)]
     for number, (line, shade) in enumerate(lines):
         y = 1 - (0.2 + LINE * number) / height
-        axis.text(0.05, y, line, color=shade, fontsize=8.7, va="center", transform=axis.transAxes)
+        axis.text(1.8 / wrap, y, line, color=shade, fontsize=8.7, va="center", transform=axis.transAxes)
 
 
 def draw_legend(figure: Figure, cases: Sequence[Case], caption: str, height: float) -> None:
@@ -341,12 +354,14 @@ def draw_case(figure: Figure, case: Case, top: float, height: float) -> None:
         write(GAP, above + tall + 0.1, "nothing", PLANTED, 8.7)
     draw_bars(axes(second + SIDE + 0.1 + NAMES, above, BARS, SIDE + 0.3), case.clues)
     draw_words(axes(third, above, WIDTH - third - GAP, tall + 0.5), case.sections, tall + 0.5)
+    if case.before:
+        draw_words(axes(GAP, above + tall + LIST, WIDTH - 2 * GAP, STRIP), case.before, STRIP, 160)
 
 
 def draw_evidence(path: Path, cases: Sequence[Case], caption: str) -> None:
     """Write the picture of some studies, a row each, to the PNG file `path`."""
     cases = [replace(case, views=case.views[:MAX_VIEWS]) for case in cases]
-    rows = [header(case) + SIDE * len(case.views) + LIST for case in cases]
+    rows = [header(case) + SIDE * len(case.views) + LIST + (STRIP + GAP) * bool(case.before) for case in cases]
     height = sum(rows) + LEGEND
     figure = plt.figure(figsize=(WIDTH, height), facecolor=BACKGROUND)
     top = height

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -13,7 +13,7 @@ from evaluation.reading.sides import side_and_finding
 from training.data.study import CONTEXT_FIELDS as CONTEXT_FIELDS
 from training.data.study import IMAGE_FILES, Study
 from training.data.study import record_fault as record_fault
-from training.phantoms.generate import MIN_SIZE, generate_phantom
+from training.phantoms.generate import MIN_SIZE, Phantom, generate_phantom
 
 TEST_PHANTOM_SEED = 12141
 """Of phantoms that are only tested on. Another seed gives other phantoms at every index; training draws from 2408
@@ -30,16 +30,16 @@ class StudySource(Protocol):
 
 
 class PhantomStudies:
-    """The first `count` SYNTHETIC phantoms of a seed, drawn when they are looked at."""
+    """The first `count` SYNTHETIC phantoms of a seed, drawn by `draw` when they are looked at."""
 
-    def __init__(self, count: int, seed: int, size: int = 224):
-        self.seed, self.size = seed, size
+    def __init__(self, count: int, seed: int, size: int = 224, draw: Callable[..., Phantom] = generate_phantom):
+        self.seed, self.size, self.draw = seed, size, draw
         # findings and words do not depend on the size of the image
-        self.records = [generate_phantom(seed, index, MIN_SIZE).record for index in range(count)]
+        self.records = [draw(seed, index, MIN_SIZE).record for index in range(count)]
 
     def open_image(self, index: int, view: int) -> np.ndarray:
         """The phantom, `[H, W]` uint8; it has one view."""
-        return generate_phantom(self.seed, index, self.size).image
+        return self.draw(self.seed, index, self.size).image
 
 
 class ImageFolder:

@@ -14,7 +14,17 @@ import pytest
 from PIL import Image
 
 from hub_cards import demo
-from hub_cards.evidence import Case, distinct, draw_evidence, heat, leading, phantom_case, report_boxes, right_and_wrong
+from hub_cards.evidence import (
+    Case,
+    distinct,
+    draw_evidence,
+    heat,
+    leading,
+    phantom_case,
+    report_boxes,
+    right_and_wrong,
+    sections_before,
+)
 from processing_trrg import ClueScore, Placement, Report, read_grounded
 from tests.helpers.checkpoints import save_checkpoint
 from tests.helpers.paths import ROOT
@@ -80,6 +90,32 @@ def test_it_says_what_a_report_of_a_real_study_is_worth(checkpoint: Path, views:
     (silent / "README.md").unlink()
     run(tmp_path, silent, views / "0.png")
     assert "no scores in its card" in capsys.readouterr().out
+
+
+def test_the_report_before_is_shown_beside_the_report(checkpoint: Path, views: Path, tmp_path: Path, capsys) -> None:
+    before = tmp_path / "before.txt"
+    before.write_text("Small left effusion.", encoding="utf-8")
+    run(tmp_path, checkpoint, views)
+    with Image.open(tmp_path / "out" / "evidence.png") as picture:
+        size = picture.size
+    capsys.readouterr()
+    report = run(tmp_path, checkpoint, views, "--prior", before, "--indication", "Cough.", "--max-new-tokens", 4)
+    printed = capsys.readouterr().out
+    assert (report["prior_report"], report["indication"]) == ("Small left effusion.", "Cough.")
+    assert "The report before\n  Small left effusion." in printed and "What changed, by the report" in printed
+    with Image.open(tmp_path / "out" / "evidence.png") as picture:
+        assert picture.width == size[0] and picture.height > size[1] + 100
+    with pytest.raises(SystemExit, match=r"gone\.txt does not exist"):
+        run(tmp_path, checkpoint, views, "--prior", tmp_path / "gone.txt")
+
+
+def test_what_changed_is_what_the_report_says() -> None:
+    report = Report("", None, "The left effusion has increased. Clear apices. The right pneumothorax has resolved.")
+    assert sections_before("Old.", report) == [
+        ("The report before", "Old."),
+        ("What changed, by the report", "grown left pleural effusion, resolved right pneumothorax"),
+    ]
+    assert sections_before(None, report) == []
 
 
 def test_it_says_why_a_study_cannot_be_read(checkpoint: Path, tmp_path: Path) -> None:

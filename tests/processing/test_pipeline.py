@@ -41,6 +41,26 @@ def test_every_source_is_a_study(tiny_config, tmp_path):
     assert write(images=picture, max_new_tokens=6).text in texts
 
 
+def test_a_prior_is_words_alone(tiny_config):
+    """A prior image is no argument; a prior report goes with a study of today."""
+    write = writer(tiny_config("trrg"))
+    with pytest.raises(ValueError, match=r"unknown fields \['prior_images'\]; known are .* prior_report"):
+        write({"images": radiograph(), "prior_images": [radiograph()], "prior_report": "Clear."}, max_new_tokens=4)
+    with pytest.raises(ValueError, match="prior_images"):
+        write(radiograph(), prior_images=[radiograph()], max_new_tokens=4)
+    with pytest.raises(StudyError, match="study 0: prior_report: got ndarray for one study"):
+        write({"images": radiograph(), "prior_report": radiograph()}, max_new_tokens=4)
+    with pytest.raises(StudyError, match="study 0: the study has no view"):
+        write({"prior_report": "Clear."}, max_new_tokens=4)
+
+
+def test_views_of_any_sizes_are_one_study(tiny_config):
+    write, views = writer(tiny_config("trrg")), [radiograph(), radiograph()[:90], radiograph()[:, 9:80]]
+    assert {clue.evidence.shape[0] for clue in write(views, max_new_tokens=4).clues} == {3}
+    with pytest.raises(StudyError, match="study 0: 50 views, but the model was trained with at most 4"):
+        write([radiograph()] * 50, max_new_tokens=4)
+
+
 def test_a_clue_list_of_the_user_comes_back_with_its_names(tiny_config):
     write = writer(tiny_config("trrg"))
     clues = [f"finding number {index}" for index in range(20)]

@@ -97,7 +97,7 @@ def clean_targets(found: StudySet, compare: bool) -> None:
         study.findings, study.impression = (
             target_of(text, found.targets) for text in (study.findings, study.impression)
         )
-        if not compare and not (study.prior_report or study.prior_images):
+        if not compare and not study.prior_report:  # no model is shown a prior image
             before = (study.findings, study.impression)
             study.findings, study.impression = without_comparisons(*before)
             found.targets["reports rewritten without comparisons"] += before != (study.findings, study.impression)

@@ -15,6 +15,7 @@ from processing_trrg.prompt_trrg import PromptError, refuse_surrogates
 
 REPORT_PARTS = ("findings", "impression")
 CONTEXT_FIELDS = ("indication", "technique", "comparison", "prior_report")
+VIEWS = ("frontal", "lateral", None)
 PICTURES = (".png", ".jpg", ".jpeg")
 IMAGE_FILES = (".dcm", *PICTURES)
 """Endings of the files that are taken for images where a folder is searched."""
@@ -120,7 +121,8 @@ def write_studies(file: Path, studies: Iterable[Mapping[str, Any]]) -> None:
 
 
 def record_fault(study: Mapping[str, Any]) -> str | None:
-    """Why the processor cannot take a study, or None: a text that is none, images without a path."""
+    """Why the processor cannot take a study, or None: a text that is none, images without a path, views of other names
+    or in another order (models with one view take the first)."""
     for name in (*CONTEXT_FIELDS, *REPORT_PARTS):
         if not isinstance(study[name], str | None):
             return f"{name} is {study[name]!r:.80}, expected text or null"
@@ -131,6 +133,31 @@ def record_fault(study: Mapping[str, Any]) -> str | None:
     images = study["images"]
     if not isinstance(images, list) or not all(isinstance(image, dict) and image.get("path") for image in images):
         return f"images is {images!r:.80}, expected a list of objects with a path"
+    views = [image.get("view") for image in images]
+    if strange := [view for view in views if view not in VIEWS]:
+        return f"images: view is {strange[0]!r:.80}, expected frontal, lateral or null"
+    if "frontal" in views and "lateral" in views[: views.index("frontal")]:
+        return "images: a lateral view stands before the frontal one, expected the frontal one first"
+    return None
+
+
+def prior_fault(studies: Sequence[Study]) -> str | None:
+    """Which prior is none, or None. Records hold no dates; what their ids say is that a prior image belongs to the
+    study itself, to another patient, or to a study that has this one as its own prior, so that one of them is newer."""
+
+    def paths(images: Iterable[Any]) -> set[str]:
+        return {str(image.get("path")) for image in images if isinstance(image, Mapping)}
+
+    owners = {path: study for study in studies for path in paths(study.images)}
+    for study in studies:
+        for owner in (owners[path] for path in paths(study.prior_images) if path in owners):
+            told = f"study {study.study_id!r}: its prior image is of study {owner.study_id!r}"
+            if owner is study:
+                return f"study {study.study_id!r}: its prior image is its own"
+            if owner.patient_id != study.patient_id:
+                return f"{told}, of another patient"
+            if paths(owner.prior_images) & paths(study.images):
+                return f"{told}, whose prior image is of this one; a prior is older"
     return None
 
 
@@ -151,7 +178,8 @@ class Studies:
 
     Raises:
         FileNotFoundError: neither form is at `path`.
-        ValueError: a line is no study record, two studies share an id, or the split is empty; names file and line.
+        ValueError: a line is no study record, two studies share an id, a prior cannot be one (`prior_fault`), or the
+            split is empty; names file and line.
     """
 
     def __init__(self, path: str | Path, split: str, max_studies: int | None = None):
@@ -170,6 +198,8 @@ class Studies:
         if len(set(ids)) != len(ids):
             twice = next(i for i in ids if ids.count(i) > 1)
             raise ValueError(f"{self.path}: study_id {twice!r} stands there twice")
+        if (fault := prior_fault(self.records)) is not None:
+            raise ValueError(f"{self.path}: {fault}")
 
     def __len__(self) -> int:
         return len(self.records)
