@@ -138,6 +138,10 @@ def run(args: argparse.Namespace) -> None:
         print_section(heading, words)
     if synthetic:
         print_section("What the generator planted, in its own words", phantom.record.impression or "-")
+    differ = [f"{said.text} (unsupported)" for said in report.sentences if said.support == "unsupported"]
+    differ += [f"{clue} is over its threshold and left out." for clue in report.left_out]
+    if differ:
+        print_section("Where report and clues differ", " ".join(differ))
     if report.clues:
         print(f"\nDisease clues (> reaches the language model)\n{clue_table(report.clues)}\n")
     picture = f" and {args.out}/evidence.png" if report.clues else " (this model has no clues to draw)"

@@ -21,6 +21,7 @@ from processing_trrg.prompt_trrg import (
     report_messages,
 )
 from processing_trrg.report_trrg import Change, ClueScore, Report, compare_reports, report_text, split_report
+from processing_trrg.statements_trrg import Statement, look_up
 
 AutoImageProcessor.register(
     TRRGConfig, image_processor_classes=dict.fromkeys(("pil", "torchvision"), TRRGImageProcessor), exist_ok=True
@@ -42,6 +43,7 @@ __all__ = [
     "RadiographError",
     "RadiologyReportPipeline",
     "Report",
+    "Statement",
     "StudyBatch",
     "StudyError",
     "TRRGImageProcessor",
@@ -53,6 +55,7 @@ __all__ = [
     "correction_request",
     "follow_up",
     "list_views",
+    "look_up",
     "prepare_studies",
     "read_radiograph",
     "report_messages",

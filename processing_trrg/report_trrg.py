@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from .sentences_trrg import cut_sentences
+from .statements_trrg import Statement
 
 ALIKE = 0.6
 """Least similarity, difflib's ratio, of a sentence to the one that it was changed from."""
@@ -54,6 +55,8 @@ class Report:
         text: all that was generated, unchanged but for surrounding blanks.
         clues: sorted by score, highest first; empty when none were given.
         complete: whether the model ended the report itself; False when it was cut at the length limit, None if unknown.
+        sentences: each sentence looked up in the image again (`statements_trrg.look_up`); None where it was not done.
+        left_out: the clues over their threshold that no sentence states; None likewise.
     """
 
     findings: str
@@ -61,6 +64,8 @@ class Report:
     text: str
     clues: list[ClueScore] = field(default_factory=list)
     complete: bool | None = None
+    sentences: list[Statement] | None = None
+    left_out: list[str] | None = None
 
     @property
     def missing(self) -> list[str]:
@@ -81,6 +86,8 @@ class Report:
             "missing": self.missing,
             "complete": self.complete,
             "clues": clues,
+            "sentences": None if self.sentences is None else [said.to_dict(evidence) for said in self.sentences],
+            "left_out": self.left_out,
         }
 
 
