@@ -164,17 +164,12 @@ def lines_of(
     scores = {clue.name: clue.score for clue in report.clues}
     for said, token in zip(report.sentences or [], tokens, strict=True):
         false = truth.is_false(said.text)
-        why = (
-            "unknown"
-            if false is None
-            else "not checkable"
-            if said.score is None
-            else "not found"
-            if token != token
-            else ""
-        )
-        counts[f"{kind} {why or 'judged'}"] += 1
-        if not why:
+        if false is None:
+            counts[f"{kind} unknown"] += 1
+        elif said.score is None or token != token:
+            counts[f"{kind} {'not checkable' if said.score is None else 'not found'}"] += 1
+        else:
+            counts[f"{kind} judged"] += 1
             fits = [scores[name] if value else 1 - scores[name] for name, value in said.clues.items()]
             yield {
                 "study_id": record.study_id, "patient_id": record.patient_id, "kind": kind, "text": said.text,
@@ -196,7 +191,8 @@ def judge(
     if config.clue_source == "none" or (config.clue_source == "zero_shot" and config.clue_scoring == "softmax"):
         raise ValueError(f"--checkpoint {options.checkpoint}: its clues check no sentence (none, or one softmax)")
     names = [clue["name"] for clue in processor.clues]
-    known, pool, counts, lines = truths(source, names), SentencePool(), Counter[str](), []
+    known, pool, counts = truths(source, names), SentencePool(), Counter[str]()
+    lines: list[dict[str, Any]] = []
     for start in range(0, len(source.records), options.batch_size):
         rows = range(start, min(start + options.batch_size, len(source.records)))
         records = [source.records[row] for row in rows]

@@ -14,7 +14,8 @@ from .statements_trrg import Statement
 
 ALIKE = 0.6
 """Least similarity, difflib's ratio, of a sentence to the one that it was changed from."""
-ANSWERS = {1: "present", 0: "absent", -1: "indeterminate"}
+Answer = Literal["present", "absent", "indeterminate"]
+ANSWERS: dict[int, Answer] = {1: "present", 0: "absent", -1: "indeterminate"}
 # Headings, with the blanks before them, as both `re` and the response templates of Transformers read them. "Incidental
 # findings: ..." inside a sentence is none: "findings" counts at a start or with a capital only.
 _BREAKS = r"\n\r\v\f\x1c-\x1e\x85\u2028\u2029"
@@ -42,7 +43,7 @@ class ClueScore:
     score: float
     evidence: np.ndarray | None = None
     selected: bool = False
-    answer: Literal["present", "absent", "indeterminate"] | None = None
+    answer: Answer | None = None
 
 
 @dataclass
