@@ -86,7 +86,13 @@ def run(args: argparse.Namespace) -> None:
 
     from hub_cards.chat import talk
     from hub_cards.evidence import (
-        SYNTHETIC, Case, draw_evidence, phantom_case, report_boxes, report_sections, sections_before,
+        SYNTHETIC,
+        Case,
+        draw_evidence,
+        phantom_case,
+        report_boxes,
+        report_sections,
+        sections_before,
     )  # fmt: skip
     from hub_cards.publish import assemble
     from processing_trrg import list_views
@@ -155,6 +161,10 @@ def run(args: argparse.Namespace) -> None:
         print_section(heading, words)
     if synthetic:
         print_section("What the generator planted, in its own words", phantom.record.impression or "-")
+    differ = [f"{said.text} (unsupported)" for said in report.sentences if said.support == "unsupported"]
+    differ += [f"{clue} is over its threshold and left out." for clue in report.left_out]
+    if differ:
+        print_section("Where report and clues differ", " ".join(differ))
     if report.clues:
         print(f"\nDisease clues (> reaches the language model)\n{clue_table(report.clues)}\n")
     picture = f" and {args.out}/evidence.png" if report.clues else " (this model has no clues to draw)"

@@ -133,5 +133,7 @@ class EndpointHandler:
             "impression": report.impression,
             "text": report.text,
             "clues": [{"name": clue.name, "score": round(clue.score, 4)} for clue in report.clues],
+            "sentences": [said.to_dict() for said in report.sentences],
+            "left_out": report.left_out,
             "notice": NOTICE,
         }

@@ -126,13 +126,13 @@ def _column(operating_point: str | float) -> int:
     names, rates = TRRGConfig.OPERATING_POINTS[:2], TRRGConfig.MISS_RATES
     if operating_point in names:
         return names.index(operating_point)
-    number = isinstance(operating_point, (int, float)) and not isinstance(operating_point, bool)
-    if not number or not rates[0] <= operating_point <= rates[-1]:
+    wanted = -1.0 if isinstance(operating_point, (str, bool)) else operating_point
+    if not rates[0] <= wanted <= rates[-1]:
         raise ValueError(
             f"operating_point is {operating_point!r}; expected 'careful', 'balanced', 'sensitive' or a false-negative "
             f"rate from {rates[0]} to {rates[-1]}."
         )
-    return len(names) - 1 + sum(rate <= operating_point + 1e-9 for rate in rates)
+    return len(names) - 1 + sum(rate <= wanted + 1e-9 for rate in rates)
 
 
 def answers(found: Fitted, clue_scores: torch.Tensor) -> torch.Tensor | None:

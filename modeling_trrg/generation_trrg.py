@@ -4,6 +4,7 @@ import inspect
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import torch
 from transformers.generation import (
     GenerationMixin,
@@ -13,7 +14,7 @@ from transformers.generation import (
     StoppingCriteriaList,
 )
 
-from .clue_trrg import tell, thresholds_at
+from .clue_trrg import log_mean_exp, tell, thresholds_at
 from .configuration_trrg import TRRGConfig
 from .outputs_trrg import TRRGStudyFeatures
 
@@ -147,6 +148,54 @@ class TRRGGenerationMixin(GenerationMixin):
     def _told(self, study: TRRGStudyFeatures, thresholds: torch.Tensor) -> TRRGStudyFeatures:
         told = tell(self.config, self.model.fitted(study.clue_bank), study.clue_scores, thresholds)
         return self.model.connect(TRRGStudyFeatures(**{**study, **told}))
+
+    @torch.no_grad()
+    def score_sentences(
+        self, study: TRRGStudyFeatures, input_ids: torch.Tensor, attention_mask: torch.Tensor, rows: list[int],
+        sentences: list[int], claims: torch.Tensor,
+    ) -> tuple[list[float | None], list[np.ndarray]]:  # fmt: skip
+        """How well sentences fit studies, by the features of the one look: no tower is asked.
+
+        A sentence is compared with what would be true if it was false: the mean of "there is no X" of the clues that it
+        states and of "there is X" of those that it denies. Its logit is read at the mean calibration of these clues. A
+        sentence that only denies has to hold in every patch: its contrary is pooled.
+
+        Args:
+            study: from `read_study`, of a model with pairwise clues.
+            input_ids, attention_mask: `[S, L]`, sentences by the clue tokenizer.
+            rows, sentences: of each pair to score the study and the sentence.
+            claims: `[pairs, C]`, 1 for a clue that the sentence states, -1 for one that it denies; one at least.
+
+        Returns:
+            Of each pair the score in 0..1, None where an image is compared by its class token, which is not kept; and
+            the evidence map `[V, h, w]` in logits.
+        """
+        model, device, grid = self.model, study.last_hidden_state.device, self.config.patch_grid
+        bank = study.clue_bank.to(device)
+        claims = claims.to(device) / claims.abs().sum(1, keepdim=True).to(device)
+        _, vectors = model.embed_sentences(input_ids.to(device), attention_mask.to(device))
+        against = claims.clamp(min=0) @ bank.negative_vectors.float() - claims.clamp(max=0) @ bank.vectors.float()
+        directions = model.scale.to(device) * (vectors.to(device).float()[sentences] - against)
+        sign = (claims > 0).any(1).float() * 2 - 1
+        scale, offset = torch.ones(len(rows), device=device), torch.zeros(len(rows), device=device)
+        if bank.calibration is not None:
+            scale, offset = claims.abs() @ bank.calibration[:, 0], claims @ bank.calibration[:, 1]
+        projected, ends = model.image_projection(study.last_hidden_state).float(), study.image_mask.sum(1).cumsum(0)
+        pooled = projected
+        if self.config.vision_pooling == "mean":
+            pooled = model.image_projection(study.last_hidden_state.mean(1, keepdim=True)).float()
+        scores: list[float | None] = [None] * len(rows)
+        maps: list[Any] = [None] * len(rows)
+        for row in sorted(set(rows)):
+            mine = [pair for pair, own in enumerate(rows) if own == row]
+            views = slice(int(ends[row] - study.image_mask[row].sum()), int(ends[row]))
+            found = (projected[views] @ directions[mine].T).transpose(1, 2).unflatten(-1, (grid, grid)).cpu().numpy()
+            logits = sign[mine] * log_mean_exp(sign[mine] * (pooled[views] @ directions[mine].T)).mean(0)
+            fits = (scale[mine] * logits + offset[mine]).sigmoid().tolist()
+            for place, pair in enumerate(mine):
+                maps[pair] = found[:, place].copy()
+                scores[pair] = None if self.config.vision_pooling == "cls" else fits[place]
+        return scores, maps
 
     def _validate_model_kwargs(self, model_kwargs: dict[str, Any]) -> None:
         super()._validate_model_kwargs({name: value for name, value in model_kwargs.items() if name != CACHE_NAME})

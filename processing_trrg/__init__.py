@@ -22,6 +22,7 @@ from processing_trrg.prompt_trrg import (
     report_messages,
 )
 from processing_trrg.report_trrg import Change, ClueScore, Report, compare_reports, report_text, split_report
+from processing_trrg.statements_trrg import Statement, look_up
 
 AutoImageProcessor.register(
     TRRGConfig, image_processor_classes=dict.fromkeys(("pil", "torchvision"), TRRGImageProcessor), exist_ok=True
@@ -46,6 +47,7 @@ __all__ = [
     "RadiographError",
     "RadiologyReportPipeline",
     "Report",
+    "Statement",
     "StudyBatch",
     "StudyError",
     "TRRGImageProcessor",
@@ -59,6 +61,7 @@ __all__ = [
     "evidence_boxes",
     "follow_up",
     "list_views",
+    "look_up",
     "prepare_studies",
     "read_grounded",
     "read_radiograph",

@@ -22,6 +22,7 @@ from .findings_trrg import finding_of, known_findings, read_request, stated
 from .grounding_trrg import FindingBox, read_grounded
 from .prompt_trrg import CONTEXT_FIELDS, GROUNDED_REQUEST, PromptError, correction_request, report_messages, said
 from .report_trrg import Change, ClueScore, Report, compare_reports, decode, sorted_clues, split_report
+from .statements_trrg import look_up
 
 logger = logging.get_logger(__name__)
 
@@ -197,6 +198,7 @@ class TalkedStudy(Report):
             if study is not None:
                 self._see(*seen)
             raise
+        look_up([self], self._model, self._processor, self._batch, self._awake())
         not_done = [name for name in adding if not stated(self.text, name)]
         not_done += [name for name in removing if stated(self.text, name)]
         asked = {"add": adding, "remove": removing}
@@ -219,6 +221,7 @@ class TalkedStudy(Report):
             self._turns.append(Turn([_message("user", words[0])], asked.to(device), words[1], answer.to(device), None))
             if assistant.get("name") == "report":
                 self._take(self._turns[-1])
+                look_up([self], self._model, self._processor, self._batch, self._awake())
 
     # --- what is asked ---
 

@@ -21,6 +21,7 @@ from .batch_trrg import StudyBatch, StudyError
 from .conversation_trrg import TalkedStudy
 from .prompt_trrg import PromptError, check_messages, said
 from .report_trrg import Report
+from .statements_trrg import look_up
 
 _LOOK = ("on_error", "operating_point")  # options that are not for `generate`
 STUDY_FIELDS = (
@@ -38,7 +39,8 @@ STUDY_FIELDS = (
 class RadiologyReportPipeline(Pipeline):
     """Task "radiology-report": studies in, `Report`s with their clues and evidence out.
 
-    The vision tower runs once a study; the clues of a report are those that it was written from.
+    The vision tower runs once a study; the clues of a report are those that it was written from, and its sentences are
+    looked up in what the tower saw.
     """
 
     _load_processor = True
@@ -171,7 +173,9 @@ class RadiologyReportPipeline(Pipeline):
             if talk is not None:
                 return results | {kept[0]: self._talked(batch, prompts, study, talk, generate)}
             generated = self.model.generate(**texts, study=study, **generate)
-            results |= zip(kept, self.processor.post_process_report(generated, prompts, study), strict=True)
+            reports = self.processor.post_process_report(generated, prompts, study)
+            look_up(reports, self.model, self.processor, prompts, study)
+            results |= zip(kept, reports, strict=True)
         return results
 
     def _talked(
@@ -199,6 +203,7 @@ class RadiologyReportPipeline(Pipeline):
             options = {**generate, "return_dict_in_generate": True}
             generated = self.model.generate(ids, attention_mask=prompts["attention_mask"], study=study, **options)
         (report,) = self.processor.post_process_report(generated, prompts, study)
+        look_up([report], self.model, self.processor, prompts, study)
         options = {name: value for name, value in self._forward_params.items() if name not in _LOOK}
         talked = TalkedStudy(report, self.model, self.processor, batch, study, options, generated)
         talked.recall(chat[1:])

@@ -56,6 +56,7 @@ from .prompt_trrg import (
 )
 from .report_trrg import Report, decode, length_of_prompts, sorted_clues, split_report
 from .sentences_trrg import cut_sentences as cut_sentences  # copied to the Hub with this file
+from .statements_trrg import look_up as look_up  # this too
 
 
 class TRRGProcessor(ChatProcessor):  # trf-ignore: TRF057

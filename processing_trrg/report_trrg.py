@@ -12,10 +12,12 @@ import torch
 from .grounding_trrg import FindingBox, GroundedSentence, finding_boxes
 from .image_processing_trrg import Placement
 from .sentences_trrg import cut_sentences
+from .statements_trrg import Statement
 
 ALIKE = 0.6
 """Least similarity, difflib's ratio, of a sentence to the one that it was changed from."""
-ANSWERS = {1: "present", 0: "absent", -1: "indeterminate"}
+Answer = Literal["present", "absent", "indeterminate"]
+ANSWERS: dict[int, Answer] = {1: "present", 0: "absent", -1: "indeterminate"}
 # Headings, with the blanks before them, as both `re` and the response templates of Transformers read them. "Incidental
 # findings: ..." inside a sentence is none: "findings" counts at a start or with a capital only.
 _BREAKS = r"\n\r\v\f\x1c-\x1e\x85\u2028\u2029"
@@ -43,7 +45,7 @@ class ClueScore:
     score: float
     evidence: np.ndarray | None = None
     selected: bool = False
-    answer: Literal["present", "absent", "indeterminate"] | None = None
+    answer: Answer | None = None
 
 
 @dataclass
@@ -58,6 +60,8 @@ class Report:
         complete: whether the model ended the report itself; False when it was cut at the length limit, None if unknown.
         frontal: how the first view lies in the square that was seen; None without an image.
         grounded: the sentences and boxes of a model that was asked for them (`TalkedStudy.ground`).
+        sentences: each sentence looked up in the image again (`statements_trrg.look_up`); None where it was not done.
+        left_out: the clues over their threshold that no sentence states; None likewise.
     """
 
     findings: str
@@ -67,6 +71,8 @@ class Report:
     complete: bool | None = None
     frontal: Placement | None = None
     grounded: list[GroundedSentence] = field(default_factory=list)
+    sentences: list[Statement] | None = None
+    left_out: list[str] | None = None
 
     @property
     def boxes(self) -> list[FindingBox]:
@@ -93,6 +99,8 @@ class Report:
             "complete": self.complete,
             "clues": clues,
             "boxes": [asdict(box) for box in self.boxes],
+            "sentences": None if self.sentences is None else [said.to_dict(evidence) for said in self.sentences],
+            "left_out": self.left_out,
         }
 
 

@@ -129,13 +129,16 @@ def fit_clue(sets: Sequence[LabelledSet], clue: int, threshold: float) -> tuple[
                 a, b = fit_line(x[part != p], y[part != p])
                 other[part == p] = sigmoid(a * x[part == p] + b)
             row["error_after"] = expected_error(other, y)
-            draws = patient_bootstrap(
-                [data.patients[row] for row in rows],
-                lambda weights, other=other, y=y: np.array(expected_error(other, y, weights)), RESAMPLES, 0,
-            )  # fmt: skip
-            row["error_low"], row["error_high"] = interval(draws)
+            row["error_low"], row["error_high"] = error_interval(other, y, [data.patients[row] for row in rows])
         return [scale, offset, best_threshold(scores, y)], row
     return [1.0, 0.0, threshold], {"set": "too few"}
+
+
+def error_interval(scores: np.ndarray, labels: np.ndarray, patients: Sequence[str]) -> tuple[float, float]:
+    """The 95 % interval of `expected_error`, by bootstrap over patients. Shapes `[N]`."""
+    draws = patient_bootstrap(patients, lambda drawn: np.array(expected_error(scores, labels, drawn)), RESAMPLES, 0)
+    low, high = interval(draws)
+    return float(low), float(high)
 
 
 def both_in_halves(labels: np.ndarray, part: np.ndarray) -> bool:

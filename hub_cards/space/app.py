@@ -49,7 +49,11 @@ def write_report(files: list[str] | None, indication: str, technique: str) -> tu
     except ValueError as error:  # an unreadable image; the message says which and why
         raise gr.Error(str(error)) from error
 
-    words = f"### Findings\n{report.findings or 'none'}\n\n### Impression\n{report.impression or 'none'}\n\n{NOTICE}"
+    doubted = [f"{said.text} *(no clue supports it)*" for said in report.sentences if said.support == "unsupported"]
+    doubted += [f"{name} *(over its threshold, and not in the report)*" for name in report.left_out]
+    check = "".join(f"\n- {line}" for line in doubted) or "\nnothing"
+    words = f"### Findings\n{report.findings or 'none'}\n\n### Impression\n{report.impression or 'none'}"
+    words += f"\n\n### Where report and clues differ{check}\n\n{NOTICE}"
     rows = [[">" if clue.selected else "", clue.name, round(clue.score, 2)] for clue in report.clues]
     picture = enlarge(write.image_processor.squares(pictures[:1])[0] / 255)
     seen = [clue for clue in report.clues if clue.selected and clue.name != "No Finding"][:NUM_HEAT_MAPS]

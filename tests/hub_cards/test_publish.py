@@ -193,7 +193,7 @@ def test_the_endpoint_answers_a_request_with_two_views(handler: ModuleType, publ
     study = {"images": [encoded_phantom()] * 2, "indication": "Cough."}
     answer = endpoint({"inputs": study, "parameters": {"max_new_tokens": 4}})
     assert json.loads(json.dumps(answer)) == answer
-    assert len(answer["clues"]) == 14
+    assert len(answer["clues"]) == 14 and isinstance(answer["sentences"], list) and isinstance(answer["left_out"], list)
     assert "never for clinical use" in answer["notice"]
 
 

@@ -33,7 +33,11 @@ def test_generated_tokens_become_reports_with_sorted_clues_and_evidence(processo
     scores = torch.rand(2, 14, generator=torch.Generator().manual_seed(0))
     maps = torch.rand(2, 2, 14, 3, 3)
     study = SimpleNamespace(
-        clue_scores=scores.bfloat16(), selected_clues=scores > 0.5, evidence_maps=maps, image_mask=inputs["image_mask"]
+        clue_scores=scores.bfloat16(),
+        selected_clues=scores > 0.5,
+        evidence_maps=maps,
+        image_mask=inputs["image_mask"],
+        clue_answers=None,
     )
     first, second = processor.post_process_report(outputs, inputs, study)
     assert all(clue.selected == (clue.score > 0.5) for clue in first.clues)
@@ -73,7 +77,9 @@ def test_scores_that_do_not_fit_the_reports_are_refused(processor: TRRGProcessor
             processor.post_process_report(outputs, inputs, study)
         with pytest.raises(ValueError, match="pass the inputs"):
             processor.post_process_report("clear", study=study)
-    study = SimpleNamespace(clue_scores=torch.ones(1, 2), selected_clues=torch.ones(1, 2) > 0, evidence_maps=None)
+    study = SimpleNamespace(
+        clue_scores=torch.ones(1, 2), selected_clues=torch.ones(1, 2) > 0, evidence_maps=None, clue_answers=None
+    )
     inputs = processor(images=ONE, clues=["Mass", "Edema"])
     named = processor.post_process_report(generated(processor, inputs["input_ids"], "clear"), inputs, study)
     assert [(clue.name, clue.evidence) for clue in named[0].clues] == [("Mass", None), ("Edema", None)]
