@@ -108,6 +108,10 @@ class TRRGConfig(PreTrainedConfig):  # trf-ignore: TRF057
             For each of the checkpoint's own clues, or outputs of its classifier, [scale, offset, threshold]: its score
             is the sigmoid of scale * logit + offset, its threshold stands in place of `clue_threshold`. Clues of
             another list keep their logit and `clue_threshold`. `training/calibrate.py` fits it on validation studies.
+        readable_weights (`list[float]`, *optional*):
+            Bias and weights of what `SeenImages.summary` gives of a view: the logit of "this is an upright frontal
+            chest X-ray". `training/fit_readable.py` fits them; without them a model never abstains.
+        readable_threshold (`float`): A study whose best view scores less is not reported.
         num_classifier_labels (`int`): Outputs of the findings classifier.
         mlp_depth (`int`): Linear layers of the MLP connector.
         clue_loss_weight (`float`): Stage 1, weight of the clues' binary cross entropy beside the sentence contrast.
@@ -178,6 +182,8 @@ class TRRGConfig(PreTrainedConfig):  # trf-ignore: TRF057
     clue_token_ids: list[list[list[int]]] | None = None
     clue_parents: list[int] | None = None
     clue_calibration: list[list[float | int]] | None = None
+    readable_weights: list[float | int] | None = None
+    readable_threshold: float | int = 0.0
     tie_word_embeddings: bool = False
 
     def __post_init__(self, **kwargs: Any) -> None:
@@ -329,6 +335,11 @@ class TRRGConfig(PreTrainedConfig):  # trf-ignore: TRF057
             yield "clue_calibration", legal, f"[scale, offset, threshold in [0, 1)] for each of the {known} clues"
             alone = self.clue_scoring == "pairwise" or self.clue_source == "classifier"
             yield "clue_scoring", alone, "'pairwise' with clue_calibration, since a softmax shares one whole"
+        yield "readable_threshold", math.isfinite(self.readable_threshold), "a number"
+        if self.readable_weights is not None:
+            count = 1 + 5 * self.vision_hidden_size
+            legal = len(self.readable_weights) == count and math.isfinite(sum(self.readable_weights))
+            yield "readable_weights", legal, f"{count} numbers, 1 + 5 * vision_hidden_size"
 
     @classmethod
     def from_preset(cls, preset: Preset, **overrides: Any) -> "TRRGConfig":
