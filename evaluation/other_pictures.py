@@ -52,8 +52,7 @@ def speckle(rng: np.random.Generator) -> np.ndarray:
 
 @cache
 def _photographs() -> list[np.ndarray]:
-    with get_sample_data("grace_hopper.jpg") as file:
-        portrait = np.asarray(Image.open(file).convert("L"))
+    portrait = np.asarray(Image.open(str(get_sample_data("grace_hopper.jpg", asfileobj=False))).convert("L"))
     return [np.asarray(Image.fromarray(image).convert("L")) for image in load_sample_images().images] + [portrait]
 
 
@@ -69,16 +68,16 @@ def photograph(rng: np.random.Generator) -> np.ndarray:
 def scene(rng: np.random.Generator) -> np.ndarray:
     """A landscape: a sky with clouds, hills, houses and trees."""
     picture, draw = _canvas()
-    for y in range(SIDE):
-        draw.line((0, y, SIDE, y), fill=int(230 - 0.4 * y))
+    for row in range(SIDE):
+        draw.line((0, row, SIDE, row), fill=int(230 - 0.4 * row))
     for _ in range(int(rng.integers(0, 6))):
         x, y, w = rng.uniform(0, SIDE), rng.uniform(0, 90), rng.uniform(20, 60)
         draw.ellipse((x - w, y - w / 3, x + w, y + w / 3), fill=245)
     for hill in range(3):
         base = 120 + 35 * hill + rng.uniform(-15, 15)
-        x = np.arange(0, SIDE + 8, 8)
-        tops = base + 20 * np.sin(x / rng.uniform(20, 60) + rng.uniform(0, 6))
-        outline = [*zip(x.tolist(), tops.tolist(), strict=True), (SIDE, SIDE), (0, SIDE)]
+        across = np.arange(0, SIDE + 8, 8)
+        tops = base + 20 * np.sin(across / rng.uniform(20, 60) + rng.uniform(0, 6))
+        outline = [*zip(across.tolist(), tops.tolist(), strict=True), (SIDE, SIDE), (0, SIDE)]
         draw.polygon(outline, fill=int(rng.integers(50, 170)))
     for _ in range(int(rng.integers(1, 8))):
         x, y, w = rng.uniform(0, SIDE), rng.uniform(140, 220), rng.uniform(15, 45)

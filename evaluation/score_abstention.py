@@ -29,8 +29,8 @@ from evaluation.metrics.resampling import interval_text, number_text, patient_bo
 from evaluation.other_pictures import CHANGED, DRAWN
 from evaluation.predictions.study_sources import TEST_PHANTOM_SEED, PhantomStudies
 from processing_trrg import RadiographError, read_radiograph
+from training.builders.builder import is_measured
 from training.data.study import Studies
-from training.fit_readable import is_measured
 
 
 class Picture(NamedTuple):
@@ -124,13 +124,13 @@ def measure(
     result: dict[str, Any] = {"threshold": threshold, "readable": {}, "others": {}}
     judged = {name: judge(model, processor, pictures) for name, pictures in readable.items()}
     for name, (scores, patients, refused) in judged.items():
-        row = {"pictures": len(scores), "refused": refused}
-        result["readable"][name] = row | {"false_alarms": rate(scores < threshold, patients, resamples)}
+        alarms = rate(scores < threshold, patients, resamples)
+        result["readable"][name] = {"pictures": len(scores), "refused": refused, "false_alarms": alarms}
     scores = np.concatenate([judged[name][0] for name in reference])
     radiographs = scores, [patient for name in reference for patient in judged[name][1]]
     for name, pictures in others.items():
         scores, patients, refused = judge(model, processor, pictures)
-        row = {"pictures": len(scores), "refused": refused}
+        row: dict[str, Any] = {"pictures": len(scores), "refused": refused}
         if len(scores):
             row["abstained"] = rate(scores < threshold, patients, resamples)
             row["auroc"] = area(radiographs, (scores, patients), resamples)

@@ -135,12 +135,13 @@ def score_axis(answers: Answers, axis: str, resamples: int) -> dict[str, Any]:
         cells = {m: _cell(values[row, c], draws[:, row, c]) for c, m in enumerate(MEASURES)}
         groups[name] = sizes[name] | cells
     for column, m in enumerate(MEASURES):
-        order = [row for row, name in enumerate(names) if name in large and not np.isnan(values[row, column])]
-        order.sort(key=lambda row, c=column: values[row, c], reverse=not LOWER_IS_WORSE[m])
+        judged_rows = [row for row, name in enumerate(names) if name in large and not np.isnan(values[row, column])]
+        order = sorted((float(values[row, column]), row) for row in judged_rows)
         if len(order) > 1:
-            low, high = sorted((order[0], order[-1]), key=lambda row, c=column: values[row, c])
-            gap = _cell(values[high, column] - values[low, column], draws[:, high, column] - draws[:, low, column])
-            worst[m] = {"worst": names[order[0]], "best": names[order[-1]], "gap": gap}
+            (least, low), (most, high) = order[0], order[-1]
+            bad, good = (low, high) if LOWER_IS_WORSE[m] else (high, low)
+            gap = _cell(most - least, draws[:, high, column] - draws[:, low, column])
+            worst[m] = {"worst": names[bad], "best": names[good], "gap": gap}
     unknown = int((of == "").sum())
     return {"groups": groups, "unknown": unknown, "judged": [answers.names[c] for c in columns], "worst": worst}
 

@@ -22,7 +22,7 @@ from sklearn.linear_model import LogisticRegression
 
 from configuration_trrg import TRRGConfig
 from processing_trrg import Radiograph, TRRGImageProcessor, TRRGProcessor
-from training.builders.builder import share_of
+from training.builders.builder import is_measured
 from training.data.images import ImageBank
 from training.data.other_pictures import KINDS
 from training.data.study import Studies
@@ -32,11 +32,6 @@ STRENGTH = 1e-3
 """Inverse strength of the L2 penalty, of features in units of their deviation."""
 MOST = 1000
 """Radiographs of a set, so that a large one costs minutes only."""
-
-
-def is_measured(patient: str | None) -> bool:
-    """Whether validation studies of a patient are left to `evaluation/score_abstention.py`."""
-    return share_of(f"readable/{patient}") < 0.5
 
 
 def load_squares(
