@@ -281,6 +281,8 @@ class TRRGConfig(PreTrainedConfig):  # trf-ignore: TRF057
                     shown = f"of type {shown.model_type!r}"
                 elif name == "clue_token_ids":
                     shown = f"a list of {[len(statement) for statement in shown]} sentences"
+                elif name == "readable_weights":
+                    shown = f"a list of {len(shown)} numbers"
                 raise ValueError(f"{name} is {shown}; expected {expected}.")
 
     def _rules(self) -> Iterator[tuple[str, bool, str]]:

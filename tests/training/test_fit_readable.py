@@ -10,8 +10,10 @@ from evaluation import score_abstention
 from evaluation.other_pictures import CHANGED, DRAWN
 from tests.helpers.checkpoints import save_checkpoint
 from training import fit_readable
+from training.config.run_config import ModelSection
 from training.data.other_pictures import KINDS
 from training.phantoms.generate import generate_phantom
+from training.run.initial_model import build_config
 
 
 def test_the_fit_tells_two_clouds_apart_and_a_dead_feature_decides_nothing():
@@ -64,6 +66,9 @@ def test_a_checkpoint_is_fitted_and_measured(studies, tmp_path, monkeypatch, cap
     settings = json.loads((checkpoint / "config.json").read_text())
     assert len(settings["readable_weights"]) == 1 + 5 * settings["vision_hidden_size"]
     assert (checkpoint / "config.json").stat().st_size < 200_000
+    assert (
+        build_config(ModelSection(checkpoint=str(checkpoint))).readable_weights is None
+    )  # of a tower that is trained on
     score_abstention.main([*arguments, "--resamples", "20"])
     result = json.loads((tmp_path / "o" / "abstention.json").read_text())
     held = [n for n in range(0, 48, 2) if fit_readable.is_measured(f"p{n}")]
