@@ -117,6 +117,10 @@ class TRRGConfig(PreTrainedConfig):  # trf-ignore: TRF057
             For each of the same clues the thresholds of `OPERATING_POINTS`, in that order, on calibrated scores:
             "careful" (false alarms are rare), "sensitive" (misses are rare), and one for each rate of `MISS_RATES`.
             `[]` for a clue with too few labels: it keeps its one threshold. `training/calibrate.py` fits them too.
+        readable_weights (`list[float]`, *optional*):
+            Bias and weights of what `SeenImages.summary` gives of a view: the logit of "this is an upright frontal
+            chest X-ray". `training/fit_readable.py` fits them; without them a model never abstains.
+        readable_threshold (`float`): A study whose best view scores less is not reported.
         num_classifier_labels (`int`): Outputs of the findings classifier.
         mlp_depth (`int`): Linear layers of the MLP connector.
         clue_loss_weight (`float`): Stage 1, weight of the clues' binary cross entropy beside the sentence contrast.
@@ -193,6 +197,8 @@ class TRRGConfig(PreTrainedConfig):  # trf-ignore: TRF057
     clue_parents: list[int] | None = None
     clue_calibration: list[list[float | int]] | None = None
     clue_operating_points: list[list[float | int]] | None = None
+    readable_weights: list[float | int] | None = None
+    readable_threshold: float | int = 0.0
     tie_word_embeddings: bool = False
 
     def __post_init__(self, **kwargs: Any) -> None:
@@ -290,6 +296,8 @@ class TRRGConfig(PreTrainedConfig):  # trf-ignore: TRF057
                     shown = f"of type {shown.model_type!r}"
                 elif name == "clue_token_ids":
                     shown = f"a list of {[len(statement) for statement in shown]} sentences"
+                elif name == "readable_weights":
+                    shown = f"a list of {len(shown)} numbers"
                 raise ValueError(f"{name} is {shown}; expected {expected}.")
 
     def _rules(self) -> Iterator[tuple[str, bool, str]]:
@@ -349,6 +357,11 @@ class TRRGConfig(PreTrainedConfig):  # trf-ignore: TRF057
             legal = len(points) == count and all(not row or _is_dial(row) for row in points)
             expected = f"for each of the {count} clues of clue_calibration [] or {width} thresholds in [0, 1), careful "
             yield "clue_operating_points", legal, expected + "not under sensitive, those of the rates rising"
+        yield "readable_threshold", math.isfinite(self.readable_threshold), "a number"
+        if self.readable_weights is not None:
+            count = 1 + 5 * self.vision_hidden_size
+            legal = len(self.readable_weights) == count and math.isfinite(sum(self.readable_weights))
+            yield "readable_weights", legal, f"{count} numbers, 1 + 5 * vision_hidden_size"
 
     @classmethod
     def from_preset(cls, preset: Preset, **overrides: Any) -> "TRRGConfig":

@@ -12,7 +12,8 @@ moment: the same command goes on where it ended, with any number of processes. A
     study_id, prediction, reference (null where the study has none), findings and impression of the prediction,
     complete (false: cut at the longest length), clue_scores (what the report was written from; null without clues),
     selected_clues (those that reached the language model), labels of the study, patient_id, has_prior (whether the
-    model was told of an earlier study), synthetic
+    model was told of an earlier study), synthetic, readable (false: the picture is none that the model can read, and
+    the report says so; null of a model that was not fitted to tell)
 
 Greedy or beam search, so the same input gives the same report; in bfloat16 only up to the rounding of other batches.
 Never for clinical use.
@@ -126,6 +127,7 @@ def prediction_line(record: dict[str, Any], report: Any, options: argparse.Names
         "findings": report.findings,
         "impression": report.impression,
         "complete": report.complete,
+        "readable": report.readable,
         **clue_fields(report, options),
         "labels": record.get("labels"),
         "patient_id": record["patient_id"],
@@ -244,6 +246,7 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--images", type=Path, help="folder of images without reports, instead of --data")
     parser.add_argument("--on-error", choices=("raise", "skip"), default="raise", help="at a study that can't be read")
     parser.add_argument("--operating-point", help="careful, balanced, sensitive or a false-negative rate, as 0.1")
+    parser.add_argument("--never-abstain", action="store_true", help="report pictures that the model cannot read too")
     parser.add_argument("--section", choices=SECTIONS, default="report", help="what prediction and reference hold")
     return read_arguments(parser, arguments)
 
@@ -296,7 +299,7 @@ def report_lines(options: argparse.Namespace, source: StudySource, processor: An
         generate["operating_point"] = float(point) if point[:1].isdigit() else point
 
     def lines(indices: Sequence[int], batch: StudyBatch) -> list[dict[str, Any]]:
-        reports = write.write_batch(batch, on_error=options.on_error, **generate)
+        reports = write.write_batch(batch, on_error=options.on_error, abstain=not options.never_abstain, **generate)
         records = [source.records[index] for index in indices]
         return [prediction_line(*pair, options) for pair in zip(records, reports, strict=True)]
 

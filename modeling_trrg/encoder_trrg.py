@@ -362,6 +362,7 @@ class TRRGEncoder(TRRGPreTrainedModel):
             clue_bank=bank,
             hidden_states=None if seen is None else seen.outputs.get("hidden_states"),
             attentions=None if seen is None else seen.outputs.get("attentions"),
+            **({} if seen is None else seen.readability(config)),
         )
 
     def _checked_scores(

@@ -7,10 +7,12 @@ Dv/Dt widths of vision and text model.
 from dataclasses import dataclass
 
 import torch
+from torch.nn import functional as F
 from transformers.modeling_outputs import BaseModelOutput, BaseModelOutputWithPast, CausalLMOutputWithPast
 from transformers.utils import ModelOutput
 
 from .clue_trrg import ClueBank
+from .configuration_trrg import TRRGConfig
 
 
 @dataclass
@@ -23,6 +25,24 @@ class SeenImages:
     study_index: torch.Tensor
     image_mask: torch.Tensor
     outputs: BaseModelOutput
+
+    def summary(self) -> torch.Tensor:
+        """What a view is judged readable by, `[n, 5 * Dv]`: the mean patch of each quarter, which tells up from down,
+        and the deviation of all."""
+        grid = round(self.patches.shape[1] ** 0.5)
+        maps = self.patches.float().transpose(1, 2).unflatten(2, (grid, grid))
+        quarters = F.adaptive_avg_pool2d(maps, 2).flatten(1)
+        return torch.cat([quarters, maps.flatten(2).std(2, correction=0)], 1)
+
+    def readability(self, config: TRRGConfig) -> dict[str, torch.Tensor]:
+        """`readable` and `readable_scores` of `TRRGStudyFeatures`; nothing where the model was never fitted to tell."""
+        if config.readable_weights is None:
+            return {}
+        bias, *weights = config.readable_weights
+        views = self.summary() @ torch.tensor(weights, device=self.patches.device) + bias
+        lowest = views.new_full((len(self.image_mask),), -torch.inf)
+        scores = lowest.scatter_reduce(0, self.study_index, views, "amax")
+        return {"readable_scores": scores, "readable": scores >= config.readable_threshold}
 
 
 @dataclass
@@ -47,6 +67,8 @@ class TRRGStudyFeatures(ModelOutput):
             from `read_study`.
         clue_bank: the encoded clues.
         hidden_states, attentions: of the vision tower, one of each layer, where they were asked for.
+        readable_scores: `[B]`, the logit of "an upright frontal chest X-ray" of a study's best view.
+        readable: `[B]` bool, whether it reaches `readable_threshold`. Both None where `readable_weights` is.
     """
 
     last_hidden_state: torch.Tensor | None = None
@@ -61,6 +83,8 @@ class TRRGStudyFeatures(ModelOutput):
     clue_bank: ClueBank | None = None
     hidden_states: tuple[torch.Tensor, ...] | None = None
     attentions: tuple[torch.Tensor, ...] | None = None
+    readable_scores: torch.Tensor | None = None
+    readable: torch.Tensor | None = None
 
     def to(self, device: torch.device | str) -> "TRRGStudyFeatures":
         """The features on `device`; the clue bank, which studies share, stays where it is."""

@@ -21,7 +21,7 @@ from .batch_trrg import StudyBatch, scores_by_clue
 from .findings_trrg import finding_of, known_findings, read_request, stated
 from .grounding_trrg import FindingBox, read_grounded
 from .prompt_trrg import CONTEXT_FIELDS, GROUNDED_REQUEST, PromptError, correction_request, report_messages, said
-from .report_trrg import Change, ClueScore, Report, compare_reports, decode, sorted_clues, split_report
+from .report_trrg import UNREADABLE, Change, ClueScore, Report, compare_reports, decode, sorted_clues, split_report
 from .statements_trrg import look_up
 
 logger = logging.get_logger(__name__)
@@ -136,9 +136,12 @@ class TalkedStudy(Report):
 
         Raises:
             PromptError: no words, words that only a chat template writes, a question about an image that was not given,
-                or a chat that does not fit into the context even without its older turns.
+                or a chat that does not fit into the context even without its older turns; or a picture that the model
+                cannot read.
         """
         self._processor.check_request("question", question)
+        if self.text == UNREADABLE:
+            raise PromptError("question: the picture is not a frontal X-ray that this model can read")
         self._refuse_other_images(question)
         return self._say(question, streamer, generate).reply
 

@@ -20,7 +20,7 @@ from transformers.generation import GenerateDecoderOnlyOutput
 from .batch_trrg import StudyBatch, StudyError
 from .conversation_trrg import TalkedStudy
 from .prompt_trrg import PromptError, check_messages, said
-from .report_trrg import Report
+from .report_trrg import UNREADABLE, Report
 from .statements_trrg import look_up
 
 _LOOK = ("on_error", "operating_point")  # options that are not for `generate`
@@ -59,7 +59,8 @@ class RadiologyReportPipeline(Pipeline):
                 on): that reply is taken as the report, and none is written.
             options: the fields of one study; `clues`, another clue list; `batch_size` (default 1); `on_error`, "raise"
                 or "skip"; `operating_point`, "careful", "balanced", "sensitive" or a wanted false-negative rate
-                (`model.at_operating_point`); anything else goes to `generate` (`max_new_tokens`, `num_beams` ...).
+                (`model.at_operating_point`); `abstain`, False to report a picture that the model cannot read
+                (`Report.readable`) all the same; anything else goes to `generate` (`max_new_tokens`, `num_beams` ...).
 
         Returns:
             Of one study a `TalkedStudy`: its report, which can be asked about and corrected. Its key-value cache stays
@@ -150,7 +151,7 @@ class RadiologyReportPipeline(Pipeline):
 
     def _forward(
         self, batch: StudyBatch, on_error: str = "raise", talk: list[Mapping[str, Any]] | None = None,
-        operating_point: str | float | None = None, **generate: Any,
+        operating_point: str | float | None = None, abstain: bool = True, **generate: Any,
     ) -> dict[int, Any]:  # fmt: skip
         """The look, then the report: place of each study of the batch -> its `Report` or `StudyError`.
 
@@ -171,9 +172,9 @@ class RadiologyReportPipeline(Pipeline):
         if kept:
             texts = {name: prompts[name] for name in ("input_ids", "attention_mask")}
             if talk is not None:
-                return results | {kept[0]: self._talked(batch, prompts, study, talk, generate)}
+                return results | {kept[0]: self._talked(batch, prompts, study, talk, abstain, generate)}
             generated = self.model.generate(**texts, study=study, **generate)
-            reports = self.processor.post_process_report(generated, prompts, study)
+            reports = self.processor.post_process_report(generated, prompts, study, abstain)
             look_up(reports, self.model, self.processor, prompts, study)
             results |= zip(kept, reports, strict=True)
         return results
@@ -184,12 +185,16 @@ class RadiologyReportPipeline(Pipeline):
         prompts: StudyBatch,
         study: Any,
         chat: list[Mapping[str, Any]],
+        abstain: bool,
         generate: dict[str, Any],
     ) -> TalkedStudy:
         """One study with its report, written or the first reply of a chat; the one before it goes to rest."""
         if self._last_talked is not None and (before := self._last_talked()) is not None:
             before.rest()
         ids = prompts["input_ids"]
+        abstain = abstain and not chat  # a chat that goes on has its report
+        if abstain and study.readable is not None and not study.readable.item():
+            chat = [{"role": "assistant", "content": UNREADABLE}]
         if chat:
             check_messages(chat, [])
             replies = [place for place, message in enumerate(chat) if message.get("role") == "assistant"]
@@ -202,7 +207,7 @@ class RadiologyReportPipeline(Pipeline):
         else:
             options = {**generate, "return_dict_in_generate": True}
             generated = self.model.generate(ids, attention_mask=prompts["attention_mask"], study=study, **options)
-        (report,) = self.processor.post_process_report(generated, prompts, study)
+        (report,) = self.processor.post_process_report(generated, prompts, study, abstain)
         look_up([report], self.model, self.processor, prompts, study)
         options = {name: value for name, value in self._forward_params.items() if name not in _LOOK}
         talked = TalkedStudy(report, self.model, self.processor, batch, study, options, generated)

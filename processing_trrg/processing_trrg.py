@@ -54,7 +54,7 @@ from .prompt_trrg import (
     refuse_special_tokens,
     report_messages,
 )
-from .report_trrg import Report, decode, length_of_prompts, sorted_clues, split_report
+from .report_trrg import Report, decode, length_of_prompts, note_readable, sorted_clues, split_report
 from .sentences_trrg import cut_sentences as cut_sentences  # copied to the Hub with this file
 from .statements_trrg import look_up as look_up  # this too
 
@@ -360,7 +360,11 @@ class TRRGProcessor(ChatProcessor):  # trf-ignore: TRF057
     # ------------------------------------------------------------------------------------------- tensors -> reports
 
     def post_process_report(
-        self, outputs: torch.Tensor | str | Sequence[str], inputs: Mapping[str, Any] | None = None, study=None
+        self,
+        outputs: torch.Tensor | str | Sequence[str],
+        inputs: Mapping[str, Any] | None = None,
+        study=None,
+        abstain: bool = True,
     ) -> list[Report]:
         """Reports of a batch.
 
@@ -368,7 +372,9 @@ class TRRGProcessor(ChatProcessor):  # trf-ignore: TRF057
             outputs: ids `[B, T]` from `generate`, or texts.
             inputs: what this processor made and `generate` was given: it says where the reports begin and what the
                 clues are called. None for texts, and for ids without their prompt.
-            study: from `model.read_study`; then the reports carry their clues.
+            study: from `model.read_study`; then the reports carry their clues, and say of a picture that the model
+                cannot read that it is none (`Report.readable`).
+            abstain: False keeps what was written of such a picture.
 
         Raises:
             ValueError: ids that still hold the prompt, or counts of reports, scores and names that differ.
@@ -383,6 +389,8 @@ class TRRGProcessor(ChatProcessor):  # trf-ignore: TRF057
                 reports[row].clues = clues
         for report, words in zip(reports, getattr(inputs, "studies", ()), strict=False):
             report.frontal = words["frontal"]
+        if getattr(study, "readable", None) is not None:
+            note_readable(reports, study, abstain)
         return reports
 
     @property

@@ -26,6 +26,8 @@ FINDINGS = (
     rf"|(?:\A|(?<=[.!?])|(?<!\s)[^\S{_BREAKS}]*[{_BREAKS}])\s*(?i:findings))\s*:"
 )
 IMPRESSION = r"(?:(?:(?<!\s)\s+)?\b(?i:impression)\s*:)+"
+UNREADABLE = "No report: this picture is not a frontal X-ray that this model can read."
+"""In place of a report. Our labeler reads nothing from it, no normal chest either."""
 _HEADING = re.compile(f"(?P<findings>{FINDINGS})|(?P<impression>{IMPRESSION})")
 
 
@@ -62,6 +64,9 @@ class Report:
         grounded: the sentences and boxes of a model that was asked for them (`TalkedStudy.ground`).
         sentences: each sentence looked up in the image again (`statements_trrg.look_up`); None where it was not done.
         left_out: the clues over their threshold that no sentence states; None likewise.
+        readable: whether the model takes a picture for an upright frontal chest X-ray; None where it was not fitted to
+            tell, or saw no picture. Where it does not, findings and text are `UNREADABLE`, and no clue is selected.
+        readable_score: what `readable` was decided by, higher is better.
     """
 
     findings: str
@@ -73,6 +78,8 @@ class Report:
     grounded: list[GroundedSentence] = field(default_factory=list)
     sentences: list[Statement] | None = None
     left_out: list[str] | None = None
+    readable: bool | None = None
+    readable_score: float | None = None
 
     @property
     def boxes(self) -> list[FindingBox]:
@@ -97,6 +104,8 @@ class Report:
             "text": self.text,
             "missing": self.missing,
             "complete": self.complete,
+            "readable": self.readable,
+            "readable_score": self.readable_score,
             "clues": clues,
             "boxes": [asdict(box) for box in self.boxes],
             "sentences": None if self.sentences is None else [said.to_dict(evidence) for said in self.sentences],
@@ -258,3 +267,14 @@ def sorted_clues(study, names: Sequence[str] | None, num_reports: int) -> list[l
         ]
         rows.append(sorted(scored, key=lambda clue: clue.score, reverse=True))
     return rows
+
+
+def note_readable(reports: Sequence[Report], study: Any, abstain: bool) -> None:
+    """Write what a model's `TRRGStudyFeatures` say of each picture into its report, and with `abstain` the sentence
+    `UNREADABLE` in place of a report of one that cannot be read."""
+    for report, score, readable in zip(reports, study.readable_scores.tolist(), study.readable.tolist(), strict=True):
+        report.readable_score, report.readable = score, readable
+        if abstain and not readable:
+            report.findings, report.impression, report.text, report.complete = UNREADABLE, None, UNREADABLE, True
+            for clue in report.clues:
+                clue.selected = False

@@ -1,5 +1,6 @@
 """Plots of scored runs."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import matplotlib
@@ -82,4 +83,27 @@ def plot_dials(dials: list[tuple[str, np.ndarray, np.ndarray, dict[str, float]]]
         axes.spines[["top", "right"]].set_visible(False)
     grid[0, 0].legend(frameon=False, fontsize=7)
     figure.savefig(path, dpi=130)
+
+
+def plot_subgroups(results: dict, measures: Sequence[str], path: Path) -> None:
+    """Each measure of each group with its interval, a panel a measure; small groups pale, the worst one filled."""
+    rows = [(axis, name, row) for axis, result in results.items() for name, row in result["groups"].items()]
+    figure, panels = plt.subplots(
+        1, len(measures), figsize=(3.2 * len(measures) + 1.5, 0.4 * len(rows) + 1.4), sharey=True, layout="constrained"
+    )
+    for axes, measure in zip(panels, measures, strict=True):
+        for place, (axis, name, row) in enumerate(rows):
+            cell, colour = row[measure], PALE if row["small"] else ACCENT
+            if cell["value"] is not None:
+                worst = results[axis]["worst"].get(measure, {}).get("worst") == name
+                axes.plot([cell["low"], cell["high"]], [place, place], color=colour, linewidth=2)
+                axes.plot(cell["value"], place, "o", color=colour, markerfacecolor=colour if worst else "white")
+        axes.set(xlim=(-0.02, 1.02), xlabel=measure)
+        axes.grid(axis="x", color=PALE, linewidth=0.6)
+        axes.spines[["top", "right", "left"]].set_visible(False)
+        axes.tick_params(axis="y", length=0)
+    panels[0].set_yticks(range(len(rows)), [f"{axis} {name}  ({row['patients']})" for axis, name, row in rows])
+    panels[0].invert_yaxis()
+    figure.suptitle("By group (patients), 95 % intervals; filled: worst group; pale: too small", color=INK, fontsize=9)
+    figure.savefig(path, dpi=150)
     plt.close(figure)

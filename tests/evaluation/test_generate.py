@@ -67,7 +67,7 @@ def test_one_line_a_study_in_the_order_of_the_input(checkpoint, data, tmp_path, 
     first = lines[0]
     assert set(first) == {
         "study_id", "patient_id", "prediction", "reference", "findings", "impression", "complete", "clue_scores",
-        "selected_clues", "labels", "has_prior", "synthetic",
+        "selected_clues", "labels", "has_prior", "synthetic", "readable",
     }  # fmt: skip
     assert first["reference"].startswith("Findings: ") and first["synthetic"] and not first["has_prior"]
     assert first["labels"]["Pleural Effusion"] == first["clue_scores"]["Pleural Effusion"]

@@ -130,6 +130,11 @@ def share_of(key: str) -> float:
     return int.from_bytes(hashlib.blake2b(key.encode(), digest_size=8).digest(), "big") / 2**64
 
 
+def is_measured(patient: str | None) -> bool:
+    """Whether validation studies of a patient, one half of them, are measured on and no threshold is set by them."""
+    return share_of(f"readable/{patient}") < 0.5
+
+
 def hashed_split(key: str, validation: float, test: float) -> str:
     """ "train", "validation" or "test" by a hash of `key`, a patient."""
     share = share_of(key)

@@ -109,6 +109,7 @@ def build_config(section: ModelSection) -> TRRGConfig:
                 f"{config.architectures}; expected one of {', '.join(STAGES)}"
             )
         values = config.to_dict()
+        values["readable_weights"] = None  # fitted on a tower that may now be trained on
     else:
         assert section.preset is not None
         if section.preset not in PRESETS:

@@ -1,0 +1,73 @@
+"""clue_lists.py through its entry point, with a tiny untrained model; and what its sentences are."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from evaluation import clue_lists
+from evaluation.clue_lists import WORDS, nonsense, nonsense_scores, plain, reworded, said_scores, wording_scores
+from evaluation.reading.labeler import label_report
+from evaluation.reading.observations import CHEXPERT_14
+from processing_trrg import ClueScore, Report, check_clues
+from tests.helpers.checkpoints import save_checkpoint
+from tests.helpers.tiny_processors import tiny_processor
+
+TRAINING = Path(clue_lists.__file__).parents[1] / "training"
+
+
+def test_every_part_is_measured(tmp_path, capsys, monkeypatch):
+    assert clue_lists.SIZES == (1, 10, 100, 1000)
+    monkeypatch.setattr(clue_lists, "SIZES", (1, 30))
+    folder = save_checkpoint(tmp_path / "checkpoint", "trrg")
+    arguments = ["--checkpoint", str(folder), "--count", "2", "--resamples", "5", "--out", str(tmp_path / "out")]
+    clue_lists.main(arguments)
+    part = json.loads((tmp_path / "out" / "clue_lists.json").read_text())["phantoms (SYNTHETIC)"]
+    assert set(part) == {"nonsense", "wordings", "said", "sizes"} and set(part["sizes"]) == {"1", "30"}
+    assert "| 30 |" in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        clue_lists.main(["--checkpoint", str(save_checkpoint(tmp_path / "other", "maira1")), *arguments[2:]])
+    assert "expected pairwise clues" in capsys.readouterr().err
+
+
+def test_the_sentences_are_the_measures_own():
+    assert set(WORDS["wordings"]) == set(CHEXPERT_14) and len(WORDS["nonsense"]) == 40
+    clues = check_clues(nonsense(1000))
+    assert len({clue["positive"] for clue in clues}) == 1000 and clues[0]["negative"].startswith("There is no heron")
+    files = [file for file in TRAINING.rglob("*") if file.suffix in (".py", ".json")]
+    texts = [file.read_text(encoding="utf-8").lower() for file in files]
+    mine = list(WORDS["nonsense"])
+    mine += [sentence for pairs in WORDS["wordings"].values() for pair in pairs for sentence in pair]
+    assert not [sentence for sentence in mine if any(sentence.lower() in text for text in texts)]
+    assert not [text for text in texts if "evaluation.clue_lists" in text or "clue_lists.json" in text]
+
+
+def test_no_nonsense_is_a_finding_to_the_labeler():
+    found = {thing: label_report(f"There is {thing}.") for thing in WORDS["nonsense"]}
+    assert not {t: row for t, row in found.items() if any(row[n] == 1 for n in CHEXPERT_14 if n != "No Finding")}
+
+
+def test_new_words_stand_for_the_same_findings_and_are_no_own_words():
+    own = tiny_processor("trrg").clues
+    for number in (0, 1):
+        assert [clue["name"] for clue in reworded(own, number)] == [clue["name"] for clue in plain(own)]
+        assert not {c["positive"] for c in reworded(own, number)} & {c["positive"] for c in own}
+
+
+def test_scores_of_invented_reports():
+    def report(text: str, heard: bool) -> Report:
+        clues = [ClueScore("Edema", 0.9, selected=True), ClueScore("There is a bunion.", 0.1, selected=heard)]
+        return Report(text, None, text, clues)
+
+    own = [report("There is edema.", False)] * 2
+    mixed = [report("There is edema.", False), report("There is a nodule in the lung.", True)]
+    scores = nonsense_scores(own, mixed, ["a", "b"], 5)
+    assert scores["nonsense clues selected"]["value"] == scores["reports with other findings"]["value"] == 0.5
+    truth = np.array([[1], [1], [0], [0]])
+    said = said_scores(truth, [np.array([[True], [False], [True], [False]])], list("abcd"), 5)
+    assert said[0]["said"]["value"] == said[0]["invented"]["value"] == 0.5
+    truth, names = np.repeat([1, 0], 5)[:, None], ["Edema"]
+    right = np.linspace(1, 0, 10)[:, None]
+    row = wording_scores(truth, [right, 1 - right], names, [str(n) for n in range(10)], 5)
+    assert row["findings"] == {"Edema": [1.0, 0.0]} and row["mean"][1]["value"] == 0
