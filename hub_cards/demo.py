@@ -85,16 +85,9 @@ def run(args: argparse.Namespace) -> None:
     from transformers.utils import logging
 
     from hub_cards.chat import talk
-    from hub_cards.evidence import (
-        SYNTHETIC,
-        Case,
-        draw_evidence,
-        phantom_case,
-        report_boxes,
-        report_sections,
-        sections_before,
-    )  # fmt: skip
+    from hub_cards.evidence import SYNTHETIC, Case, draw_evidence, phantom_case
     from hub_cards.publish import assemble
+    from hub_cards.report_words import report_boxes, report_sections, sections_before
     from processing_trrg import list_views
     from training.phantoms.generate import generate_phantom
 

@@ -31,9 +31,9 @@ from matplotlib.patches import Rectangle
 from transformers import pipeline
 
 from evaluation.predictions.study_sources import CONTEXT_FIELDS, TEST_PHANTOM_SEED
-from evaluation.reading.changes import finding_changes
 from evaluation.reading.observations import NO_FINDING
 from evaluation.reading.sides import side_and_finding
+from hub_cards.report_words import report_boxes, report_sections
 from training.phantoms.generate import Phantom, phantoms
 from training.phantoms.scoring import report_faults, report_sides, report_slips
 
@@ -100,29 +100,6 @@ def phantom_case(phantom: Phantom, report: Any, views: NDArray) -> Case:
     note = NO_KINDS if faults and sides_agree else ""
     faults += report_slips(phantom.findings, report.text)
     return Case(SYNTHETIC, views, report.clues, report_sections(report), planted, faults, note, report_boxes(report))
-
-
-def report_boxes(report: Any) -> list[tuple[str, tuple[float, ...]]]:
-    """The boxes of a report as they are drawn on the square that the model saw."""
-    place = report.frontal
-    return [
-        (box.source, tuple(length / place.size for length in place.box_on_square((box.x, box.y, box.w, box.h))))
-        for box in report.boxes
-    ]
-
-
-def sections_before(prior_report: str | None, report: Any) -> list[tuple[str, str]]:
-    """(heading, words) of the report of the study before, and of what a report says became of each finding."""
-    if not prior_report:
-        return []
-    told = [" ".join((f.change, *sorted(f.sides), f.observation.lower())) for f in finding_changes(report.text)]
-    changed = ", ".join(dict.fromkeys(told)) or "the report compares no finding with the one before"
-    return [("The report before", prior_report), ("What changed, by the report", changed)]
-
-
-def report_sections(report: Any) -> list[tuple[str, str]]:
-    """(heading, words) of a report."""
-    return [("Findings", report.findings or "-"), ("Impression", report.impression or "-")]
 
 
 def distinct(clues: Sequence[Clue]) -> list[Clue]:

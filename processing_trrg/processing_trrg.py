@@ -380,10 +380,7 @@ class TRRGProcessor(ChatProcessor):  # trf-ignore: TRF057
             ValueError: ids that still hold the prompt, or counts of reports, scores and names that differ.
         """
         texts, complete = decode(outputs, self.tokenizer, length_of_prompts(inputs), self.image_token_id)
-        reports = []
-        for row, text in enumerate(texts):
-            findings, impression = split_report(text)
-            reports.append(Report(findings, impression, text, complete=complete[row]))
+        reports = [Report(*split_report(text), text, complete=end) for text, end in zip(texts, complete, strict=True)]
         if study is not None and getattr(study, "clue_scores", study) is not None:
             for row, clues in enumerate(sorted_clues(study, getattr(inputs, "clue_names", None), len(reports))):
                 reports[row].clues = clues

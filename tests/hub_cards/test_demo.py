@@ -14,17 +14,8 @@ import pytest
 from PIL import Image
 
 from hub_cards import demo
-from hub_cards.evidence import (
-    Case,
-    distinct,
-    draw_evidence,
-    heat,
-    leading,
-    phantom_case,
-    report_boxes,
-    right_and_wrong,
-    sections_before,
-)
+from hub_cards.evidence import Case, distinct, draw_evidence, heat, leading, phantom_case, right_and_wrong
+from hub_cards.report_words import report_boxes, sections_before
 from processing_trrg import ClueScore, Placement, Report, read_grounded
 from tests.helpers.checkpoints import save_checkpoint
 from tests.helpers.paths import ROOT
