@@ -71,5 +71,5 @@ def _came(finding: PlantedFinding, rng: np.random.Generator) -> FollowedFinding:
     if finding.size in OPPOSITE and rng.random() < 0.55:
         before = replace(finding, size=OPPOSITE[finding.size])
         return FollowedFinding("grown" if finding.size == "large" else "smaller", before, finding)
-    is_new = rng.random() < 0.5
-    return FollowedFinding("new", None, finding) if is_new else FollowedFinding("unchanged", finding, finding)
+    was_there = rng.random() < 0.5
+    return FollowedFinding("unchanged", finding, finding) if was_there else FollowedFinding("new", None, finding)
