@@ -71,7 +71,8 @@ def test_prompts_are_padded_on_the_left_and_targets_on_the_right(processor: TRRG
     assert "labels" not in prompts
     for row, report in enumerate(reports):
         target = [token for token in training["labels"][row].tolist() if token != -100]
-        assert target == [*processor.tokenizer(report)["input_ids"], EOS]
+        assert target == [*processor.reply_ids(report)[0].tolist(), EOS]
+        assert processor.tokenizer.decode(target[:-1]).strip() == report
         assert tokens(processor, row, training) == tokens(processor, row, prompts) + target
         learned = training["labels"][row] != -100
         assert torch.equal(training["labels"][row][learned], training["input_ids"][row][learned])
