@@ -1,25 +1,32 @@
 #!/usr/bin/env bash
-# The small checkpoint, from its data to its scores: about an hour on two CPU cores. The real sets come from $TRRG_DATA.
-# Run it with .venv active. Research only, never for clinical use.
+# The small checkpoint, from its data to its scores: some five hours on two CPU cores (40 minutes of it stage 1), estimated
+# from its first steps, or a quarter of an hour on a GPU. Each command that is stopped goes on where it was. The real sets
+# come from $TRRG_DATA. Run it with .venv active. Research only, never for clinical use.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
-model=runs/trrg-small-stage2/model
+model=runs/trrg-small-end/model
 
-# data: synthetic phantoms, NIH images with labels, Indiana University reports
+# data: synthetic phantoms, also followed over time; X-rays with labels of three sources; Indiana University reports
 python -m training.builders.small_data --out runs/small-data
 
-# stage 1: what is on the image. To train stage 2 alone again, take stage 1 out of the shipped checkpoint instead:
+# stage 1: what is on the image, what a score means, over which score a clue is told. To train stage 2 alone again, take
+# stage 1 out of the shipped checkpoint instead:
 #   python -m training.extract_stage1 hub_cards/trrg-small --out runs/trrg-small-stage1/model
 python training/pretrain.py --config training/configs/trrg-small-stage1.yaml
 python -m training.measure.clues --config training/configs/trrg-small-stage1.yaml
+python -m training.calibrate runs/trrg-small-stage1/model --data runs/small-data/nih runs/small-data/nih_128 runs/small-data/jsrt runs/small-data/wingspan_ctr runs/small-data/phantoms --image-cache runs/small-data/cache --write
 
-# stage 2: how it is said
+# stage 2: how it is said, and turns after the report; its last steps, mostly reports; which pictures it cannot read
 python training/finetune.py --config training/configs/trrg-small-stage2.yaml
+python training/finetune.py --config training/configs/trrg-small-end-stage2.yaml
+python -m training.fit_readable "$model" --data runs/small-data/nih runs/small-data/jsrt runs/small-data/wingspan_ctr runs/small-data/phantoms --image-cache runs/small-data/cache --write
 
 # scores: phantoms, unseen NIH patients, IU reports from oracle clues, shuffled clues and none
 python -m evaluation.score_phantoms --checkpoint "$model"
 python evaluation/generate.py --checkpoint "$model" --data runs/small-data/nih --split validation --out runs/trrg-small-nih
 python -m evaluation.score_labels runs/trrg-small-nih/predictions.jsonl --out runs/trrg-small-nih
+python -m evaluation.metrics.truthfulness runs/trrg-small-nih/predictions.jsonl --out runs/trrg-small-nih
+python -m evaluation.subgroups runs/trrg-small-nih/predictions.jsonl --data runs/small-data/nih --out runs/trrg-small-nih
 python -m evaluation.nearest_neighbour --checkpoint "$model" --data runs/small-data/nih --split validation --out runs/trrg-small-nearest
 python -m evaluation.score_labels runs/trrg-small-nearest/predictions.jsonl --out runs/trrg-small-nearest
 python evaluation/generate.py --checkpoint "$model" --data runs/small-data/iu --split validation --oracle-clues --out runs/trrg-small-oracle
@@ -28,6 +35,15 @@ python evaluation/generate.py --checkpoint "$model" --data runs/small-data/iu --
 python evaluation/score.py runs/trrg-small-oracle/predictions.jsonl --out runs/trrg-small-oracle/scores --conventions r2gen --treatments r2gen_iu
 python evaluation/score.py runs/trrg-small-shuffled/predictions.jsonl --out runs/trrg-small-shuffled/scores --conventions r2gen --treatments r2gen_iu
 python evaluation/score.py runs/trrg-small-none/predictions.jsonl --out runs/trrg-small-none/scores --conventions r2gen --treatments r2gen_iu
+
+# context, change, clue lists, sentences, boxes, pictures it cannot read, questions and corrections
+python evaluation/context_matters.py --checkpoint "$model" --data runs/small-data/nih --split validation --contexts runs/small-data/iu --out runs/trrg-small-context
+python -m evaluation.score_change --checkpoint "$model" --out runs/trrg-small-change
+python -m evaluation.clue_lists --checkpoint "$model" --data runs/small-data/nih --out runs/trrg-small-lists
+python -m evaluation.score_sentences --checkpoint "$model" --data runs/small-data/nih --split validation --out runs/trrg-small-sentences
+python -m evaluation.score_grounding --checkpoint "$model" --data runs/small-data/nih --split validation --out runs/trrg-small-boxes
+python -m evaluation.score_abstention --checkpoint "$model" --data runs/small-data/nih runs/small-data/jsrt runs/small-data/wingspan_ctr --out runs/trrg-small-abstention
+python evaluation/dialogue.py --checkpoint "$model" --phantoms 120 --tasks binary_qa complete_qa synthetic_correction --out runs/trrg-small-dialogue
 
 # the Hub folder
 python hub_cards/publish.py "$model" --out runs/trrg-small-published
