@@ -55,9 +55,10 @@ class LeakCount:
             self.add(study)
 
     def add(self, study: Mapping[str, Any]) -> None:
-        """Count one study; one without a report holds no answer."""
+        """Count one study; one without a report holds no answer, and a field that is no text is refused where it is
+        read."""
         for field in FIELDS if target_text(study) else ():
-            if study.get(field):
+            if study.get(field) and isinstance(study[field], str):
                 self.checked[field] += 1
                 if told_share(study[field], study) >= LEAK:
                     self.told[field] += 1
