@@ -28,7 +28,7 @@ class Question(NamedTuple):
 
 
 class YesNo(NamedTuple):
-    """What the first token of an answer says.
+    """What the first token of an answer that tells yes from no says.
 
     Attributes:
         yes: probability of yes against no.
@@ -39,16 +39,18 @@ class YesNo(NamedTuple):
     answered: bool
 
 
-def yes_no_tokens(tokenizer: Any) -> tuple[int, int]:
-    """The first token of "Yes." and of "No.".
+def yes_no_tokens(processor: Any) -> tuple[list[int], int, int]:
+    """Where "Yes." and "No.", as the model writes a reply, part: the tokens that both begin with (often none, or the
+    space), and the next one of each.
 
     Raises:
-        ValueError: they are the same, so that the first token does not tell yes from no.
+        ValueError: they do not part, so that no token tells yes from no.
     """
-    yes, no = (tokenizer(word, add_special_tokens=False)["input_ids"][0] for word in (YES, NO))
-    if yes == no:
-        raise ValueError(f"tokenizer: {YES!r} and {NO!r} begin with the same token {yes}; it cannot tell yes from no")
-    return yes, no
+    yes, no = (processor.reply_ids(word)[0].tolist() for word in (YES, NO))
+    same = next((place for place, (a, b) in enumerate(zip(yes, no, strict=False)) if a != b), None)
+    if same is None:
+        raise ValueError(f"tokenizer: {YES!r} is {yes} and {NO!r} is {no}; expected tokens that tell yes from no")
+    return yes[:same], yes[same], no[same]
 
 
 class Chats:
@@ -90,10 +92,13 @@ class Chats:
         return answers
 
     def yes_or_no(self, questions: Sequence[Question]) -> list[YesNo]:
-        """The first token of the answer to each question. Raises as `ask` and `yes_no_tokens` do."""
-        yes, no = yes_no_tokens(self.processor.tokenizer)
+        """The token of the answer to each question that tells yes from no. Raises as `ask` and `yes_no_tokens` do."""
+        start, yes, no = yes_no_tokens(self.processor)
         answers = []
         for inputs in self._inputs(questions):
+            shared = inputs["input_ids"].new_tensor([start] * len(inputs["input_ids"]))
+            inputs["input_ids"] = torch.cat([inputs["input_ids"], shared], 1)
+            inputs["attention_mask"] = torch.cat([inputs["attention_mask"], torch.ones_like(shared)], 1)
             one = {"max_new_tokens": 1, "do_sample": False, "return_dict_in_generate": True, "output_logits": True}
             logits = self.model.generate(**inputs, **one).logits[0].float()
             chances = torch.sigmoid(logits[:, yes] - logits[:, no]).tolist()

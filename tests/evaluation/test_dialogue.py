@@ -4,8 +4,8 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 from PIL import Image
-from transformers import PreTrainedTokenizerFast
 
 from evaluation import dialogue
 from evaluation.predictions.chats import Chats, Question, yes_no_tokens
@@ -13,7 +13,7 @@ from evaluation.predictions.prediction_parts import PARTS, PREDICTIONS, RunError
 from modeling_trrg import TRRGForConditionalGeneration
 from processing_trrg import TRRGProcessor, prepare_studies
 from tests.helpers.checkpoints import read, save_checkpoint
-from tests.helpers.tiny_processors import radiograph, text_tokenizer
+from tests.helpers.tiny_processors import radiograph, tiny_processor
 from training.builders import vqa_rad
 from training.builders.builder import TreeError
 from training.builders.small_data import write_set
@@ -115,13 +115,14 @@ def test_one_look_for_all_questions(system, tmp_path):
     assert chats.yes_or_no(questions[4:5])[0].yes == pytest.approx(yes[4].yes, abs=1e-5)
 
 
-def test_yes_and_no_must_begin_differently():
-    assert len(set(yes_no_tokens(text_tokenizer()))) == 2
-    tokenizer = text_tokenizer()
-    tokenizer.backend_tokenizer.normalizer = None  # capitals are unknown to it, "Y" and "N" the same token
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=tokenizer.backend_tokenizer, unk_token="<unk>")
-    with pytest.raises(ValueError, match="begin with the same token"):
-        yes_no_tokens(tokenizer)
+def test_yes_is_told_from_no_where_their_replies_part(monkeypatch):
+    processor = tiny_processor()
+    start, yes, no = yes_no_tokens(processor)
+    for word, token in (("Yes. There is.", yes), ("No. There is none.", no)):
+        assert processor.reply_ids(word)[0, : len(start) + 1].tolist() == [*start, token]
+    monkeypatch.setattr(processor, "reply_ids", lambda text: torch.tensor([[7]]))
+    with pytest.raises(ValueError, match="expected tokens that tell yes from no"):
+        yes_no_tokens(processor)
 
 
 def test_what_a_run_cannot_ask_is_told(checkpoint, data, tmp_path):
