@@ -5,7 +5,7 @@
 For each clue the first set with ten validation studies of either label decides. Scale and offset are those of Platt
 (1999), a logistic regression of the label on the logit, so that of the findings scored 0.7 seven in ten are there where
 patients are like these; the threshold ("balanced") is the one with the highest F1 of that set. A clue that no study of
-any set has gets the score 0: nothing is known of what it means. Where labels are too few, a clue keeps its
+any set has, or every labelled one, gets the score 0: nothing is known of what it means. Where labels are too few, a clue keeps its
 logit and `clue_threshold`, and has no operating points.
 
 The operating points are thresholds with a stated risk (`evaluation/metrics/operating_points.py`): "sensitive" misses
@@ -47,7 +47,7 @@ from training.run.initial_model import STAGES
 MIN_STUDIES = 10
 """Fewer of either label decide nothing."""
 UNKNOWN_OFFSET = -20.0
-"""Of a clue that no study has: its score rounds to 0."""
+"""Of a clue of which nothing is known, beside a scale of 0, since its logit has no bound: its score rounds to 0."""
 RESAMPLES = 1000
 
 
@@ -111,8 +111,8 @@ def fit_clue(sets: Sequence[LabelledSet], clue: int, threshold: float) -> tuple[
         clue: its column.
         threshold: of a clue that keeps its logit.
     """
-    if not any((data.labels[:, clue] == 1).any() for data in sets):
-        return [1.0, UNKNOWN_OFFSET, threshold], {"set": "none has it"}
+    if not all(any((data.labels[:, clue] == value).any() for data in sets) for value in (0, 1)):
+        return [0.0, UNKNOWN_OFFSET, threshold], {"set": "none tells"}
     for data in sets:
         rows = data.known(clue)
         x, y, part = data.logits[rows, clue], data.labels[rows, clue].astype(int), data.halves(rows)

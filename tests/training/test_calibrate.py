@@ -36,13 +36,15 @@ def labelled(name: str, logits: np.ndarray, labels: np.ndarray) -> LabelledSet:
 
 def test_the_first_set_with_enough_of_both_labels_decides():
     logits, labels = drawn(400, 1, 0)
-    few, many = labelled("few", logits[:12], np.ones(12, dtype=int)), labelled("many", logits, labels)
+    one, few, many = (labelled(n, logits[:k], labels[:k]) for n, k in (("one", 12), ("few", 12), ("many", 400)))
+    one.labels[:] = 1
     (scale, _, threshold), row = fit_clue([few, many], 0, 0.25)
     assert row["set"] == "many" and row["positives"] == labels.sum() and scale > 0 and 0 < threshold < 1
     assert 0 <= row["error_low"] <= row["error_after"] <= row["error_high"] < 0.2 and row["error_after"] < 0.1
     assert fit_clue([few], 0, 0.25) == ([1.0, 0.0, 0.25], {"set": "too few"})
-    values, _ = fit_clue([labelled("none", logits, np.full(400, -100))], 0, 0.25)
-    assert sigmoid(np.array([values[0] * 5 + values[1]]))[0] < 1e-6
+    for silent in (labelled("none", logits, np.full(400, -100)), one):  # nobody has it, or everybody
+        values, _ = fit_clue([silent], 0, 0.25)
+        assert sigmoid(np.array([values[0] * 50 + values[1]]))[0] < 1e-6
     turned = fit_clue([labelled("turned", -logits, labels)], 0, 0.25)
     assert turned == ([1.0, 0.0, 0.25], {"set": "too few"})
 
