@@ -4,9 +4,9 @@
 
 For each clue the first set with ten validation studies of either label decides. Scale and offset are those of Platt
 (1999), a logistic regression of the label on the logit, so that of the findings scored 0.7 seven in ten are there where
-patients are like these; the threshold ("balanced") is the one with the highest F1 of that set. A clue that no study of
-any set has, or every labelled one, gets the score 0: nothing is known of what it means. Where labels are too few, a clue keeps its
-logit and `clue_threshold`, and has no operating points.
+patients are like these; the threshold ("balanced") is the one with the highest F1 of that set. A clue that no
+study of any set has, or every labelled one, gets the score 0: nothing is known of what it means. Where labels are too
+few, a clue keeps its logit and `clue_threshold`, and has no operating points.
 
 The operating points are thresholds with a stated risk (`evaluation/metrics/operating_points.py`): "sensitive" misses
 at most 10 % of those who have the finding, "careful" tells at most 5 % of those who do not, and there is one for each

@@ -36,8 +36,8 @@ def labelled(name: str, logits: np.ndarray, labels: np.ndarray) -> LabelledSet:
 
 def test_the_first_set_with_enough_of_both_labels_decides():
     logits, labels = drawn(400, 1, 0)
-    one, few, many = (labelled(n, logits[:k], labels[:k]) for n, k in (("one", 12), ("few", 12), ("many", 400)))
-    one.labels[:] = 1
+    few, many = labelled("few", logits[:12], labels[:12]), labelled("many", logits, labels)
+    one = labelled("one", logits[:12], np.ones(12, dtype=int))
     (scale, _, threshold), row = fit_clue([few, many], 0, 0.25)
     assert row["set"] == "many" and row["positives"] == labels.sum() and scale > 0 and 0 < threshold < 1
     assert 0 <= row["error_low"] <= row["error_after"] <= row["error_high"] < 0.2 and row["error_after"] < 0.1
