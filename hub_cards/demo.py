@@ -74,7 +74,10 @@ def main(arguments: list[str] | None = None) -> None:
         if path is not None and not path.exists():
             raise SystemExit(f"{path} does not exist")
     if prior_file:
-        args.prior = prior_file.read_text(encoding="utf-8")
+        try:
+            args.prior = prior_file.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise SystemExit(f"{prior_file} is no text in UTF-8: {error}") from error
     run(args)
 
 
@@ -115,10 +118,10 @@ def run(args: argparse.Namespace) -> None:
     start = time.perf_counter()
     try:
         report = write(study, **context, **length)
+        if args.ground:
+            report.ground(**length)
     except ValueError as error:
         raise SystemExit(f"This study cannot be read: {error}") from error
-    if args.ground:
-        report.ground(**length)
     seconds = time.perf_counter() - start
 
     kind = SYNTHETIC if synthetic else study.resolve().name

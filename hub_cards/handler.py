@@ -3,7 +3,7 @@
     {"inputs": {"images": ["<base64 of a PNG, JPEG or DICOM file>"], "indication": "Cough."},
      "parameters": {"max_new_tokens": 200}}
     -> {"findings": "...", "impression": "...", "text": "...", "clues": [{"name": "...", "score": 0.93}, ...],
-        "notice": "..."}
+        "sentences": [...], "left_out": [...], "readable": true, "notice": "..."}
 
 With "messages" beside "images" the question that is the last of them is answered ("answer"), and the longer chat comes
 back ("messages"): [{"role": "assistant", "content": report}, {"role": "user", "content": "Is there an effusion?"}].
@@ -135,5 +135,6 @@ class EndpointHandler:
             "clues": [{"name": clue.name, "score": round(clue.score, 4)} for clue in report.clues],
             "sentences": [said.to_dict() for said in report.sentences],
             "left_out": report.left_out,
+            "readable": report.readable,
             "notice": NOTICE,
         }

@@ -124,9 +124,9 @@ def thresholds_at(
 
 def _column(operating_point: str | float) -> int:
     names, rates = TRRGConfig.OPERATING_POINTS[:2], TRRGConfig.MISS_RATES
-    if operating_point in names:
+    if isinstance(operating_point, str) and operating_point in names:
         return names.index(operating_point)
-    wanted = -1.0 if isinstance(operating_point, (str, bool)) else operating_point
+    wanted = operating_point if type(operating_point) in (int, float) else -1.0
     if not rates[0] <= wanted <= rates[-1]:
         raise ValueError(
             f"operating_point is {operating_point!r}; expected 'careful', 'balanced', 'sensitive' or a false-negative "

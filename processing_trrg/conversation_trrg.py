@@ -140,8 +140,6 @@ class TalkedStudy(Report):
                 cannot read.
         """
         self._processor.check_request("question", question)
-        if self.text == UNREADABLE:
-            raise PromptError("question: the picture is not a frontal X-ray that this model can read")
         self._refuse_other_images(question)
         return self._say(question, streamer, generate).reply
 
@@ -181,6 +179,7 @@ class TalkedStudy(Report):
             PromptError: nothing asked, an unknown finding, one that is to be added and removed; or see `ask`.
             ValueError: clues of a model that knows none.
         """
+        self._refuse_unreadable()
         before, spelled = self.report, {name.lower(): name for name in self._batch.clue_names}
         if not isinstance(clues, Mapping | None):
             raise PromptError(f"clues: expected scores by the names of clues, got {clues!r:.80}")
@@ -280,6 +279,10 @@ class TalkedStudy(Report):
         clues["clue_scores"] = scores.new_tensor([list(new.values())]).to(self._batch["input_ids"].device)
         return self._model.edit_clues(self._awake(), **clues)
 
+    def _refuse_unreadable(self) -> None:
+        if self.text == UNREADABLE:
+            raise PromptError("there is no report: the picture is not a frontal X-ray that this model can read")
+
     def _awake(self) -> Any:
         """The features where the model is."""
         self._study = self._study.to(self._batch["input_ids"].device)
@@ -319,13 +322,12 @@ class TalkedStudy(Report):
 
     def _say(self, request: str, streamer: Any, generate: Mapping[str, Any]) -> Turn:
         """One turn: only its own tokens are computed, what stands before them is in the cache."""
+        self._refuse_unreadable()
         options = {**self._options, **generate}
         if options.get("num_return_sequences", 1) != 1:
             raise ValueError("num_return_sequences: one reply is written")
         if not self._model.config.learned_dialogue:
-            logger.warning_once(
-                "This model was not trained on questions or corrections: what it replies means nothing."
-            )
+            logger.warning_once("This model was not trained on questions or corrections: its replies mean nothing.")
         request = request.strip()
         asked = self._processor.turn_ids(request).to(self._turns[0].asked.device)
         self._make_room(asked.shape[1], options)

@@ -23,7 +23,7 @@ from .prompt_trrg import PromptError, check_messages, said
 from .report_trrg import UNREADABLE, Report
 from .statements_trrg import look_up
 
-_LOOK = ("on_error", "operating_point")  # options that are not for `generate`
+_LOOK = ("on_error", "operating_point", "abstain")  # options that are not for `generate`
 STUDY_FIELDS = (
     "images",
     "indication",

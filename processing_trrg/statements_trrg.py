@@ -93,8 +93,9 @@ def read_clues(sentence: str, names: tuple[str, ...]) -> tuple[tuple[str, int], 
             stated = None if not re.search(_NORMAL, sentence, re.I) or re.search(r"\bnot\b", sentence, re.I) else False
         if stated is not None:
             sided = [f"{side.title()} {name}" for side in SIDES]
-            spoken = [clue for clue in sided if clue in names and states(sentence, clue) is not None] or [name]
-            found |= dict.fromkeys(spoken, (-1 if hedged else 1) if stated else 0)
+            told = {clue: states(sentence, clue) for clue in sided if clue in names}
+            spoken = {clue: value for clue, value in told.items() if value is not None} or {name: stated}
+            found |= {clue: (-1 if hedged else 1) if value else 0 for clue, value in spoken.items()}
     if not found and NO_FINDING in names and _NOTHING.search(sentence):
         found[NO_FINDING] = 1
     return tuple(found.items())
@@ -147,7 +148,7 @@ def _checkable(model: Any, study: Any, names: Sequence[str]) -> set[str]:
     if not names or (config.clue_source == "zero_shot" and config.clue_scoring == "softmax"):
         return set()
     calibration, _ = model.model.fitted(study.clue_bank)
-    fitted = [True] * len(names) if calibration is None else (calibration[:, 1] > -20).tolist()
+    fitted = [True] * len(names) if calibration is None else (calibration[:, 0] != 0).tolist()
     return {name for name, known in zip(names, fitted, strict=True) if known}
 
 

@@ -162,5 +162,5 @@ def test_every_command_and_snippet_runs_as_written(
 
 
 def test_the_page_is_whole_and_linked() -> None:
-    assert len(entries()) == 12
+    assert len(entries()) == 13
     assert "(hub_cards/HOWTO.md)" in (ROOT / "README.md").read_text(encoding="utf-8")

@@ -47,6 +47,16 @@ def test_a_model_that_was_not_fitted_never_abstains(tiny_config):
     assert report.readable is None and report.readable_score is None and report.text != UNREADABLE
 
 
+def test_a_picture_without_a_report_is_not_talked_about(tiny_config):
+    study = reader(tiny_config, 1e9)(radiograph(), max_new_tokens=2)
+    for talk in (lambda: study.ask("Edema?"), lambda: study.correct(add=["Edema"]), study.ground,
+                 lambda: study.correct(clues={"Edema": 1.0})):  # fmt: skip
+        with pytest.raises(ValueError, match="the picture is not a frontal X-ray"):
+            talk()
+    talked = reader(tiny_config, 1e9)(radiograph(), max_new_tokens=2, abstain=False)
+    assert isinstance(talked.ask("Edema?"), str)
+
+
 def test_the_best_view_of_a_study_decides_and_one_given_by_its_clues_has_none(tiny_config):
     write = reader(tiny_config, 0.0)
     first, second = (write(image, max_new_tokens=2).readable_score for image in (radiograph(), radiograph(top=99)))

@@ -98,12 +98,12 @@ def test_a_foreign_request_is_warned_of_once(processor: TRRGProcessor, caplog):
 
 
 def test_the_small_checkpoint_says_what_it_was_trained_with():
-    """One view, prompts of at most 140 tokens; two hundred words are refused, and no mark of a removed name is said."""
+    """One view, prompts of at most 240 tokens; two hundred words are refused, and no mark of a removed name is said."""
     processor = AutoProcessor.from_pretrained(ROOT / "hub_cards" / "trrg-small", trust_remote_code=True)
-    assert (processor.max_views, processor.max_prompt_length, processor.max_length) == (1, 140, 512)
+    assert (processor.max_views, processor.max_prompt_length, processor.max_length) == (1, 240, 1024)
     config = json.loads((ROOT / "hub_cards" / "trrg-small" / "config.json").read_text())
-    assert config["max_views"] == 1 and config["text_config"]["max_position_embeddings"] == 512
-    with pytest.raises(ValueError, match=r"the prompt is \d+ tokens long, the model was trained with at most 140"):
+    assert config["max_views"] == 1 and config["text_config"]["max_position_embeddings"] == 1024
+    with pytest.raises(ValueError, match=r"the prompt is \d+ tokens long, the model was trained with at most 240"):
         processor(images=radiograph(), indication="chest pain " * 100)
     forbidden = json.loads((ROOT / "hub_cards" / "trrg-small" / "generation_config.json").read_text())["bad_words_ids"]
     for mark in ("XXXX", " XXXX", "The XXXX is", "XX"):

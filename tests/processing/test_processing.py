@@ -72,7 +72,7 @@ def test_prompts_are_padded_on_the_left_and_targets_on_the_right(processor: TRRG
     for row, report in enumerate(reports):
         target = [token for token in training["labels"][row].tolist() if token != -100]
         assert target == [*processor.reply_ids(report)[0].tolist(), EOS]
-        assert processor.tokenizer.decode(target[:-1]).strip() == report
+        assert processor.tokenizer.decode(target[:-1]).strip() == report.lower()
         assert tokens(processor, row, training) == tokens(processor, row, prompts) + target
         learned = training["labels"][row] != -100
         assert torch.equal(training["labels"][row][learned], training["input_ids"][row][learned])
@@ -311,7 +311,7 @@ def test_a_chat_of_many_turns():
     assert "ASSISTANT: Findings: clear.</s>USER: There is also edema. ASSISTANT:" in text
     training = processor(images=ONE, text=text, report="Findings: edema.")
     learned = training["labels"][training["labels"] != -100]
-    assert processor.tokenizer.decode(learned) == "findings: edema.</s>"
+    assert processor.tokenizer.decode(learned) == " findings: edema.</s>"
     with pytest.raises(Exception, match="roles are system, user and assistant, got doctor"):
         processor.apply_chat_template([{"role": "doctor", "content": "x"}])
 

@@ -190,9 +190,11 @@ def test_a_report_becomes_json_with_and_without_its_maps():
         "missing": ["impression"],
         "complete": True,
         "clues": [
-            {"name": "Edema", "score": 0.25, "selected": True},
-            {"name": "Mass", "score": 0.1, "selected": False},
+            {"name": "Edema", "score": 0.25, "selected": True, "answer": None},
+            {"name": "Mass", "score": 0.1, "selected": False, "answer": None},
         ],
+        "boxes": [],
+        **dict.fromkeys(("sentences", "left_out", "readable", "readable_score")),
     }
     maps = json.loads(json.dumps(report.to_dict(evidence=True)))["clues"]
     assert maps[0]["evidence"] == evidence.tolist() and maps[1]["evidence"] is None

@@ -74,7 +74,7 @@ def test_a_sentence_is_read_at_the_calibration_of_its_clue(tiny_config):
     ids = [[row[mask.bool()].tolist() for row, mask in zip(*some, strict=True)]
            for some in zip(tensors["clue_input_ids"], tensors["clue_attention_mask"], strict=True)]  # fmt: skip
     names = [clue["name"] for clue in processor.clues]
-    rows = [[1.0, -20.0, 0.25] if name == "Fracture" else [0.4, -1.5, 0.25] for name in names]
+    rows = [[0.0, -20.0, 0.25] if name == "Fracture" else [0.4, -1.5, 0.25] for name in names]
     config = tiny_config("trrg", clue_token_ids=ids, clue_calibration=rows)
     (report,) = looked_up(config, ["There is edema. There is no edema. There is fracture. There is no fracture."])
     edema = next(clue.score for clue in report.clues if clue.name == "Edema")
@@ -151,3 +151,9 @@ def test_the_pipeline_looks_each_sentence_up_and_so_does_a_correction(tiny_confi
         sections = [*cut_sentences(report.findings), *cut_sentences(report.impression or "")]
         assert [said.text for said in report.sentences] == sections
     assert done.report.text != before.text
+
+
+def test_each_side_has_its_own_polarity():
+    names = ("Pleural Effusion", "Left Pleural Effusion", "Right Pleural Effusion")
+    said = read_clues("There is a left pleural effusion and no right pleural effusion.", names)
+    assert dict(said) == {"Left Pleural Effusion": 1, "Right Pleural Effusion": 0}
