@@ -171,9 +171,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         parser.error(f"{options.checkpoint}: it never abstains (readable_weights); fit it with training.fit_readable")
     phantoms = PhantomStudies(options.count, TEST_PHANTOM_SEED)
     drawn = [Picture(phantoms.open_image(n, 0), s.study_id) for n, s in enumerate(phantoms.records)]
-    readable = {folder.name: validation(folder) for folder in options.data}
+    readable = {str(folder): validation(folder) for folder in options.data}
     names, real = list(readable), [picture for some in readable.values() for picture in some]
-    readable["phantoms"] = drawn
+    readable["phantoms (SYNTHETIC)"] = drawn
     others = {
         kind: [Picture(make(np.random.default_rng(n)), f"{kind} {n}") for n in range(options.count)]
         for kind, make in DRAWN.items()
@@ -183,7 +183,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     others |= {f"phantom, {kind}": pictures for kind, pictures in changed(drawn, 1).items()}
     if options.raw:
         frontal, lateral = raw_sets(options.raw)
-        readable |= frontal
+        readable |= {f"{name}, frontal": pictures for name, pictures in frontal.items()}
         others |= {f"{name}, lateral": pictures for name, pictures in lateral.items()}
     result = measure(model, processor, readable, others, names, options.resamples)
     options.out.mkdir(parents=True, exist_ok=True)

@@ -178,7 +178,7 @@ def read_sets(
             logits = read_logits(model, source, processor)
         labels = np.array([[-100 if v is None else v for v in row] for row in source.labels])
         patients = [record.patient_id for record in source.studies.records]
-        sets.append(LabelledSet(Path(folder).name, logits, labels, patients))
+        sets.append(LabelledSet(folder, logits, labels, patients))
     return sets
 
 
@@ -235,7 +235,7 @@ def cells(name: str, row: dict[str, Any], fitted: list[float], points: list[floa
     return [name, row["set"], counts, *numbers, *errors, sensitive, told["missed"], careful, told["alarms"]]
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """The command at the top of this file."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("checkpoint", type=Path, help="folder of a checkpoint, of stage 1 or complete")
@@ -244,7 +244,7 @@ def main() -> None:
     parser.add_argument("--image-cache", help="folder for decoded squares, as data.image_cache")
     parser.add_argument("--plot", type=Path, help="PNG file: precision-recall curves with the points of the dial")
     parser.add_argument("--write", action="store_true", help="put it into config.json of the checkpoint")
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     try:
         config, table, dials = calibrate(options.checkpoint, options.data, options.split, options.image_cache)
     except (ValueError, FileNotFoundError) as error:
