@@ -15,9 +15,10 @@ indeterminate.
 
 Prints a table: the expected calibration error (ten bins) before and after with its 95 % interval, by bootstrap over
 patients; "after" is of patients that scale and offset were not fitted on (two halves, each scored by the fit of the
-other). So are "missed" and "alarms", what sensitive and careful do to the half that they were not fitted on. --write
-puts the fit into CHECKPOINT's config.json, --plot draws the precision-recall curves that the dial moves along. Research
-only, never for clinical use.
+other). "missed" and "alarms" are what sensitive and careful do to the half that they were not fitted on; scale, offset
+and the balanced threshold, which the two do not cross, are those of all studies, so both may look a little too good.
+--write puts the fit into CHECKPOINT's config.json, --plot draws the precision-recall curves that the dial moves along.
+Research only, never for clinical use.
 """
 
 import argparse
@@ -150,7 +151,8 @@ def fit_points(
     scores: np.ndarray, labels: np.ndarray, part: np.ndarray, balanced: float
 ) -> tuple[list[float], dict[str, float]]:
     """A clue's operating points, and what those of one half of the patients do to the other: the share of positives
-    "missed" by sensitive, and of negatives told by careful, "alarms". Shapes `[N]`."""
+    "missed" by sensitive, and of negatives told by careful, "alarms". Shapes `[N]`. Scores and `balanced` are fitted on
+    both halves."""
     row = {}
     if both_in_halves(labels, part):
         careful, sensitive = np.empty(len(scores)), np.empty(len(scores))
@@ -245,16 +247,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--plot", type=Path, help="PNG file: precision-recall curves with the points of the dial")
     parser.add_argument("--write", action="store_true", help="put it into config.json of the checkpoint")
     options = parser.parse_args(arguments)
+    if options.plot and not options.plot.parent.is_dir():
+        parser.error(f"--plot {options.plot}: the folder {options.plot.parent} does not exist")
     try:
         config, table, dials = calibrate(options.checkpoint, options.data, options.split, options.image_cache)
     except (ValueError, FileNotFoundError) as error:
         parser.error(str(error))
     print("\n".join(table))
-    if options.plot:
-        plot_dials(dials, options.plot)
     if options.write:
         config.to_json_file(options.checkpoint / "config.json")
         print(f"written into {options.checkpoint / 'config.json'}")
+    if options.plot and dials:
+        plot_dials(dials, options.plot)
+    elif options.plot:
+        print("no clue has operating points: nothing to plot")
 
 
 if __name__ == "__main__":

@@ -224,3 +224,17 @@ def test_folders_of_one_name_stay_apart(tmp_path, capsys):
     rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in capsys.readouterr().out.splitlines()]
     assert {row[1] for row in rows[2:]} >= {many, "too few"} and few not in {row[1] for row in rows}
     assert all(row[2].endswith("of 48") for row in rows if row[1] == many)
+
+
+def test_what_cannot_be_plotted_is_told_and_the_fit_is_written(tmp_path, capsys):
+    checkpoint = save_checkpoint(tmp_path / "checkpoint", "radialog")
+    plot = tmp_path / "plot.png"
+    words = [str(checkpoint), "--data", labelled_folder(tmp_path / "few", 4), "--write", "--plot"]
+    with pytest.raises(SystemExit):
+        calibrate.main([*words, str(tmp_path / "no" / "plot.png")])
+    told = capsys.readouterr()
+    assert f"the folder {tmp_path / 'no'} does not exist" in told.err and not told.out
+    calibrate.main([*words, str(plot)])
+    assert "nothing to plot" in capsys.readouterr().out and not plot.exists()
+    points = json.loads((checkpoint / "config.json").read_text())["clue_operating_points"]
+    assert points == [[]] * 14
