@@ -15,10 +15,16 @@ patients (of drawings: over pictures). Never for clinical use.
 
 import argparse
 import json
+import sys
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
+
+from evaluation.predictions.missing_paths import stop_at_missing_paths
+
+if __name__ == "__main__":
+    stop_at_missing_paths()  # before the imports that take seconds
 
 import numpy as np
 import torch
@@ -30,6 +36,7 @@ from evaluation.other_pictures import CHANGED, DRAWN
 from evaluation.predictions.study_sources import TEST_PHANTOM_SEED, PhantomStudies
 from processing_trrg import RadiographError, read_radiograph
 from training.builders.builder import is_measured
+from training.config.command_line import run_command
 from training.data.study import Studies
 
 
@@ -163,8 +170,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--raw", type=Path, help="folder of covid_notes, vqa_rad and iu_xray as they are distributed")
     parser.add_argument("--count", type=int, default=100, help="phantoms, and pictures of each kind")
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--resamples", type=int, default=1000, help="of the bootstrap")
+    parser.add_argument("--resamples", type=int, default=1000, help="of the bootstrap; 0: no intervals")
+    stop_at_missing_paths(arguments)
     options = parser.parse_args(arguments)
+    for folder in [*options.data, *([options.raw] if options.raw else [])]:
+        if not folder.exists():
+            parser.error(f"{folder} does not exist")
     options.bf16 = False
     processor, model = load(options, start_processes())
     if model.config.readable_weights is None:
@@ -193,4 +204,4 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run_command(main))

@@ -57,6 +57,9 @@ def test_a_checkpoint_is_fitted_and_measured(studies, tmp_path, monkeypatch, cap
     with pytest.raises(SystemExit):
         score_abstention.main(arguments)
     assert "it never abstains" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        score_abstention.main([*arguments, "--data", str(studies), "nowhere"])
+    assert "nowhere does not exist" in capsys.readouterr().err
     command = ["fit_readable", str(checkpoint), "--data", str(studies), "--count", "3", "--write"]
     monkeypatch.setattr("sys.argv", [*command, "--false-alarms", "0.001"])
     with pytest.raises(SystemExit):
@@ -79,3 +82,6 @@ def test_a_checkpoint_is_fitted_and_measured(studies, tmp_path, monkeypatch, cap
     assert set(DRAWN) <= set(result["others"]) and result["others"]["radiograph, negative"]["pictures"] == 4
     row = result["others"]["hand"]
     assert row["pictures"] + row["refused"] == 4 and 0 <= row["auroc"]["low"] <= row["auroc"]["value"] <= 1
+    score_abstention.main([*arguments, "--count", "1", "--resamples", "0"])
+    result = json.loads((tmp_path / "o" / "abstention.json").read_text())
+    assert result["readable"][str(studies)]["false_alarms"]["low"] is None
