@@ -18,11 +18,17 @@ with 95 % intervals by bootstrap over patients. Never for clinical use.
 
 import argparse
 import json
+import sys
 import time
 from collections.abc import Sequence
 from itertools import product
 from pathlib import Path
 from typing import Any
+
+from evaluation.predictions.missing_paths import stop_at_missing_paths
+
+if __name__ == "__main__":
+    stop_at_missing_paths()  # before the imports that take seconds
 
 import numpy as np
 import torch
@@ -34,6 +40,7 @@ from evaluation.predictions.study_sources import TEST_PHANTOM_SEED, PhantomStudi
 from evaluation.reading.labeler import label_report
 from evaluation.reading.observations import CHEXPERT_14, certain, tensor_labels
 from processing_trrg import RadiologyReportPipeline, Report, read_radiograph
+from training.config.command_line import run_command
 from training.data.study import Studies
 
 Clue = dict[str, str]
@@ -151,18 +158,22 @@ def said_scores(
     truth: np.ndarray, claims: list[np.ndarray], patients: list[str], resamples: int
 ) -> list[dict[str, Any]]:
     """Of all (study, finding) pairs with the finding, the share whose report claims it, and of those without the share
-    that does, for each list."""
+    that does, for each list; None where no pair is known to be so."""
     rows = []
     for claimed in claims:
-        cells = {}
+        cells: dict[str, dict[str, float | None]] = {}
         for name, value in (("said", 1), ("invented", 0)):
             there = truth == value
 
             def of(weights: np.ndarray, there: np.ndarray = there, claimed: np.ndarray = claimed) -> np.ndarray:
-                return np.asarray((weights @ (there & claimed)).sum() / max((weights @ there).sum(), 1e-9))
+                known = (weights @ there).sum()
+                return np.asarray((weights @ (there & claimed)).sum() / known if known else np.nan)
 
-            draws = patient_bootstrap(patients, of, resamples, 0)
-            cells[name] = with_interval(of(np.ones(len(truth))), draws)
+            if there.any():
+                draws = patient_bootstrap(patients, of, resamples, 0)
+                cells[name] = with_interval(of(np.ones(len(truth))), draws)
+            else:
+                cells[name] = {"value": None, "low": None, "high": None}
         rows.append(cells)
     return rows
 
@@ -245,7 +256,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--split", default="validation", help="of --data")
     parser.add_argument("--count", type=int, default=100, help="studies of each source that reports are written of")
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--resamples", type=int, default=1000, help="of the bootstrap")
+    parser.add_argument("--resamples", type=int, default=1000, help="of the bootstrap; 0: no intervals")
+    stop_at_missing_paths(arguments)
     options = parser.parse_args(arguments)
     options.bf16 = False
     processor, model = load(options, start_processes())
@@ -263,4 +275,4 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run_command(main))

@@ -12,11 +12,12 @@
 | shuffled_clues, empty_clues, oracle_clues | the image and the clues of another study's labels, none, its own |
 
 Each condition is a run of generate.py in a folder of its own, resumable; clues are given only where the checkpoint
-reads them and every study has labels. Writes metrics.json and table.md, with 95 % intervals by bootstrap over patients:
-micro and macro F1 of the report (labeler) against the study's labels, where known; agreement with the report of the
-real image (F1 of their labels, No Finding included, the shares of equal label sets and of equal texts); the share that
-compares with an earlier study; words; different reports, the share of the commonest. A model that reads its image is
-best on the real one, agrees least with that on another patient's, and follows the clues. Never for clinical use.
+reads them and every study has labels, and no run abstains from a picture. Writes metrics.json and table.md, with 95 %
+intervals by bootstrap over patients: micro and macro F1 of the report (labeler) against the study's labels, where
+known; agreement with the report of the real image (F1 of their labels, No Finding included, the shares of equal label
+sets and of equal texts); the share that compares with an earlier study; words; different reports, the share of the
+commonest. A model that reads its image is best on the real one, agrees least with that on another patient's, and
+follows the clues. Never for clinical use.
 """
 
 import argparse
@@ -220,7 +221,8 @@ def compare(
     lines: dict[str, list[dict[str, Any]]] = {}
     for condition, source in sources.items():
         out = options.out / condition
-        run = generate.parse_arguments([*chosen, "--out", str(out), *CLUES.get(condition, []), *options.more])
+        words = [*chosen, "--never-abstain", *CLUES.get(condition, [])]
+        run = generate.parse_arguments([*words, "--out", str(out), *options.more])
         run.condition = condition
         generate.run(run, source=source, loaded=loaded)
         lines[condition] = [record for _, _, record in read_lines(out / PREDICTIONS)]

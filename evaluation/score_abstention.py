@@ -15,10 +15,16 @@ patients (of drawings: over pictures). Never for clinical use.
 
 import argparse
 import json
+import sys
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
+
+from evaluation.predictions.missing_paths import stop_at_missing_paths
+
+if __name__ == "__main__":
+    stop_at_missing_paths()  # before the imports that take seconds
 
 import numpy as np
 import torch
@@ -30,6 +36,7 @@ from evaluation.other_pictures import CHANGED, DRAWN
 from evaluation.predictions.study_sources import TEST_PHANTOM_SEED, PhantomStudies
 from processing_trrg import RadiographError, read_radiograph
 from training.builders.builder import is_measured
+from training.config.command_line import run_command
 from training.data.study import Studies
 
 
@@ -163,17 +170,21 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--raw", type=Path, help="folder of covid_notes, vqa_rad and iu_xray as they are distributed")
     parser.add_argument("--count", type=int, default=100, help="phantoms, and pictures of each kind")
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--resamples", type=int, default=1000, help="of the bootstrap")
+    parser.add_argument("--resamples", type=int, default=1000, help="of the bootstrap; 0: no intervals")
+    stop_at_missing_paths(arguments)
     options = parser.parse_args(arguments)
+    for folder in [*options.data, *([options.raw] if options.raw else [])]:
+        if not folder.exists():
+            parser.error(f"{folder} does not exist")
     options.bf16 = False
     processor, model = load(options, start_processes())
     if model.config.readable_weights is None:
         parser.error(f"{options.checkpoint}: it never abstains (readable_weights); fit it with training.fit_readable")
     phantoms = PhantomStudies(options.count, TEST_PHANTOM_SEED)
     drawn = [Picture(phantoms.open_image(n, 0), s.study_id) for n, s in enumerate(phantoms.records)]
-    readable = {folder.name: validation(folder) for folder in options.data}
+    readable = {str(folder): validation(folder) for folder in options.data}
     names, real = list(readable), [picture for some in readable.values() for picture in some]
-    readable["phantoms"] = drawn
+    readable["phantoms (SYNTHETIC)"] = drawn
     others = {
         kind: [Picture(make(np.random.default_rng(n)), f"{kind} {n}") for n in range(options.count)]
         for kind, make in DRAWN.items()
@@ -183,7 +194,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     others |= {f"phantom, {kind}": pictures for kind, pictures in changed(drawn, 1).items()}
     if options.raw:
         frontal, lateral = raw_sets(options.raw)
-        readable |= frontal
+        readable |= {f"{name}, frontal": pictures for name, pictures in frontal.items()}
         others |= {f"{name}, lateral": pictures for name, pictures in lateral.items()}
     result = measure(model, processor, readable, others, names, options.resamples)
     options.out.mkdir(parents=True, exist_ok=True)
@@ -193,4 +204,4 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run_command(main))

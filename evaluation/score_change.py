@@ -13,10 +13,16 @@ image. No number here says anything about patients.
 
 import argparse
 import json
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+from evaluation.predictions.missing_paths import stop_at_missing_paths
+
+if __name__ == "__main__":
+    stop_at_missing_paths()  # before the imports that take seconds
 
 import numpy as np
 
@@ -28,6 +34,7 @@ from evaluation.predictions.records import read_lines
 from evaluation.predictions.study_sources import TEST_PHANTOM_SEED, PhantomStudies
 from evaluation.reading.changes import CHANGES, Change
 from evaluation.reading.prior_comparisons import comparison_sentences
+from training.config.command_line import run_command
 from training.phantoms.follow_up import generate_followed
 from training.phantoms.generate import MIN_SIZE
 from training.phantoms.report import Pair
@@ -102,6 +109,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/change-scores"), help="folder of both runs")
     parser.add_argument("--resamples", type=int, default=1000, help="of the bootstrap; 0 for no interval")
     parser.add_argument("more", nargs="*", help="options of generate.py, after --")
+    stop_at_missing_paths(arguments)
     options = parser.parse_args(arguments)
     followed = [generate_followed(options.seed, index, MIN_SIZE) for index in range(options.count)]
     source = PhantomStudies(options.count, options.seed, draw=generate_followed)
@@ -129,4 +137,4 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run_command(main))

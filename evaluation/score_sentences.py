@@ -36,6 +36,7 @@ if __name__ == "__main__":
 
 import numpy as np
 import torch
+from torch.nn.utils.rnn import pad_sequence
 
 from evaluation import generate
 from evaluation.metrics.classification import auroc
@@ -48,6 +49,7 @@ from evaluation.reading.labeler import label_report
 from evaluation.reading.observations import NO_FINDING, PRESENT
 from evaluation.reading.sides import find_sides
 from processing_trrg import Report, look_up, prepare_studies, report_text
+from processing_trrg.prompt_trrg import ASSISTANT
 from training.config.command_line import run_command
 from training.data.compose import SentencePool
 from training.data.study import CONTEXT_FIELDS
@@ -131,12 +133,14 @@ def token_probabilities(
     model: Any, processor: Any, prompts: Any, study: Any, reports: Sequence[Report]
 ) -> list[list[float]]:
     """The mean probability of the tokens of each sentence in its report; NaN where its words are not found there."""
-    tokenizer, texts = processor.tokenizer, [" ".join(report.text.split()) for report in reports]
-    encoded = tokenizer(
-        texts, add_special_tokens=False, return_offsets_mapping=True, padding=True, padding_side="right",
-        return_tensors="pt",
-    )  # fmt: skip
-    ids, mask = (encoded[name].to(prompts["input_ids"].device) for name in ("input_ids", "attention_mask"))
+    texts = [" ".join(report.text.split()) for report in reports]
+    replies = [processor.reply_ids(text)[0] for text in texts]
+    before = f"{ASSISTANT[processor.prompt_style]} "  # a reply is cut into tokens behind it
+    chats = [before + text for text in texts]
+    offsets = processor.tokenizer(chats, add_special_tokens=False, return_offsets_mapping=True)["offset_mapping"]
+    ids = pad_sequence(replies, batch_first=True, padding_value=processor.tokenizer.pad_token_id)
+    mask = pad_sequence([torch.ones_like(reply) for reply in replies], batch_first=True)
+    ids, mask = (some.to(prompts["input_ids"].device) for some in (ids, mask))
     outputs = model(
         input_ids=torch.cat([prompts["input_ids"], ids], 1),
         attention_mask=torch.cat([prompts["attention_mask"], mask], 1),
@@ -146,13 +150,13 @@ def token_probabilities(
     chosen = outputs.logits[:, :-1].float().softmax(-1).gather(-1, ids[..., None])[..., 0].cpu().numpy()
     told = []
     for row, report in enumerate(reports):
-        starts = encoded["offset_mapping"][row].numpy()
-        place, values = 0, []
+        starts = np.array(offsets[row][-len(replies[row]) :]) - len(before)
+        likely, place, values = chosen[row, : len(starts)], 0, []
         for said in report.sentences or []:
             begin = texts[row].find(said.text[:-1], place)
             place = begin + len(said.text) if begin >= 0 else place
             inside = (starts[:, 0] < place) & (starts[:, 1] > begin) & (starts[:, 1] > starts[:, 0])
-            values.append(float(chosen[row, inside].mean()) if begin >= 0 and inside.any() else float("nan"))
+            values.append(float(likely[inside].mean()) if begin >= 0 and inside.any() else float("nan"))
         told.append(values)
     return told
 

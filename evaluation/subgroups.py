@@ -19,9 +19,15 @@ harder or its labels noisier: no number here says why. Never for clinical use.
 
 import argparse
 import json
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
+
+from evaluation.predictions.missing_paths import stop_at_missing_paths
+
+if __name__ == "__main__":
+    stop_at_missing_paths()  # before the imports that take seconds
 
 import numpy as np
 
@@ -32,6 +38,7 @@ from evaluation.predictions.records import read_lines
 from evaluation.reading.labeler import label_report
 from evaluation.reading.observations import NO_FINDING
 from evaluation.score_labels import read
+from training.config.command_line import run_command
 from training.data.study import Studies, Study
 
 MIN_PATIENTS, MIN_POSITIVES = 20, 5
@@ -147,7 +154,7 @@ def score_axis(answers: Answers, axis: str, resamples: int) -> dict[str, Any]:
 
 
 def _cell(value: float, draws: np.ndarray) -> dict[str, float | None]:
-    nothing = bool(np.isnan(value)) or bool(np.isnan(draws).all())
+    nothing = bool(np.isnan(value)) or bool(len(draws) and np.isnan(draws).all())
     return {"value": None, "low": None, "high": None} if nothing else with_interval(np.asarray(value), draws)
 
 
@@ -155,7 +162,9 @@ def table(results: dict[str, Any]) -> str:
     """The figures as Markdown."""
 
     def text(cell: dict[str, float | None]) -> str:
-        return "-" if cell["value"] is None else f"{cell['value']:.2f} [{cell['low']:.2f}, {cell['high']:.2f}]"
+        if cell["value"] is None:
+            return "-"
+        return f"{cell['value']:.2f}" + ("" if cell["low"] is None else f" [{cell['low']:.2f}, {cell['high']:.2f}]")
 
     lines = ["| group | studies | patients | findings | " + " | ".join(MEASURES) + " |", "|---" * 7 + "|"]
     for axis, result in results.items():
@@ -175,7 +184,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--data", type=Path, required=True, help="folder with studies.jsonl, or datasets shards")
     parser.add_argument("--split", default="validation", help="of --data")
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--resamples", type=int, default=1000, help="of the bootstrap over patients")
+    parser.add_argument("--resamples", type=int, default=1000, help="of the bootstrap over patients; 0: no intervals")
+    stop_at_missing_paths(arguments)
     options = parser.parse_args(arguments)
     answers = Answers(options.predictions, Studies(options.data, options.split).records)
     results = {axis: score_axis(answers, axis, options.resamples) for axis in AXES}
@@ -187,4 +197,4 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run_command(main))

@@ -15,9 +15,10 @@ indeterminate.
 
 Prints a table: the expected calibration error (ten bins) before and after with its 95 % interval, by bootstrap over
 patients; "after" is of patients that scale and offset were not fitted on (two halves, each scored by the fit of the
-other). So are "missed" and "alarms", what sensitive and careful do to the half that they were not fitted on. --write
-puts the fit into CHECKPOINT's config.json, --plot draws the precision-recall curves that the dial moves along. Research
-only, never for clinical use.
+other). "missed" and "alarms" are what sensitive and careful do to the half that they were not fitted on; scale, offset
+and the balanced threshold, which the two do not cross, are those of all studies, so both may look a little too good.
+--write puts the fit into CHECKPOINT's config.json, --plot draws the precision-recall curves that the dial moves along.
+Research only, never for clinical use.
 """
 
 import argparse
@@ -150,7 +151,8 @@ def fit_points(
     scores: np.ndarray, labels: np.ndarray, part: np.ndarray, balanced: float
 ) -> tuple[list[float], dict[str, float]]:
     """A clue's operating points, and what those of one half of the patients do to the other: the share of positives
-    "missed" by sensitive, and of negatives told by careful, "alarms". Shapes `[N]`."""
+    "missed" by sensitive, and of negatives told by careful, "alarms". Shapes `[N]`. Scores and `balanced` are fitted on
+    both halves."""
     row = {}
     if both_in_halves(labels, part):
         careful, sensitive = np.empty(len(scores)), np.empty(len(scores))
@@ -178,7 +180,7 @@ def read_sets(
             logits = read_logits(model, source, processor)
         labels = np.array([[-100 if v is None else v for v in row] for row in source.labels])
         patients = [record.patient_id for record in source.studies.records]
-        sets.append(LabelledSet(Path(folder).name, logits, labels, patients))
+        sets.append(LabelledSet(folder, logits, labels, patients))
     return sets
 
 
@@ -235,7 +237,7 @@ def cells(name: str, row: dict[str, Any], fitted: list[float], points: list[floa
     return [name, row["set"], counts, *numbers, *errors, sensitive, told["missed"], careful, told["alarms"]]
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """The command at the top of this file."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("checkpoint", type=Path, help="folder of a checkpoint, of stage 1 or complete")
@@ -244,17 +246,21 @@ def main() -> None:
     parser.add_argument("--image-cache", help="folder for decoded squares, as data.image_cache")
     parser.add_argument("--plot", type=Path, help="PNG file: precision-recall curves with the points of the dial")
     parser.add_argument("--write", action="store_true", help="put it into config.json of the checkpoint")
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
+    if options.plot and not options.plot.parent.is_dir():
+        parser.error(f"--plot {options.plot}: the folder {options.plot.parent} does not exist")
     try:
         config, table, dials = calibrate(options.checkpoint, options.data, options.split, options.image_cache)
     except (ValueError, FileNotFoundError) as error:
         parser.error(str(error))
     print("\n".join(table))
-    if options.plot:
-        plot_dials(dials, options.plot)
     if options.write:
         config.to_json_file(options.checkpoint / "config.json")
         print(f"written into {options.checkpoint / 'config.json'}")
+    if options.plot and dials:
+        plot_dials(dials, options.plot)
+    elif options.plot:
+        print("no clue has operating points: nothing to plot")
 
 
 if __name__ == "__main__":

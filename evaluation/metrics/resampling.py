@@ -23,7 +23,7 @@ POISSON_OF_UINT16 = np.searchsorted(_CUMULATIVE, (np.arange(2**16) + 0.5) / 2**1
 def bootstrap(
     counts: np.ndarray, statistic: Callable[[np.ndarray], np.ndarray], resamples: int, seed: int
 ) -> np.ndarray:
-    """Scores of resampled corpora, `[resamples, ...]`.
+    """Scores of resampled corpora, `[resamples, ...]`; none of them where `resamples` is 0.
 
     Args:
         counts: `[U]`, how often each distinct row occurs in the corpus of N = sum(counts) reports.
@@ -34,6 +34,8 @@ def bootstrap(
     generator = np.random.default_rng(seed)
     n = int(counts.sum())
     chances = counts / n
+    if not resamples:
+        return np.asarray(statistic(counts.astype(np.float64)))[None][:0]
     return np.stack([statistic(generator.multinomial(n, chances).astype(np.float64)) for _ in range(resamples)])
 
 
@@ -80,7 +82,7 @@ def interval(draws: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def with_interval(value: np.ndarray, draws: np.ndarray | None) -> dict[str, float | None]:
     """A number and the interval of its draws `[resamples]`, ready for JSON; None where nothing was drawn."""
-    if draws is None:
+    if draws is None or not len(draws):
         return {"value": float(value), "low": None, "high": None}
     low, high = interval(draws)
     return {"value": float(value), "low": float(low), "high": float(high)}

@@ -62,7 +62,7 @@ class Chats:
         options: of `generate`, for reports and answers.
 
     Attributes:
-        reports: one a study, with its clues.
+        reports: one a study, with its clues; of pictures that the model cannot read too, since each is asked about.
     """
 
     def __init__(self, model: Any, processor: Any, batch: StudyBatch, **options: Any):
@@ -73,7 +73,7 @@ class Chats:
             prompts = processor.say_findings(batch, self.study.selected_clues)
             texts = {name: prompts[name] for name in ("input_ids", "attention_mask")}
             self.reports = processor.post_process_report(
-                model.generate(**texts, study=self.study, **options), prompts, self.study
+                model.generate(**texts, study=self.study, **options), prompts, self.study, abstain=False
             )
         self._names = [words["study_id"] for words in prompts.studies]
         pairs = zip(prompts["input_ids"].cpu(), prompts["attention_mask"].cpu().bool(), strict=True)

@@ -21,11 +21,13 @@ def test_every_part_is_measured(tmp_path, capsys, monkeypatch):
     assert clue_lists.SIZES == (1, 10, 100, 1000)
     monkeypatch.setattr(clue_lists, "SIZES", (1, 30))
     folder = save_checkpoint(tmp_path / "checkpoint", "trrg")
-    arguments = ["--checkpoint", str(folder), "--count", "2", "--resamples", "5", "--out", str(tmp_path / "out")]
+    arguments = ["--checkpoint", str(folder), "--count", "2", "--resamples", "0", "--out", str(tmp_path / "out")]
     clue_lists.main(arguments)
     part = json.loads((tmp_path / "out" / "clue_lists.json").read_text())["phantoms (SYNTHETIC)"]
     assert set(part) == {"nonsense", "wordings", "said", "sizes"} and set(part["sizes"]) == {"1", "30"}
     assert "| 30 |" in capsys.readouterr().out
+    with pytest.raises(SystemExit, match="--data: nowhere does not exist"):
+        clue_lists.main([*arguments, "--data", "nowhere"])
     with pytest.raises(SystemExit):
         clue_lists.main(["--checkpoint", str(save_checkpoint(tmp_path / "other", "maira1")), *arguments[2:]])
     assert "expected pairwise clues" in capsys.readouterr().err
@@ -67,6 +69,8 @@ def test_scores_of_invented_reports():
     truth = np.array([[1], [1], [0], [0]])
     said = said_scores(truth, [np.array([[True], [False], [True], [False]])], list("abcd"), 5)
     assert said[0]["said"]["value"] == said[0]["invented"]["value"] == 0.5
+    (unknown,) = said_scores(np.full((4, 1), -100), [np.array([[True]] * 4)], list("abcd"), 5)
+    assert unknown["said"] == unknown["invented"] == {"value": None, "low": None, "high": None}
     truth, names = np.repeat([1, 0], 5)[:, None], ["Edema"]
     right = np.linspace(1, 0, 10)[:, None]
     row = wording_scores(truth, [right, 1 - right], names, [str(n) for n in range(10)], 5)

@@ -81,3 +81,6 @@ def test_a_checkpoint_is_scored_with_and_without_the_prior(tmp_path, capsys):
     assert all(line["has_prior"] for line in read(out / "with_prior" / "predictions.jsonl"))
     assert not any(line["has_prior"] for line in read(out / "without_prior" / "predictions.jsonl"))
     assert "SYNTHETIC" in capsys.readouterr().out
+    score_change.main(["--resamples", "0", *map(str, arguments[:6]), "--", "--max-new-tokens", "4"])
+    again = json.loads((out / "change_scores.json").read_text())
+    assert again["change"]["macro"]["low"] is again["without_prior"]["compares"]["low"] is None

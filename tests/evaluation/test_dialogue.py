@@ -12,6 +12,7 @@ from evaluation.predictions.chats import Chats, Question, yes_no_tokens
 from evaluation.predictions.prediction_parts import PARTS, PREDICTIONS, RunError
 from modeling_trrg import TRRGForConditionalGeneration
 from processing_trrg import TRRGProcessor, prepare_studies
+from processing_trrg.report_trrg import UNREADABLE
 from tests.helpers.checkpoints import read, save_checkpoint
 from tests.helpers.tiny_processors import radiograph, tiny_processor
 from training.builders import vqa_rad
@@ -102,7 +103,10 @@ def test_one_look_for_all_questions(system, tmp_path):
     looks: list[int] = []
     model.model.vision_tower.register_forward_hook(lambda *_: looks.append(1))
     batch = prepare_studies(processor, [{"images": radiograph(), "study_id": name} for name in "ab"])
+    model.config.readable_weights = [0.0] * (1 + 5 * model.config.vision_hidden_size)
+    model.config.readable_threshold = 1.0  # it can read nothing, and is asked about every study
     chats = Chats(model.eval(), processor, batch, max_new_tokens=4, do_sample=False)
+    assert all(report.readable is False and report.text != UNREADABLE for report in chats.reports)
     questions = [Question(row, "Findings: Clear.", text) for row in (0, 1) for text in ("Any edema?", "Why?", "View?")]
     answers = chats.ask(questions)
     yes = chats.yes_or_no(questions)

@@ -10,6 +10,7 @@ import pytest
 from evaluation import image_matters
 from evaluation.image_matters import CONDITIONS, IMAGES, ChangedImages, other_patients, scores_of
 from evaluation.predictions.study_sources import PhantomStudies
+from processing_trrg.report_trrg import UNREADABLE
 from tests.helpers.checkpoints import read, save_checkpoint
 from tests.helpers.tiny_processors import tiny_processor
 from training.data.study import Study
@@ -23,6 +24,9 @@ def run(out: Path, checkpoint: Path, *more: object) -> dict[str, dict]:
 
 def test_a_row_for_every_condition_and_a_second_run_writes_nothing(tmp_path, capsys):
     folder = save_checkpoint(tmp_path / "checkpoint", "trrg")
+    settings = json.loads((folder / "config.json").read_text())
+    settings |= {"readable_weights": [0.0] * (1 + 5 * settings["vision_hidden_size"]), "readable_threshold": 1.0}
+    (folder / "config.json").write_text(json.dumps(settings))  # it can read nothing
     results = run(tmp_path / "out", folder)
     assert set(results) == set(CONDITIONS)
     real = results["real"]
@@ -30,6 +34,7 @@ def test_a_row_for_every_condition_and_a_second_run_writes_nothing(tmp_path, cap
     told = {
         name: [line["prediction"] for line in read(tmp_path / "out" / name / "predictions.jsonl")] for name in results
     }
+    assert not any(UNREADABLE in texts for texts in told.values())
     assert len(set(told["blank"])) <= len(set(told["real"])) and told["turned"] != told["real"] != told["oracle_clues"]
     table = (tmp_path / "out" / "table.md").read_text()
     assert table.count("\n| ") == len(CONDITIONS) + 1 and "bootstrap:patients-10" in table

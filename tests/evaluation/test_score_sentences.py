@@ -66,12 +66,12 @@ def test_token_probabilities_are_those_of_the_sentence_whatever_is_beside_it(tin
     for row in range(2):
         ids = batch["input_ids"][row][batch["attention_mask"][row].bool()]
         text = " ".join(texts[row].split())
-        target = processor.tokenizer(text, add_special_tokens=False, return_tensors="pt")["input_ids"][0]
+        target = processor.reply_ids(text)[0]  # with the space before it
         own = study.select(torch.tensor([row]))
         logits = model(input_ids=torch.cat([ids, target])[None], study=own).logits[0]
         chosen = logits.softmax(-1)[len(ids) - 1 : -1].gather(1, target[:, None])[:, 0]  # one token a character
         for said, value in zip(reports[row].sentences, together[row], strict=True):
-            begin = text.index(said.text)
+            begin = 1 + text.index(said.text)
             assert value == pytest.approx(float(chosen[begin : begin + len(said.text)].mean()), abs=1e-5)
 
 

@@ -48,6 +48,12 @@ def test_the_worst_group_and_its_gap(tmp_path, capsys):
     assert set(result["age"]["groups"]) == {"40 to 59", "60 to 79"} and (tmp_path / "out" / "subgroups.png").is_file()
     assert "| sex X (small) | 1 | 1 | 1 | 0.00" in capsys.readouterr().out
 
+    main([str(file), "--data", str(tmp_path), "--out", str(tmp_path / "none"), "--resamples", "0"])
+    again = json.loads((tmp_path / "none" / "subgroups.json").read_text())["sex"]["groups"]["F"]["sensitivity"]
+    assert again == {"value": 0.4, "low": None, "high": None} and "| 0.40 |" in capsys.readouterr().out
+    with pytest.raises(SystemExit, match="--data: nowhere does not exist"):
+        main([str(file), "--data", "nowhere", "--out", str(tmp_path / "none")])
+
 
 def test_a_small_group_is_never_the_worst_and_patients_are_drawn_whole(tmp_path):
     file = write(tmp_path, [*rows_of("F", 5), *rows_of("M", 6), *rows_of("O", 0)[:12]])

@@ -1,14 +1,21 @@
 """Calibration of clue scores: what is fitted, and what a checkpoint does with it."""
 
+import json
+
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from configuration_trrg import TRRGConfig
 from evaluation.metrics.calibration import expected_error
 from evaluation.metrics.operating_points import alarming_at_most, missing_at_most, operating_points
+from evaluation.reading.observations import CHEXPERT_14
 from modeling_trrg import TRRGForConditionalGeneration
+from tests.helpers.checkpoints import save_checkpoint
+from training import calibrate
 from training.calibrate import LabelledSet, best_threshold, fit_clue, fit_line, fit_points, sigmoid
+from training.phantoms.generate import generate_phantom
 
 
 def drawn(number: int, scale: float, offset: float) -> tuple[np.ndarray, np.ndarray]:
@@ -195,3 +202,39 @@ def test_the_classifier_has_the_dial_too(tiny_config):
     study = model.read_study(pixel_values=torch.randn(2, 1, 3, config.image_size, config.image_size))
     told = model.at_operating_point(study, "sensitive")
     assert torch.equal(told.selected_clues, study.clue_scores > 0.1) and study.clue_answers.shape == (2, 4)
+
+
+def labelled_folder(folder, count: int) -> str:
+    """Phantoms with labels by a coin."""
+    folder.mkdir(parents=True)
+    rng, lines = np.random.default_rng(0), []
+    for n in range(count):
+        Image.fromarray(generate_phantom(3, n, 64).image).save(folder / f"{n}.png")
+        labels = dict(zip(CHEXPERT_14, rng.integers(0, 2, 14).tolist(), strict=True))
+        lines.append({"study_id": f"s{n}", "patient_id": f"p{n}", "split": "validation", "labels": labels,
+                      "images": [{"path": f"{n}.png", "view": "frontal"}]})  # fmt: skip
+    (folder / "studies.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return str(folder)
+
+
+def test_folders_of_one_name_stay_apart(tmp_path, capsys):
+    checkpoint = save_checkpoint(tmp_path / "checkpoint", "radialog")
+    few, many = labelled_folder(tmp_path / "a" / "nih", 4), labelled_folder(tmp_path / "b" / "nih", 48)
+    calibrate.main([str(checkpoint), "--data", few, many])
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in capsys.readouterr().out.splitlines()]
+    assert {row[1] for row in rows[2:]} >= {many, "too few"} and few not in {row[1] for row in rows}
+    assert all(row[2].endswith("of 48") for row in rows if row[1] == many)
+
+
+def test_what_cannot_be_plotted_is_told_and_the_fit_is_written(tmp_path, capsys):
+    checkpoint = save_checkpoint(tmp_path / "checkpoint", "radialog")
+    plot = tmp_path / "plot.png"
+    words = [str(checkpoint), "--data", labelled_folder(tmp_path / "few", 4), "--write", "--plot"]
+    with pytest.raises(SystemExit):
+        calibrate.main([*words, str(tmp_path / "no" / "plot.png")])
+    told = capsys.readouterr()
+    assert f"the folder {tmp_path / 'no'} does not exist" in told.err and not told.out
+    calibrate.main([*words, str(plot)])
+    assert "nothing to plot" in capsys.readouterr().out and not plot.exists()
+    points = json.loads((checkpoint / "config.json").read_text())["clue_operating_points"]
+    assert points == [[]] * 14

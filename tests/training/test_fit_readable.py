@@ -1,6 +1,7 @@
 """What a model can read is fitted on pictures: the fit itself, what it is shown, and the two commands."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -56,6 +57,9 @@ def test_a_checkpoint_is_fitted_and_measured(studies, tmp_path, monkeypatch, cap
     with pytest.raises(SystemExit):
         score_abstention.main(arguments)
     assert "it never abstains" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        score_abstention.main([*arguments, "--data", str(studies), "nowhere"])
+    assert "nowhere does not exist" in capsys.readouterr().err
     command = ["fit_readable", str(checkpoint), "--data", str(studies), "--count", "3", "--write"]
     monkeypatch.setattr("sys.argv", [*command, "--false-alarms", "0.001"])
     with pytest.raises(SystemExit):
@@ -69,10 +73,15 @@ def test_a_checkpoint_is_fitted_and_measured(studies, tmp_path, monkeypatch, cap
     assert (
         build_config(ModelSection(checkpoint=str(checkpoint))).readable_weights is None
     )  # of a tower that is trained on
-    score_abstention.main([*arguments, "--resamples", "20"])
+    other = tmp_path / "other" / studies.name
+    shutil.copytree(studies, other)
+    score_abstention.main([*arguments, "--data", str(studies), str(other), "--resamples", "20"])
     result = json.loads((tmp_path / "o" / "abstention.json").read_text())
     held = [n for n in range(0, 48, 2) if fit_readable.is_measured(f"p{n}")]
-    assert result["readable"][studies.name]["pictures"] == len(held)
+    assert [result["readable"][str(folder)]["pictures"] for folder in (studies, other)] == [len(held)] * 2
     assert set(DRAWN) <= set(result["others"]) and result["others"]["radiograph, negative"]["pictures"] == 4
     row = result["others"]["hand"]
     assert row["pictures"] + row["refused"] == 4 and 0 <= row["auroc"]["low"] <= row["auroc"]["value"] <= 1
+    score_abstention.main([*arguments, "--count", "1", "--resamples", "0"])
+    result = json.loads((tmp_path / "o" / "abstention.json").read_text())
+    assert result["readable"][str(studies)]["false_alarms"]["low"] is None
