@@ -126,7 +126,8 @@ def _column(operating_point: str | float) -> int:
     names, rates = TRRGConfig.OPERATING_POINTS[:2], TRRGConfig.MISS_RATES
     if isinstance(operating_point, str) and operating_point in names:
         return names.index(operating_point)
-    wanted = operating_point if type(operating_point) in (int, float) else -1.0
+    number = isinstance(operating_point, (int, float)) and not isinstance(operating_point, bool)
+    wanted = float(operating_point) if number else -1.0
     if not rates[0] <= wanted <= rates[-1]:
         raise ValueError(
             f"operating_point is {operating_point!r}; expected 'careful', 'balanced', 'sensitive' or a false-negative "
