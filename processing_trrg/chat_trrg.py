@@ -1,6 +1,7 @@
 """What chats, pipelines and serving engines of Transformers ask of a processor, and one more turn of a chat."""
 
 import re
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -13,6 +14,19 @@ from .report_trrg import response_template
 
 END = "\x1f"
 """Stands for the end tokens of an answer in the texts of Transformers' own pipeline; to `str.strip` it is a blank."""
+
+
+def without_blanks(conversation):
+    """The chat, or chats, without blanks around a reply that is one text: clients send back what was decoded, with the
+    blank that the template writes before it."""
+    if not isinstance(conversation, (list, tuple)):
+        return conversation
+    return [
+        {**turn, "content": turn["content"].strip()}
+        if isinstance(turn, Mapping) and turn.get("role") == "assistant" and isinstance(turn.get("content"), str)
+        else without_blanks(turn)
+        for turn in conversation
+    ]
 
 
 class ChatProcessor(SavedProcessor):
@@ -33,7 +47,7 @@ class ChatProcessor(SavedProcessor):
         if guarded := sanitize_control_tokens and MARK is not None:
             kwargs["sanitize_control_tokens"] = True
         check_messages(conversation, [] if guarded else self.tokenizer.all_special_tokens)
-        out = super().apply_chat_template(conversation, *args, **kwargs)
+        out = super().apply_chat_template(without_blanks(conversation), *args, **kwargs)
         if isinstance(out, StudyBatch) and isinstance(out.get("assistant_masks"), list):
             out.update({name: out[name].tolist() for name in ("input_ids", "attention_mask")})
         return out

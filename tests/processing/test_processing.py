@@ -303,6 +303,16 @@ def test_a_flat_list_of_images_is_split_by_the_placeholders_of_the_prompts(proce
         processor(images=ONE, text="a <image> b <image>")
 
 
+def test_a_reply_that_comes_back_with_its_blank_is_the_same_chat():
+    processor = tiny_processor("trrg")
+    chat = report_messages("trrg", 1)
+    replies = [{"role": "assistant", "content": said} for said in ("Findings: clear.", " Findings: clear.\n")]
+    first, again = (
+        processor.apply_chat_template([*chat, reply, {"role": "user", "content": "So?"}]) for reply in replies
+    )
+    assert first == again and "Assistant: Findings: clear.</s>" in first
+
+
 def test_a_chat_of_many_turns():
     processor = tiny_processor("radialog")
     chat = follow_up(report_messages("radialog", 1), "Findings: clear.", "There is also edema.")

@@ -73,7 +73,7 @@ def sees_fractures(data, aligned, tmp_path_factory) -> Path:
         patch.setattr(sys, "argv", arguments)
         calibrate.main()
     rows = printed.getvalue().splitlines()
-    assert any(row.startswith(("| Left ", "| Right ")) and "| pairs |" in row for row in rows)
+    assert any(row.startswith(("| Left ", "| Right ")) and "/pairs |" in row for row in rows)
     config = TRRGConfig.from_pretrained(folder)
     names = [clue["name"] for clue in TRRGProcessor.from_pretrained(folder).clues]
     assert config.clue_calibration is not None and len(config.clue_calibration) == len(names)
