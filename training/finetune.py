@@ -14,7 +14,7 @@ import torch
 from modeling_trrg import TRRGForConditionalGeneration
 from training.config.command_line import run_command
 from training.config.run_config import ConfigError, FinetuneConfig
-from training.data.collate import FinetuneCollator, count_targets
+from training.data.collate import FinetuneCollator, count_targets, text_length
 from training.data.examples import Examples
 from training.run.generation import generation_metrics
 from training.run.initial_model import build_config, build_model, build_processor, fit_vocabulary, masked_words
@@ -88,7 +88,11 @@ def main() -> int:
         save_model(accelerator, trained, state, processor, folder)
 
     stage = Stage(
-        loss=language_loss, count_targets=count_targets, validate=validate if validation else None, export=export
+        loss=language_loss,
+        count_targets=count_targets,
+        length=text_length,
+        validate=validate if validation else None,
+        export=export,
     )
     examples = Examples(training, config.data, config.run.seed, training=True, config=architecture)
     return train(config, accelerator, model, optimizer, examples, collate, plan, total_steps, stage, set_training_mode)

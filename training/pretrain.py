@@ -79,7 +79,9 @@ def main() -> int:
     def export(trained: torch.nn.Module, folder: Path) -> None:
         save_model(accelerator, trained, whole_state(accelerator, trained), processor, folder)
 
-    stage = Stage(loss=contrastive_loss, count_targets=None, validate=validate if validation else None, export=export)
+    stage = Stage(
+        loss=contrastive_loss, count_targets=None, length=None, validate=validate if validation else None, export=export
+    )
     return train(
         config, accelerator, model, optimizer, Examples(training, config.data, config.run.seed, training=True), collate,
         plan, total_steps, stage, set_training_mode,

@@ -22,6 +22,7 @@ from training.data.report_edits import Change, apply, as_text
 from training.data.sampler import Draw
 from training.data.study import Study
 from training.phantoms.generate import generate_phantom
+from training.run.initial_model import build_config, build_processor
 
 STUDY = Study(
     "s", "p", "train",
@@ -200,21 +201,19 @@ def test_dialogue_reaches_the_batch_and_only_the_answer_is_learned(tmp_path):
     raw = stage_2(tmp_path / "data", tmp_path / "run")
     raw["data"]["dialogue"] = {"findings_qa": 0.5, "correction": 0.5}
     config = load_config(FinetuneConfig, write_config(raw, tmp_path / "c.yaml"), [])
-    from training.run.initial_model import build_config, build_processor
-
     processor = build_processor(config.model, build_config(config.model))
     sources = [SourceData(s, config.data, processor.clues, processor.image_processor) for s in config.data.train[:1]]
     sources[0].images.prepare()
     examples = Examples(sources, config.data, seed=0, training=True)
     drawn = [examples[Draw(0, i, 0, i)] for i in range(4)]
-    assert any(example.exchange for example in drawn)
+    assert any(example.exchanges for example in drawn)
     batch = FinetuneCollator(processor)(drawn)
     for row, example in enumerate(drawn):
         labels = batch["labels"][row]
         learned = processor.tokenizer.decode(labels[labels >= 0], skip_special_tokens=True)
         report = report_text(example.record.findings, example.record.impression)
-        if example.exchange:
-            turn = example.exchange
+        if example.exchanges:
+            (turn,) = example.exchanges
             heard = torch.cat([processor.reply_ids(turn.reply), processor.turn_ids(turn.question)], 1)[0].tolist()
             row_ids = batch["input_ids"][row][batch["attention_mask"][row] == 1].tolist()
             answer = [*processor.reply_ids(turn.answer)[0].tolist(), processor.tokenizer.eos_token_id]
@@ -230,10 +229,38 @@ def test_dialogue_reaches_the_batch_and_only_the_answer_is_learned(tmp_path):
             assert [i for i in labels.tolist() if i >= 0].count(processor.tokenizer.eos_token_id) == 1 + bool(said)
         else:
             assert learned.split() == report.split()
-    again = [examples[Draw(0, i, 0, i)].exchange for i in range(4)]
-    assert again == [example.exchange for example in drawn]
+    again = [examples[Draw(0, i, 0, i)].exchanges for i in range(4)]
+    assert again == [example.exchanges for example in drawn]
     reports = Examples(sources, config.data, seed=0, training=False)
-    assert reports[Draw(0, 0, 0, 0)].exchange is None  # validation is of reports
+    assert not reports[Draw(0, 0, 0, 0)].exchanges  # validation is of reports
+
+
+def test_in_a_conversation_every_reply_is_learned_and_every_question_is_about_the_study_s_own_report(tmp_path):
+    make_data(tmp_path / "data")
+    raw = stage_2(tmp_path / "data", tmp_path / "run")
+    raw["data"] |= {"dialogue": {"finding_qa": 0.5, "correction": 0.5}, "turns": 3}
+    config = load_config(FinetuneConfig, write_config(raw, tmp_path / "c.yaml"), [])
+    processor = build_processor(config.model, build_config(config.model))
+    sources = [SourceData(s, config.data, processor.clues, processor.image_processor) for s in config.data.train[:1]]
+    sources[0].images.prepare()
+    examples = Examples(sources, config.data, seed=0, training=True)
+    drawn = [examples[Draw(0, i % len(sources[0]), i // len(sources[0]), i)] for i in range(48)]
+    chats = [example for example in drawn if len(example.exchanges) > 1]
+    assert {len(example.exchanges) for example in drawn} <= {0, 1, 2, 3} and len(chats) > 6
+    assert any(example.exchanges[0].corrects for example in chats)
+    for example in chats:
+        report = report_text(example.record.findings, example.record.impression).split()
+        for place, exchange in enumerate(example.exchanges):
+            opens, ends = place == 0, place == len(example.exchanges) - 1
+            assert opens or exchange.reply.split() == report
+            assert ends or not exchange.corrects or exchange.answer.split() == report
+        batch = FinetuneCollator(processor)([example])
+        learned = batch["labels"][0][batch["labels"][0] >= 0]
+        is_own = example.exchanges[0].reply.split() == report
+        replies = [*([report] if is_own else []), *(exchange.answer.split() for exchange in example.exchanges)]
+        said = processor.tokenizer.decode(learned, skip_special_tokens=True)
+        assert said.split() == [word for reply in replies for word in reply]
+        assert learned.tolist().count(processor.tokenizer.eos_token_id) == len(replies)
 
 
 @pytest.mark.parametrize("shares", [{"knowledge": 0.1}, {"view": -0.1}, {"view": 0.6, "impression": 0.6}])

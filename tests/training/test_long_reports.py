@@ -59,19 +59,22 @@ def test_a_run_of_nothing_but_long_reports_says_so(tmp_path):
         run_script("finetune.py", config)
 
 
-def test_an_exchange_without_room_is_left_out_and_the_report_learned():
+def test_exchanges_without_room_are_left_out_the_last_ones_first_and_the_rest_learned():
     processor = tiny_processor()
     names = [clue["name"] for clue in processor.clues]
     example = Example(
         "a", 0, [], (None,) * len(names), Study("a", "a", "train", findings="Clear."), [], np.zeros(len(names)),
-        Exchange("Clear.", "And now?", LONG),
+        exchanges=(Exchange("Clear.", "Why?", "It is."), Exchange("Clear.", "And now?", LONG)),
     )  # fmt: skip
     collate = FinetuneCollator(processor)
-    plain = collate([replace(example, exchange=None)])
+    plain = collate([replace(example, exchanges=())])
+    asked = collate([replace(example, exchanges=example.exchanges[:1])])
+    processor.max_length = len(asked["input_ids"][0])
+    assert collate([example])["input_ids"].tolist() == asked["input_ids"].tolist()
     processor.max_length = len(plain["input_ids"][0])
-    assert collate.is_too_long(example) and not collate.is_too_long(replace(example, exchange=None))
+    assert collate.is_too_long(example) and not collate.is_too_long(replace(example, exchanges=()))
     assert collate([example])["input_ids"].tolist() == plain["input_ids"].tolist()
     processor.max_length -= 1
-    assert collate.is_too_long(replace(example, exchange=None))
+    assert collate.is_too_long(replace(example, exchanges=()))
     processor.max_length = None
     assert len(collate([example])["input_ids"][0]) > len(plain["input_ids"][0])

@@ -121,6 +121,7 @@ class DataSection:
         dialogue: stage 2, share of the draws that become a question after the report (`training/data/dialogue.py`):
             kind -> probability, together at most 1; the rest are reports. A study without an answer of the drawn kind
             stays one.
+        turns: stage 2, most of these questions about one study, one behind the other, each drawn by the same shares.
         context_dropout: stage 2, probability that a study's indication is left out, and on its own each of technique,
             comparison and prior report, so that the model works without them.
         predicted_findings: stage 2, probability that the prompt of a "pair" or "matched" draw names what the clues see
@@ -144,6 +145,7 @@ class DataSection:
     findings_only: bool = False
     positive_first: bool = False
     dialogue: dict[DialogueKind, float] = field(default_factory=dict)
+    turns: int = 1
     context_dropout: float = 0.0
     predicted_findings: float = 0.0
     image_cache: str | None = None
@@ -365,6 +367,8 @@ def _impossible(config: RunConfig) -> list[str]:
             problems.append(f"data.dialogue.{kind}: {share}; expected a share of 0 or more of {known}")
     if sum(data.dialogue.values()) > 1 + 1e-9:
         problems.append(f"data.dialogue: shares add up to {sum(data.dialogue.values()):g}; expected at most 1")
+    if data.turns < 1:
+        problems.append(f"data.turns: {data.turns}; expected 1 or more")
     if pretrains:
         for key in ("dialogue", "positive_first", "findings_only", "predicted_findings"):
             if getattr(data, key):

@@ -17,7 +17,6 @@ from processing_trrg import (
     report_text,
 )
 from training.data.clue_wordings import reworded
-from training.data.dialogue import Exchange
 from training.data.examples import Example
 from training.data.sampler import keyed_rng
 from training.data.study import CONTEXT_FIELDS
@@ -91,9 +90,9 @@ class PretrainCollator:
 
 
 class FinetuneCollator:
-    """Stage 2: prompt and report as tokens, with the images, or with oracle clue scores where there is none. An
-    exchange that the language model's context has no room for is left out: the report itself is learned. Before an
-    exchange the report is learned too, unless it is one that was spoiled to be corrected, or cut.
+    """Stage 2: prompt and report as tokens, with the images, or with oracle clue scores where there is none. Exchanges
+    that the language model's context has no room for are left out, the last ones first. All that the model says in a
+    chat is learned, but for a report that was spoiled to be corrected, or cut.
 
     share, nonsense: as in `PretrainCollator`.
     """
@@ -106,10 +105,16 @@ class FinetuneCollator:
         try:
             return self._batch(examples)
         except StudyError:
-            long = [example.exchange is not None and self.is_too_long(example) for example in examples]
-            if not any(long):
+            shorter = [self._shortened(example) for example in examples]
+            if shorter == examples:
                 raise
-            return self._batch([replace(e, exchange=None) if cut else e for e, cut in zip(examples, long, strict=True)])
+            return self._batch(shorter)
+
+    def _shortened(self, example: Example) -> Example:
+        """The example with as many of its exchanges as the context has room for."""
+        while example.exchanges and self.is_too_long(example):
+            example = replace(example, exchanges=example.exchanges[:-1])
+        return example
 
     def _batch(self, examples: list[Example]) -> dict[str, Any]:
         without_image, given = not examples[0].squares, examples[0].scores is not None
@@ -119,7 +124,7 @@ class FinetuneCollator:
         inputs: dict[str, Any] = {
             # an answer says little of the image: without any known target it has no consistency loss
             "clue_targets": [
-                dict(zip(self.names, e.labels, strict=True)) if not e.exchange or _says_report(e) else {}
+                dict(zip(self.names, e.labels, strict=True)) if not e.exchanges or _says_report(e) else {}
                 for e in examples
             ],
             "study_ids": study_ids,
@@ -133,23 +138,25 @@ class FinetuneCollator:
                 for example in examples
                 if example.scores is not None
             ]
-        inputs["turns"] = [[(e.exchange.reply, e.exchange.question)] if e.exchange else [] for e in examples]
+        inputs["turns"] = [_turns(example) for example in examples]
         fields = [self._fields(example) for example in examples]
         inputs |= {name: [row[name] for row in fields] for name in fields[0]}
         images = None if without_image else [[PreparedView(square) for square in e.squares] for e in examples]
         batch = dict(self.processor(images=images, clues=clues, **inputs))
         for row, example in enumerate(examples):
-            if example.exchange and _says_report(example):
-                self._learn_reply(batch["labels"][row], example.exchange)
+            self._learn_replies(batch["labels"][row], example)
         batch["study_ids"] = study_ids
         batch["num_text_tokens"] = int(batch["attention_mask"].sum())
         return batch
 
-    def _learn_reply(self, labels: torch.Tensor, exchange: Exchange) -> None:
-        """Labels `[T]` of an answer: learn the reply before the question too, and its end."""
-        reply, turn = self.processor.reply_ids(exchange.reply)[0], self.processor.turn_ids(exchange.question)[0]
-        start = int((labels >= 0).int().argmax()) - len(turn) - len(reply)
-        labels[start : start + len(reply) + 1] = torch.cat([reply, turn[:1]])
+    def _learn_replies(self, labels: torch.Tensor, example: Example) -> None:
+        """Labels `[T]` of the last answer: learn the replies before the questions too, and their ends."""
+        start = int((labels >= 0).int().argmax())
+        for place, (said, asked) in reversed(list(enumerate(_turns(example)))):
+            reply, turn = self.processor.reply_ids(said)[0], self.processor.turn_ids(asked)[0]
+            start -= len(turn) + len(reply)
+            if place or _says_report(example):
+                labels[start : start + len(reply) + 1] = torch.cat([reply, turn[:1]])
 
     def is_too_long(self, example: Example, num_views: int | None = None) -> bool:
         """Whether the language model's context has no room for an example's prompt and target.
@@ -176,15 +183,24 @@ class FinetuneCollator:
     def _prompt(self, example: Example, num_views: int) -> str:
         """The chat up to what is learned: the request, and with an exchange report and question."""
         chat = report_messages(self.processor.prompt_style, num_views, **self._fields(example))
-        if example.exchange:
-            chat = follow_up(chat, example.exchange.reply, example.exchange.question)
+        for reply, question in _turns(example):
+            chat = follow_up(chat, reply, question)
         return self.processor.apply_chat_template(chat, add_generation_prompt=True)
 
 
+def _turns(example: Example) -> list[tuple[str, str]]:
+    """Before each question of the chat what the model had said last, and the question."""
+    said = [exchange.answer for exchange in example.exchanges]
+    return [
+        (before or exchange.reply, exchange.question)
+        for before, exchange in zip([None, *said], example.exchanges, strict=False)
+    ]
+
+
 def _says_report(example: Example) -> bool:
-    """Whether what was said before the question is the study's whole report."""
+    """Whether what was said before the first question is the study's whole report."""
     report = report_text(example.record.get("findings"), example.record.get("impression"))
-    return example.exchange is not None and example.exchange.reply.split() == report.split()
+    return bool(example.exchanges) and example.exchanges[0].reply.split() == report.split()
 
 
 def _reworded(
@@ -196,9 +212,16 @@ def _reworded(
 
 
 def _answer(example: Example) -> str:
-    if example.exchange:
-        return example.exchange.answer
+    if example.exchanges:
+        return example.exchanges[-1].answer
     return report_text(example.record.get("findings"), example.record.get("impression"))
+
+
+def text_length(example: Example) -> int:
+    """Characters of an example's context and chat: about how long its row of a stage-2 batch is."""
+    said = [example.record.get(name) for name in CONTEXT_FIELDS]
+    said += [text for turn in _turns(example) for text in turn]
+    return sum(len(text) for text in (*said, _answer(example)) if text)
 
 
 def count_targets(batch: dict[str, Any]) -> int:

@@ -56,11 +56,13 @@ class Exchange:
         reply: the report the model has written so far.
         question: the user's next turn.
         answer: what is learned.
+        corrects: whether the answer takes the place of the report.
     """
 
     reply: str
     question: str
     answer: str
+    corrects: bool = False
 
 
 def make_exchange(
@@ -89,7 +91,7 @@ def make_exchange(
     if kind == "correction":
         sections = {"findings": findings, "impression": impression}
         made = make_correction(sections, list(labels), by_name, labeler, rng, pool)
-        return Exchange(*made) if made else None
+        return Exchange(*made, corrects=True) if made else None
     turn = _Turn(list(cut_sentences(findings or "")), list(cut_sentences(impression or "")), labels, by_name, rng)
     report = report_text(findings, impression)
     if kind == "impression":

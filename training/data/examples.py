@@ -50,7 +50,8 @@ class Example:
         squares: uint8 [S, S] a view, empty for a study known by its clues only.
         labels: in the order of the clues.
         scores: clue scores in [0, 1] that are given, not seen: of a study without image, or of a composed report.
-        exchange: what is asked after the report, None where the report itself is learned.
+        exchanges: what is asked after the report, in this order; empty where the report alone is learned. The first
+            one's `reply` opens the chat; what is answered stands before the next question.
         motion: of the first square, by the augmentation.
         predicted: the findings that the prompt names in the place of those of the labels.
     """
@@ -62,7 +63,7 @@ class Example:
     record: Study
     sentences: list[Sentence]
     scores: np.ndarray | None = None
-    exchange: Exchange | None = None
+    exchanges: tuple[Exchange, ...] = ()
     motion: Motion | None = None
     predicted: list[str] | None = None
 
@@ -356,7 +357,7 @@ class Examples(Dataset[Example]):
             rng = keyed_rng("context", *key)
             example.record = without_context(example.record, self.data.context_dropout, rng)
         if self.training and self.data.dialogue:
-            example.exchange = self._exchange(example, index, keyed_rng("dialogue", *key))
+            example.exchanges = self._conversation(example, index, keyed_rng("dialogue", *key))
         if source.source.kind == "clue_report":
             noise = keyed_rng("scores", *key) if self.training else None
             if noise is not None and noise.random() >= self.data.sides_given:
@@ -382,6 +383,18 @@ class Examples(Dataset[Example]):
             scores=None if self.limits is None else drawn_scores(present, self.limits, rng),
             record=replace(example.record, findings=findings, impression=impression, indication=indication),
         )
+
+    def _conversation(self, example: Example, index: int, rng: np.random.Generator) -> tuple[Exchange, ...]:
+        """At most `data.turns` exchanges. A report that was spoiled to be corrected can only open a chat, and one that
+        the user has changed only end it: every question is about the study's own report."""
+        report, chat = report_text(example.record.findings, example.record.impression).split(), []
+        while len(chat) < self.data.turns and (next_one := self._exchange(example, index, rng)):
+            if chat and next_one.reply.split() != report:
+                break
+            chat.append(next_one)
+            if (next_one.answer if next_one.corrects else next_one.reply).split() != report:
+                break
+        return tuple(chat)
 
     def _exchange(self, example: Example, index: int, rng: np.random.Generator) -> Exchange | None:
         drawn, reached = rng.random(), 0.0

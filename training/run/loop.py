@@ -44,12 +44,15 @@ class Stage:
         loss: (model, batch, mean target tokens a forward pass) -> output with `.loss` already normalised for the step,
             and values to log.
         count_targets: target tokens of a batch; None where the loss is a mean over studies.
+        length: of an example, about that of its row of tokens, where the loss of a study does not depend on which others
+            are in its forward pass: those of a block are then sorted by it, so that little is padded. Else None.
         validate: model -> metrics, called by all processes.
         export: writes `model/`, called by all processes.
     """
 
     loss: Callable[[torch.nn.Module, dict[str, Any], torch.Tensor | None], tuple[torch.Tensor, dict[str, torch.Tensor]]]
     count_targets: Callable[[dict[str, Any]], int] | None
+    length: Callable[[Any], int] | None
     validate: Callable[[torch.nn.Module], dict[str, float]] | None
     export: Callable[[torch.nn.Module, Path], None]
 
@@ -128,22 +131,36 @@ def _read_ahead(
     run: _Run, dataset: Dataset, collate: Callable[[list[Any]], dict[str, Any]]
 ) -> Iterator[list[dict[str, Any]]]:
     """This process's micro-batches of each step that is left."""
-    accelerator = run.accelerator
+    accelerator, size = run.accelerator, run.config.optimizer.micro_batch_size
+    # read together: a block's share of this process
+    share, rest = divmod(run.plan.block_size, accelerator.num_processes)
+    is_sorted = run.stage.length is not None and not rest and share % size == 0
     sampler = MicroBatchSampler(
         run.plan,
-        run.config.optimizer.micro_batch_size,
+        share if is_sorted else size,
         accelerator.process_index,
         accelerator.num_processes,
         run.progress.step,
         run.total_steps,
     )
-    read = partial(_read, dataset, collate)
-    batches = read_batches(read, sampler, run.config.data.num_workers, pin_memory=accelerator.device.type == "cuda")
-    return in_chunks(batches, sampler.accumulation)
+    read = partial(_read, dataset, collate, run.stage.length, size)
+    together = read_batches(read, sampler, run.config.data.num_workers, pin_memory=accelerator.device.type == "cuda")
+    batches = (batch for read_at_once in together for batch in read_at_once)
+    return in_chunks(batches, accelerator.gradient_accumulation_steps)
 
 
-def _read(dataset: Dataset, collate: Callable[[list[Any]], dict[str, Any]], draws: list[Draw]) -> dict[str, Any]:
-    return collate([dataset[draw] for draw in draws])
+def _read(
+    dataset: Dataset,
+    collate: Callable[[list[Any]], dict[str, Any]],
+    length: Callable[[Any], int] | None,
+    size: int,
+    draws: list[Draw],
+) -> list[dict[str, Any]]:
+    """Micro-batches of `size` studies."""
+    examples = [dataset[draw] for draw in draws]
+    if length:
+        examples.sort(key=length)
+    return [collate(examples[start : start + size]) for start in range(0, len(examples), size)]
 
 
 def _step(run: _Run, batches: list[dict[str, Any]]) -> dict[str, float]:
