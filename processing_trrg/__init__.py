@@ -6,6 +6,7 @@ from transformers.pipelines import PIPELINE_REGISTRY
 from configuration_trrg import TRRGConfig, __version__
 from processing_trrg.batch_trrg import StudyBatch, StudyError
 from processing_trrg.conversation_trrg import Correction, TalkedStudy
+from processing_trrg.corrected_trrg import kept_but_for
 from processing_trrg.grey_trrg import GreyRange, stretch
 from processing_trrg.grounding_trrg import FindingBox, GroundedSentence, box_text, evidence_boxes, read_grounded
 from processing_trrg.image_processing_trrg import Placement, PreparedView, TRRGImageProcessor
@@ -60,6 +61,7 @@ __all__ = [
     "correction_request",
     "evidence_boxes",
     "follow_up",
+    "kept_but_for",
     "list_views",
     "look_up",
     "prepare_studies",

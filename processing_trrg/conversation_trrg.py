@@ -8,7 +8,6 @@
 Research only, never for clinical use.
 """
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
@@ -18,10 +17,29 @@ from transformers.generation import GenerateBeamDecoderOnlyOutput
 from transformers.utils import logging
 
 from .batch_trrg import StudyBatch, scores_by_clue
+from .corrected_trrg import kept_but_for
 from .findings_trrg import finding_of, known_findings, read_request, stated
 from .grounding_trrg import FindingBox, read_grounded
-from .prompt_trrg import CONTEXT_FIELDS, GROUNDED_REQUEST, PromptError, correction_request, report_messages, said
-from .report_trrg import UNREADABLE, Change, ClueScore, Report, compare_reports, decode, sorted_clues, split_report
+from .prompt_trrg import (
+    CONTEXT_FIELDS,
+    GROUNDED_REQUEST,
+    PromptError,
+    correction_request,
+    refuse_other_images,
+    report_messages,
+    said,
+)
+from .report_trrg import (
+    UNREADABLE,
+    Change,
+    ClueScore,
+    Report,
+    compare_reports,
+    decode,
+    report_text,
+    sorted_clues,
+    split_report,
+)
 from .statements_trrg import look_up
 
 logger = logging.get_logger(__name__)
@@ -29,17 +47,6 @@ logger = logging.get_logger(__name__)
 NO_FINDING = "No Finding"
 SHORT_REPLY = 20
 """Tokens of a reply that `generate` is told nothing about, as in Transformers."""
-
-_IMAGE = r"(?:x-?rays?|images?|views?|films?|radiographs?|pictures?)"
-_PRIOR_IMAGE = re.compile(
-    rf"\b(?:prior|previous|earlier|last|old) (?:chest )?(?:{_IMAGE}|stud(?:y|ies)|exams?)\b", re.I
-)
-_NUMBERED = re.compile(
-    rf"\b(?:(second|third|fourth|both) {_IMAGE}"
-    rf"|{_IMAGE} (?:number |no\.? ?)?(\d{{1,2}})(?! (?:minute|hour|day|week|month|year)))\b",
-    re.IGNORECASE,
-)
-_ORDINALS = {"both": 2, "second": 2, "third": 3, "fourth": 4}
 
 
 @dataclass
@@ -140,7 +147,9 @@ class TalkedStudy(Report):
                 cannot read.
         """
         self._processor.check_request("question", question)
-        self._refuse_other_images(question)
+        words = self._batch.studies[0]
+        views = 0 if self._study.last_hidden_state is None else words["num_views"]
+        refuse_other_images(question, views, bool(words["prior_report"] or words["comparison"]))
         return self._say(question, streamer, generate).reply
 
     def ground(self, **generate: Any) -> list[FindingBox]:
@@ -165,7 +174,8 @@ class TalkedStudy(Report):
         streamer: Any = None,
         **generate: Any,
     ) -> Correction:
-        """Have the report written again with what is asked and nothing else changed; it is the current one then.
+        """Have the report written again with what is asked and nothing else changed; it is the current one then. What
+        the model changed beside the findings that were asked for is taken back (`corrected_trrg.kept_but_for`).
 
         Args:
             request: free words.
@@ -173,7 +183,7 @@ class TalkedStudy(Report):
             clues: new scores, 0 to 1, of clues of the study. The image features are made anew with them, without
                 another look at the image. A clue's sides follow it, and "No Finding" a finding that is there. Where
                 the report says otherwise, the correction is then asked for in words.
-            streamer, generate: as in `ask`.
+            streamer, generate: as in `ask`; a streamer gets what the model writes, before anything is taken back.
 
         Raises:
             PromptError: nothing asked, an unknown finding, one that is to be added and removed; or see `ask`.
@@ -195,6 +205,8 @@ class TalkedStudy(Report):
             if study is not None:
                 self._see(study, sorted_clues(study, self._batch.clue_names, 1)[0], *self._first_turn(study))
             if request is not None and (turn := self._say(request, streamer, generate)).reply:
+                if adding or removing:
+                    self._take_back(turn, request, adding, removing)
                 self._take(turn)
         except BaseException:  # broken off: all is as it was
             if study is not None:
@@ -288,23 +300,6 @@ class TalkedStudy(Report):
         self._study = self._study.to(self._batch["input_ids"].device)
         return self._study
 
-    def _refuse_other_images(self, question: str) -> None:
-        """
-        Raises:
-            PromptError: the question is about a picture that the study does not have, by its words.
-        """
-        words = self._batch.studies[0]
-        views = 0 if self._study.last_hidden_state is None else words["num_views"]
-        if (asked := _PRIOR_IMAGE.search(question)) and not (words["prior_report"] or words["comparison"]):
-            raise PromptError(
-                f"question: it asks about {asked[0]!r}; neither a prior image nor a prior report was given"
-            )
-        for asked in _NUMBERED.finditer(question):
-            if (_ORDINALS.get((asked[1] or "").lower()) or int(asked[2])) > views:
-                raise PromptError(f"question: it asks about {asked[0]!r}; the study has {views} views")
-        if not views and (asked := re.search(rf"\b{_IMAGE}\b", question, re.IGNORECASE)):
-            raise PromptError(f"question: it asks about {asked[0]!r}; the study is known by its clues alone")
-
     # --- turns ---
 
     def _first_turn(self, study: Any) -> tuple[list[dict[str, Any]], torch.Tensor]:
@@ -339,6 +334,18 @@ class TalkedStudy(Report):
         generated = self._model.generate(**texts, study=self._awake(), streamer=streamer, **options)
         self._turns.append(self._turn([_message("user", request)], asked, generated, ids.shape[1]))
         return self._turns[-1]
+
+    def _take_back(self, turn: Turn, request: str, add: Sequence[str], remove: Sequence[str]) -> None:
+        """Put the sentences back into a correction that were not to change; the cache ends before it then."""
+        wrote = split_report(turn.reply)
+        kept = kept_but_for((self.findings, self.impression), wrote, request, add, remove)
+        if kept == wrote:
+            return
+        turn.reply = report_text(*kept)
+        turn.answer = self._processor.reply_ids(turn.reply).to(turn.asked.device)
+        before = sum(said.asked.shape[1] + said.answer.shape[1] for said in self._turns[:-1]) + turn.asked.shape[1]
+        for cache in self._cache.values():
+            cache.crop(before - cache.get_seq_length())  # by so many tokens
 
     def _take(self, turn: Turn) -> None:
         """The reply of a turn is the report from here on."""

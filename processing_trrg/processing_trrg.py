@@ -27,6 +27,7 @@ from .batch_trrg import (
 )
 from .chat_trrg import ChatProcessor
 from .conversation_trrg import TalkedStudy as TalkedStudy  # copied to the Hub with this file
+from .corrected_trrg import kept_but_for as kept_but_for  # this too
 from .dicom_header_trrg import check_header as check_header  # this too
 from .dicom_trrg import decode_dicom as decode_dicom  # this too
 from .findings_trrg import read_request as read_request  # this too

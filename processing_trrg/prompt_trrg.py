@@ -3,6 +3,7 @@
 The structure of each style follows what is known of its paper and code; the wording is ours.
 """
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal, get_args
 
@@ -67,6 +68,17 @@ ASSISTANT = {"trrg": "Assistant:", "maira1": "ASSISTANT:", "radialog": "ASSISTAN
 
 MARK = getattr(chat_template_utils, "_CONTROL_TOKEN_START", None)
 """Stands before a special token that a user typed; since Transformers 5.23, with `sanitize_control_tokens=True`."""
+
+_IMAGE = r"(?:x-?rays?|images?|views?|films?|radiographs?|pictures?)"
+_PRIOR_IMAGE = re.compile(
+    rf"\b(?:prior|previous|earlier|last|old) (?:chest )?(?:{_IMAGE}|stud(?:y|ies)|exams?)\b", re.I
+)
+_NUMBERED = re.compile(
+    rf"\b(?:(second|third|fourth|both) {_IMAGE}"
+    rf"|{_IMAGE} (?:number |no\.? ?)?(\d{{1,2}})(?! (?:minute|hour|day|week|month|year)))\b",
+    re.IGNORECASE,
+)
+_ORDINALS = {"both": 2, "second": 2, "third": 3, "fourth": 4}
 
 
 class PromptError(ValueError):
@@ -207,6 +219,25 @@ def correction_request(missing: Sequence[str], wrong: Sequence[str]) -> str | No
     if add:
         return f"There is also {add} in this patient. Please correct the report and change nothing else."
     return None
+
+
+def refuse_other_images(question: str, views: int, has_prior: bool) -> None:
+    """
+    Args:
+        question: about a study, in words.
+        views: that the study has; 0 where it is known by its clues alone.
+        has_prior: whether a prior report or what was compared with was given.
+
+    Raises:
+        PromptError: the question is about a picture that the study does not have, by its words.
+    """
+    if (asked := _PRIOR_IMAGE.search(question)) and not has_prior:
+        raise PromptError(f"question: it asks about {asked[0]!r}; neither a prior image nor a prior report was given")
+    for asked in _NUMBERED.finditer(question):
+        if (_ORDINALS.get((asked[1] or "").lower()) or int(asked[2])) > views:
+            raise PromptError(f"question: it asks about {asked[0]!r}; the study has {views} views")
+    if not views and (asked := re.search(rf"\b{_IMAGE}\b", question, re.IGNORECASE)):
+        raise PromptError(f"question: it asks about {asked[0]!r}; the study is known by its clues alone")
 
 
 def default_chat_template(style: PromptStyle, image_token: str) -> str:

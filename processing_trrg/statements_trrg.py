@@ -25,14 +25,14 @@ _HEDGE = re.compile(
     r"|cannot|can not|can't|not (?:be )?(?:excluded|ruled out))\b",
     re.IGNORECASE,
 )
-_NORMAL = r"\b(?:normal|unremarkable|clear)\b"
+NORMAL = r"\b(?:normal|unremarkable|clear)\b"
 _ORDINARY = {
     "Cardiomegaly": r"\b(?:heart|cardiac|cardiomediastinal)\b",
     "Enlarged Cardiomediastinum": r"\b(?:cardio)?mediastin\w+",
     "Lung Opacity": r"\blungs?\b",
 }
 """What is called normal or clear, by the clue that this denies."""
-_NOTHING = re.compile(
+NOTHING = re.compile(
     r"\b(?:no|without) (?:\w+ ){0,3}(?:abnormalit\w+|disease|process|findings?)\b"
     r"|\bnormal (?:\w+ ){0,2}(?:chest|exam\w*)",
     re.IGNORECASE,
@@ -90,13 +90,13 @@ def read_clues(sentence: str, names: tuple[str, ...]) -> tuple[tuple[str, int], 
             continue
         stated = states(sentence, name)
         if stated is None and name in _ORDINARY and re.search(_ORDINARY[name], sentence, re.IGNORECASE):
-            stated = None if not re.search(_NORMAL, sentence, re.I) or re.search(r"\bnot\b", sentence, re.I) else False
+            stated = None if not re.search(NORMAL, sentence, re.I) or re.search(r"\bnot\b", sentence, re.I) else False
         if stated is not None:
             sided = [f"{side.title()} {name}" for side in SIDES]
             told = {clue: states(sentence, clue) for clue in sided if clue in names}
             spoken = {clue: value for clue, value in told.items() if value is not None} or {name: stated}
             found |= {clue: (-1 if hedged else 1) if value else 0 for clue, value in spoken.items()}
-    if not found and NO_FINDING in names and _NOTHING.search(sentence):
+    if not found and NO_FINDING in names and NOTHING.search(sentence):
         found[NO_FINDING] = 1
     return tuple(found.items())
 

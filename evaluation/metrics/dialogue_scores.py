@@ -164,14 +164,20 @@ def complete_qa(lines: Lines, train: Lines, _minimum: int) -> Systems:
 
 
 def obedience(lines: Lines, task: str) -> System:
-    """Shares of findings that were added and taken out as asked, and of other sentences that stayed."""
-    rows = [count_correction(line["report"], line[task]) for line in lines]
-    counts = dict(zip(CorrectionCounts._fields, np.array(rows, dtype=np.int64).T, strict=True))
+    """Shares of findings that were added and taken out as asked, and of other sentences that stayed; of these also
+    before what was not to change was put back (`kept_as_written`)."""
+
+    def counted(answer: str) -> dict[str, np.ndarray]:
+        rows = [count_correction(line["report"], {**line[task], "answer": line[task][answer]}) for line in lines]
+        return dict(zip(CorrectionCounts._fields, np.array(rows, dtype=np.int64).T, strict=True))
+
+    counts, written = counted("answer"), counted("written")
     return joined(
         share(counts["added"] + counts["removed"], counts["added_asked"] + counts["removed_asked"], "obeyed"),
         share(counts["added"], counts["added_asked"], "obeyed_add"),
         share(counts["removed"], counts["removed_asked"], "obeyed_remove"),
         share(counts["kept"], counts["untouched"], "others_kept"),
+        share(written["kept"], written["untouched"], "kept_as_written"),
     )
 
 

@@ -4,7 +4,8 @@
 |---|---|
 | `binary_qa` | finding -> [probability of yes, whether yes or no was the answer], of each finding known in its labels |
 | `complete_qa` | the answer |
-| `correction` | missing and wrong findings of the report, by the labeler against the study's labels; the new report |
+| `correction` | missing and wrong findings of the report, by the labeler against the study's labels; the new report as
+  it was `written`, and the `answer`: what was not to change is put back, as `TalkedStudy.correct` does |
 | `synthetic_correction` | the same with a random finding to add or to take out, whatever is true |
 | `impression` | the answer to the study's own findings |
 | `view` | the answer |
@@ -24,7 +25,7 @@ from evaluation.predictions.chats import Chats, Question
 from evaluation.predictions.records import digest
 from evaluation.reading.labeler import label_report
 from evaluation.reading.observations import CHEXPERT_14, NO_FINDING, Labels, positives
-from processing_trrg import correction_request, report_text
+from processing_trrg import correction_request, kept_but_for, report_text, split_report
 from training.data.dialogue import QUESTIONS as WORDINGS
 from training.data.dialogue import asked_by_name, single_view
 from training.data.study import Study
@@ -92,17 +93,15 @@ def _complete_qa(chats: Chats, studies: Sequence[Study], _: Sequence[Asked]) -> 
 
 
 def _correct(chats: Chats, requests: Sequence[tuple[list[str], list[str]] | None]) -> Entries:
-    questions, entries = [], []
-    for row, request in enumerate(requests):
-        missing, wrong = request or ([], [])
-        entries.append(None if request is None else {"missing": missing, "wrong": wrong})
-        text = correction_request(missing, wrong)
-        if text is not None:
-            questions.append(Question(row, chats.reports[row].text, text))
-    answers = _ask(chats, questions, len(requests))
-    for row, entry in enumerate(entries):
-        if entry is not None:
-            entry["answer"] = chats.reports[row].text if answers[row] is None else answers[row]
+    texts = [correction_request(*(request or ([], []))) for request in requests]
+    questions = [Question(row, chats.reports[row].text, text) for row, text in enumerate(texts) if text is not None]
+    answers, entries = _ask(chats, questions, len(requests)), []
+    for report, request, text, answer in zip(chats.reports, requests, texts, answers, strict=True):
+        written = kept = report.text if answer is None else answer
+        if request and text and written:
+            before = (report.findings, report.impression)
+            kept = report_text(*kept_but_for(before, split_report(written), text, *request))
+        entries.append(request and {"missing": request[0], "wrong": request[1], "written": written, "answer": kept})
     return entries
 
 

@@ -192,6 +192,18 @@ def test_a_correction_says_what_changed_and_what_was_not_done(scripted):
     assert study.messages[-1] == {"role": "assistant", "content": [{"type": "text", "text": after}], "name": "report"}
 
 
+def test_what_a_correction_changed_beside_what_was_asked_is_taken_back(scripted):
+    drifted = "findings: the heart is enlarged. small left effusion. edema is new. rib fracture. impression: edema."
+    study, _ = scripted(REPORT, drifted, "yes.")
+    done = study.correct(add=["Edema"])
+    kept = "the heart is enlarged. no pneumothorax. small left effusion. edema is new."
+    assert done.report.findings == kept
+    assert done.report.impression == "edema. cardiomegaly." and not done.not_done
+    assert {change.after for change in done.changes if change.kind == "added"} == {"edema is new.", "edema."}
+    assert study.messages[-1]["content"][0]["text"] == study.text  # the chat knows the report as it is
+    assert study.ask("is there edema?") == "yes."
+
+
 def test_a_correction_in_free_words_is_checked_where_it_names_findings(scripted):
     study, _ = scripted(REPORT, REPORT, "shorter.", "yes.", "")
     done = study.correct("There is no effusion on the left; mention the catheter.")

@@ -23,7 +23,8 @@ UNITS = {
     "num_workers": "processes", "max_new_tokens": "tokens", "dropout": "probability", "sides_given": "probability",
     "context_dropout": "probability", "paraphrase_share": "probability", "predicted_findings": "probability",
     "clue_wordings": "probability", "nonsense_clues": "clues",
-    "dialogue": "probability of each kind", "turns": "questions", "score_jitter": "clue score (0 to 1)", "weight": "relative share",
+    "dialogue": "probability of each kind",
+    "turns": "questions", "score_jitter": "clue score (0 to 1)", "weight": "relative share",
     "balance": "exponent", "sentence_balance": "exponent", "max_grad_norm": "L2 norm",
 }  # fmt: skip
 """What a number counts; keys that are not here have no unit."""

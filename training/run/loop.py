@@ -44,8 +44,8 @@ class Stage:
         loss: (model, batch, mean target tokens a forward pass) -> output with `.loss` already normalised for the step,
             and values to log.
         count_targets: target tokens of a batch; None where the loss is a mean over studies.
-        length: of an example, about that of its row of tokens, where the loss of a study does not depend on which others
-            are in its forward pass: those of a block are then sorted by it, so that little is padded. Else None.
+        length: of an example, about that of its row of tokens; those of a block are sorted by it, so that little is
+            padded. None where the loss of a study depends on which others are in its forward pass.
         validate: model -> metrics, called by all processes.
         export: writes `model/`, called by all processes.
     """

@@ -1,0 +1,68 @@
+"""A corrected report in which nothing changed but what was asked: what the model changed beside it is taken back.
+
+    kept_but_for("The heart is big. No edema. Clear.", after, "add edema", add=["Edema"], remove=[])
+
+Research only, never for clinical use.
+"""
+
+import re
+from collections.abc import Callable, Sequence
+
+from .findings_trrg import finding_of, states
+from .sentences_trrg import cut_sentences
+from .statements_trrg import NORMAL, NOTHING
+
+_WORDS = re.compile(r"[a-z]{5,}")
+_COMMON = {"there", "right"}
+"""Words of five letters and more that sentences share whatever they speak of."""
+
+
+def kept_but_for(
+    before: tuple[str, str | None], after: tuple[str, str | None], request: str, add: Sequence[str],
+    remove: Sequence[str],
+) -> tuple[str, str | None]:  # fmt: skip
+    """A corrected report with every sentence of the one before that speaks of nothing that was asked, word for word and
+    in its place, and without new ones of that sort.
+
+    A sentence is open to change where it names a finding that was asked for, uses a longer word of the request, or says
+    that all is normal. A section that the correction lost is the old one.
+
+    Args:
+        before, after: findings and impression.
+        request: in words.
+        add, remove: the findings that it names, one at least; else nobody can tell what was to stay.
+
+    Returns:
+        findings and impression, as they were written where nothing is taken back.
+    """
+    asked = {finding_of(name) for name in (*add, *remove)}
+    words = set(_WORDS.findall(request.lower())) - _COMMON
+
+    def is_open(sentence: str) -> bool:
+        return (
+            any(states(sentence, name) is not None for name in asked)
+            or not words.isdisjoint(_WORDS.findall(sentence.lower()))
+            or NOTHING.search(sentence) is not None
+            or (bool(add) and re.search(NORMAL, sentence, re.IGNORECASE) is not None)
+        )
+
+    kept = []
+    for old, new in zip(before, after, strict=True):
+        sentences, written = [*cut_sentences(old or "")], [*cut_sentences(new or "")]
+        merged = _merged(sentences, written, is_open)
+        kept.append(new if merged == written else " ".join(merged))
+    return kept[0] or "", kept[1] or None
+
+
+def _merged(old: list[str], new: list[str], is_open: Callable[[str], bool]) -> list[str]:
+    if not new:
+        return old
+    merged = [sentence for sentence in old if sentence in new or not is_open(sentence)]
+    place = 0  # behind the sentence that stood before it
+    for sentence in new:
+        if sentence in merged:
+            place = merged.index(sentence) + 1
+        elif is_open(sentence):
+            merged.insert(place, sentence)
+            place += 1
+    return merged or new

@@ -1,0 +1,62 @@
+"""A correction changes what was asked and nothing else: what is put back, what stays new."""
+
+import pytest
+
+from processing_trrg import kept_but_for
+
+OLD = ("The heart is enlarged. No pneumothorax. Small left effusion.", "Cardiomegaly.")
+
+
+def corrected(after, request="add edema", add=("Edema",), remove=(), before=OLD):
+    return kept_but_for(before, after, request, add, remove)
+
+
+def test_what_was_asked_is_taken_as_it_was_written():
+    wrote = ("The heart is enlarged. No pneumothorax. Mild edema.  Small left effusion.", "Cardiomegaly. Edema.")
+    assert corrected(wrote) == wrote
+    gone = ("The heart is enlarged. No pneumothorax.", "Cardiomegaly.")
+    assert corrected(gone, "There is no effusion.", (), ["Pleural Effusion"]) == gone
+
+
+@pytest.mark.parametrize(
+    ("findings", "expected"),
+    [
+        ("Mild edema.", "Mild edema. The heart is enlarged. No pneumothorax. Small left effusion."),
+        ("No pneumothorax. Mild edema. Rib fracture.",
+         "The heart is enlarged. No pneumothorax. Mild edema. Small left effusion."),
+        ("The heart is big. No pneumothorax. Small left effusion. Mild edema.",
+         "The heart is enlarged. No pneumothorax. Small left effusion. Mild edema."),
+        ("", OLD[0]),
+    ],
+)  # fmt: skip
+def test_sentences_that_were_not_to_change_come_back_in_their_place(findings, expected):
+    assert corrected((findings, "Cardiomegaly.")) == (expected, "Cardiomegaly.")
+
+
+def test_a_section_that_got_lost_is_the_old_one():
+    assert (
+        corrected(("The heart is enlarged. No pneumothorax. Edema. Small left effusion.", None))[1] == "Cardiomegaly."
+    )
+    assert corrected(("Edema.", None), before=("Clear lungs.", None)) == ("Edema.", None)
+
+
+def test_all_is_normal_goes_with_a_finding_that_comes_and_may_come_with_one_that_goes():
+    normal = ("The lungs are clear. Heart size is normal.", "No acute cardiopulmonary abnormality.")
+    wrote = ("There is edema. Heart size is normal.", "Edema.")
+    assert corrected(wrote, before=normal) == wrote
+    assert corrected(normal, "take out the edema", (), ["Edema"], ("Heart size is normal. Edema.", "Edema.")) == (
+        "Heart size is normal.", "No acute cardiopulmonary abnormality."
+    )  # fmt: skip
+
+
+def test_what_the_request_says_in_its_own_words_is_no_change_beside_it():
+    wrote = (
+        "The heart is enlarged. No pneumothorax. Small left effusion. Edema. The aorta is tortuous.",
+        "Cardiomegaly.",
+    )
+    assert corrected(wrote, "Add edema and the tortuous aorta.") == wrote
+    assert "aorta" not in corrected(wrote)[0]
+
+
+def test_a_correction_never_empties_a_report():
+    assert corrected(("Rib fracture.", None), "no edema", (), ["Edema"], ("Edema.", None)) == ("Rib fracture.", None)
