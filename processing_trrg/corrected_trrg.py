@@ -10,9 +10,10 @@ from collections.abc import Callable, Sequence
 
 from .findings_trrg import finding_of, states
 from .sentences_trrg import cut_sentences
-from .statements_trrg import NORMAL, NOTHING
+from .statements_trrg import NORMAL, NOTHING, ORDINARY
 
 _WORDS = re.compile(r"[a-z]{5,}")
+_OF_THE_LUNGS = ("Lung Lesion", "Edema", "Consolidation", "Pneumonia", "Atelectasis")
 _COMMON = {"there", "right"}
 """Words of five letters and more that sentences share whatever they speak of."""
 
@@ -24,8 +25,8 @@ def kept_but_for(
     """A corrected report with every sentence of the one before that speaks of nothing that was asked, word for word and
     in its place, and without new ones of that sort.
 
-    A sentence is open to change where it names a finding that was asked for, uses a longer word of the request, or says
-    that all is normal. A section that the correction lost is the old one.
+    A sentence is open to change where it names a finding that was asked for, uses a longer word of the request, calls
+    normal what is to be added, or says that there is nothing.
 
     Args:
         before, after: findings and impression.
@@ -36,14 +37,18 @@ def kept_but_for(
         findings and impression, as they were written where nothing is taken back.
     """
     asked = {finding_of(name) for name in (*add, *remove)}
+    no_longer_normal = [ORDINARY[name] for name in map(_normal_without, add) if name in ORDINARY]
     words = set(_WORDS.findall(request.lower())) - _COMMON
 
     def is_open(sentence: str) -> bool:
-        return (
+        return bool(
             any(states(sentence, name) is not None for name in asked)
             or not words.isdisjoint(_WORDS.findall(sentence.lower()))
             or NOTHING.search(sentence) is not None
-            or (bool(add) and re.search(NORMAL, sentence, re.IGNORECASE) is not None)
+            or (
+                re.search(NORMAL, sentence, re.I)
+                and any(re.search(place, sentence, re.I) for place in no_longer_normal)
+            )
         )
 
     kept = []
@@ -54,9 +59,12 @@ def kept_but_for(
     return kept[0] or "", kept[1] or None
 
 
+def _normal_without(name: str) -> str:
+    """The clue of which is said, where a finding is not there, that all is normal: clear lungs have no edema."""
+    return "Lung Opacity" if finding_of(name) in _OF_THE_LUNGS else finding_of(name)
+
+
 def _merged(old: list[str], new: list[str], is_open: Callable[[str], bool]) -> list[str]:
-    if not new:
-        return old
     merged = [sentence for sentence in old if sentence in new or not is_open(sentence)]
     place = 0  # behind the sentence that stood before it
     for sentence in new:

@@ -26,7 +26,7 @@ _HEDGE = re.compile(
     re.IGNORECASE,
 )
 NORMAL = r"\b(?:normal|unremarkable|clear)\b"
-_ORDINARY = {
+ORDINARY = {
     "Cardiomegaly": r"\b(?:heart|cardiac|cardiomediastinal)\b",
     "Enlarged Cardiomediastinum": r"\b(?:cardio)?mediastin\w+",
     "Lung Opacity": r"\blungs?\b",
@@ -89,7 +89,7 @@ def read_clues(sentence: str, names: tuple[str, ...]) -> tuple[tuple[str, int], 
         if name == NO_FINDING or finding_of(name) != name:
             continue
         stated = states(sentence, name)
-        if stated is None and name in _ORDINARY and re.search(_ORDINARY[name], sentence, re.IGNORECASE):
+        if stated is None and name in ORDINARY and re.search(ORDINARY[name], sentence, re.IGNORECASE):
             stated = None if not re.search(NORMAL, sentence, re.I) or re.search(r"\bnot\b", sentence, re.I) else False
         if stated is not None:
             sided = [f"{side.title()} {name}" for side in SIDES]

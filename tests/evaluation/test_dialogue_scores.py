@@ -12,7 +12,7 @@ from evaluation.predictions.chats import YesNo
 from evaluation.predictions.dialogue_turns import TASKS, read_questions
 from evaluation.reading.labeler import label_report
 from evaluation.reading.observations import CHEXPERT_14, MISSING, positives
-from processing_trrg import check_clues, report_text
+from processing_trrg import Report, check_clues, report_text, split_report
 from training.data.dialogue import asked_by_name
 from training.data.study import Study
 from training.phantoms.generate import generate_phantom
@@ -29,7 +29,8 @@ class Stub:
     def __init__(self, studies: list[Study], knows: bool):
         self.processor = SimpleNamespace(clues=CLUES)
         self.studies, self.knows = studies, knows
-        self.reports = [SimpleNamespace(text=self._report(study, row)) for row, study in enumerate(studies)]
+        texts = [self._report(study, row) for row, study in enumerate(studies)]
+        self.reports = [Report(*split_report(text), text) for text in texts]
 
     def _report(self, study: Study, row: int) -> str:
         """The report of the record; every second one of another study, so that there is something to correct."""
@@ -67,8 +68,10 @@ class Stub:
             name for name in named if "also" in text or ("add" in text and name.lower() in text.split("take out")[0])
         ]
         remove = [name for name in named if name not in add]
-        kept = [s for part in report.split("Impression:") for s in sentences(part) if not speaks_of(s, add, remove)]
-        return " ".join([*(SENTENCES[name] for name in add), *kept])
+        findings, impression = (
+            " ".join(s for s in sentences(part or "") if not speaks_of(s, add, remove)) for part in split_report(report)
+        )
+        return report_text(" ".join([*(SENTENCES[name] for name in add), findings]) or "Nothing.", impression)
 
 
 def sentences(text: str) -> list[str]:
@@ -114,7 +117,9 @@ def test_a_model_that_says_one_thing_scores_no_better_than_chance():
     value = {name: row["model"]["value"] for name, row in results.items()}
     assert value["binary_qa/auroc"] == pytest.approx(0.5) and value["binary_qa/answered"] == 0
     assert value["view/accuracy"] == value["vqa/open_exact"] == value["synthetic_correction/obeyed_add"] == 0
-    assert value["synthetic_correction/others_kept"] == 0 < value["synthetic_correction/obeyed_remove"]
+    # nothing but what was asked was taken out, though nothing of the report was written again
+    assert value["synthetic_correction/kept_as_written"] == 0 < value["synthetic_correction/obeyed_remove"]
+    assert value["synthetic_correction/others_kept"] > 0.9
     assert value["complete_qa/names_micro_f1"] < 0.5 and results["view/accuracy"]["commonest"]["value"] == 1
 
 

@@ -33,17 +33,20 @@ def test_sentences_that_were_not_to_change_come_back_in_their_place(findings, ex
     assert corrected((findings, "Cardiomegaly.")) == (expected, "Cardiomegaly.")
 
 
-def test_a_section_that_got_lost_is_the_old_one():
-    assert (
-        corrected(("The heart is enlarged. No pneumothorax. Edema. Small left effusion.", None))[1] == "Cardiomegaly."
-    )
-    assert corrected(("Edema.", None), before=("Clear lungs.", None)) == ("Edema.", None)
+def test_a_section_that_got_lost_keeps_what_was_not_to_change():
+    assert corrected(("Edema.", None))[1] == "Cardiomegaly."
+    assert corrected(("The heart is enlarged.", None), "no effusion", (), ["Pleural Effusion"]) == (
+        "The heart is enlarged. No pneumothorax.", "Cardiomegaly."
+    )  # fmt: skip
+    assert corrected(("Edema.", None), before=("Clear lungs.", "Normal chest.")) == ("Edema.", None)
 
 
 def test_all_is_normal_goes_with_a_finding_that_comes_and_may_come_with_one_that_goes():
     normal = ("The lungs are clear. Heart size is normal.", "No acute cardiopulmonary abnormality.")
     wrote = ("There is edema. Heart size is normal.", "Edema.")
     assert corrected(wrote, before=normal) == wrote
+    effusion = corrected(("Pleural effusion.", "Effusion."), "add effusion", ["Pleural Effusion"], (), normal)
+    assert effusion == ("Pleural effusion. The lungs are clear. Heart size is normal.", "Effusion.")
     assert corrected(normal, "take out the edema", (), ["Edema"], ("Heart size is normal. Edema.", "Edema.")) == (
         "Heart size is normal.", "No acute cardiopulmonary abnormality."
     )  # fmt: skip
