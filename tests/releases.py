@@ -28,7 +28,7 @@ ROOT = Path(__file__).resolve().parent.parent
 LAID_OVER = ("transformers", "huggingface-hub", "peft", "accelerate", "datasets", "timm")
 TESTS = (
     "test_modeling.py", "test_loading.py", "test_processing_saved.py", "test_generate.py",
-    "test_pipeline.py", "test_laws.py", "test_training.py", "test_training_systems.py",
+    "test_pipeline.py", "test_laws.py", "test_training.py",
 )  # fmt: skip
 
 
