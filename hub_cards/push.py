@@ -76,9 +76,9 @@ def card_on_the_hub(api: HfApi, repository: str) -> str | None:
 def commit_folder(api: HfApi, folder: Path, repository: str, repo_type: str = "model") -> CommitInfo:
     """Make a repository's main branch this folder, in one commit; without one where it is so already."""
     here = files_of(folder)
-    gone = set(api.list_repo_files(repository, repo_type=repo_type)) - {*here, ".gitattributes"}
-    operations = [CommitOperationAdd(name, str(folder / name)) for name in here]
-    operations += [CommitOperationDelete(name) for name in sorted(gone)]
+    gone = sorted(set(api.list_repo_files(repository, repo_type=repo_type)) - {*here, ".gitattributes"})
+    operations: list[CommitOperationAdd | CommitOperationDelete] = [CommitOperationDelete(name) for name in gone]
+    operations += [CommitOperationAdd(name, str(folder / name)) for name in here]
     return api.create_commit(repository, operations, commit_message="Publish with TRRG", repo_type=repo_type)
 
 
