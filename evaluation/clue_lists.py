@@ -266,7 +266,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     write = RadiologyReportPipeline(model=model, processor=processor, device=model.device)
     sources: dict[str, StudySource] = {"phantoms (SYNTHETIC)": PhantomStudies(max(2, options.count), TEST_PHANTOM_SEED)}
     if options.data is not None:
-        sources[options.data.name] = Studies(options.data, options.split)
+        sources[str(options.data)] = Studies(options.data, options.split)
     result = measure(write, processor, sources, options.count, options.resamples)
     options.out.mkdir(parents=True, exist_ok=True)
     (options.out / "clue_lists.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")

@@ -117,6 +117,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     result: dict[str, Any] = {"phantoms": options.count, "seed": options.seed, "synthetic": True}
     for name in RUNS:
         chosen = ["--phantoms", str(options.count), "--seed", str(options.seed), "--out", str(options.out / name)]
+        chosen += ["--never-abstain"]  # a report that is not written compares with nothing
         run = generate.parse_arguments(["--checkpoint", options.checkpoint, *chosen, *options.more])
         loaded = loaded or generate.load(run, generate.start_processes())
         if name == "without_prior":

@@ -210,7 +210,7 @@ def judge(
         prompts = processor.say_findings(batch, study.selected_clues)
         texts = {name: prompts[name] for name in ("input_ids", "attention_mask")}
         generated = model.generate(**texts, study=study, **generate.decoding(options))
-        written = processor.post_process_report(generated, prompts, study)
+        written = processor.post_process_report(generated, prompts, study, abstain=False)
         composed = [compose_for(known[row], pool, names, source.records[row].study_id) for row in rows]
         for own, other in zip(written, composed, strict=True):
             other.clues = own.clues

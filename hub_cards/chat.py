@@ -2,7 +2,8 @@
 
     words          a question
     /add X         a finding that the report misses; /remove X: one that it should not state
-    /clue X=0      a clue edited by hand, 0 to 1
+    /clue X=0, Y=1 clues edited by hand, 0 to 1; /clues: what they are
+    /ground        where the findings are, by clues and by the model's words, in pixels of the picture
     /correct words a correction in free words
     /report        the current report
     /quit          the end, as is the end of the input; Ctrl-C breaks an answer off
@@ -15,7 +16,7 @@ import sys
 from typing import Any
 
 MARKS = {"kept": " ", "added": "+", "removed": "-", "changed": "~"}
-HELP = "Ask a question, or: /add X, /remove X, /clue X=0, /correct words, /report, /quit"
+HELP = "Ask a question, or: /add X, /remove X, /clue X=0, /clues, /ground, /correct words, /report, /quit"
 
 
 def talk(study: Any, tokenizer: Any) -> None:
@@ -42,6 +43,15 @@ def talk(study: Any, tokenizer: Any) -> None:
                 study.ask(line, streamer=TextStreamer(tokenizer, skip_prompt=True, skip_special_tokens=True))
             elif line == "/report":
                 print(study.text)
+            elif line == "/clues":
+                for clue in study.clues:
+                    print(f"{'>' if clue.selected else ' '} {clue.score:.2f} {clue.name} {clue.answer or ''}".rstrip())
+            elif line == "/ground":
+                study.ground()
+                for box in study.boxes:
+                    print(f"{box.finding}: x {box.x}, y {box.y}, {box.w} wide, {box.h} high, by its {box.source}")
+                if not study.boxes:
+                    print("No finding has a place.")
             else:
                 print_correction(correct(study, *line.partition(" ")[::2]))
         except ValueError as error:
@@ -59,10 +69,10 @@ def correct(study: Any, command: str, words: str) -> Any:
     if command == "/correct":
         return study.correct(words)
     if command == "/clue":
-        name, _, score = words.rpartition("=")
-        if not re.fullmatch(r"\s*\d*\.?\d+\s*", score) or not name:
-            raise ValueError(f"/clue: expected a clue and its score, /clue Edema=0, got {words!r}")
-        return study.correct(clues={name.strip(): float(score)})
+        edits = dict(pair.rpartition("=")[::2] for pair in words.split(","))
+        if not all(name and re.fullmatch(r"\s*\d*\.?\d+\s*", score) for name, score in edits.items()):
+            raise ValueError(f"/clue: expected clues and their scores, /clue Edema=0, got {words!r}")
+        return study.correct(clues={name.strip(): float(score) for name, score in edits.items()})
     if command in ("/add", "/remove"):
         return study.correct(**{command[1:]: [words]})
     raise ValueError(f"{command} is no command. {HELP}")

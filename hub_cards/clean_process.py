@@ -23,6 +23,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--indication", required=True)
     parser.add_argument("--max-new-tokens", type=int, required=True)
     parser.add_argument("--results", type=Path, required=True, help="folder for outputs.safetensors and report.json")
+    parser.add_argument("--revision", help="commit of the repository")
     parser.add_argument("--save-again", type=Path, help="folder for save_pretrained of what was loaded")
     return parser.parse_args()
 
@@ -40,7 +41,7 @@ def check_clean() -> None:
         )
 
 
-def load(source: str) -> tuple[Any, Any, Any, Any]:
+def load(source: str, revision: str | None) -> tuple[Any, Any, Any, Any]:
     """Returns config, processor, base model and generating model of `source`, all by Auto* and remote code.
 
     Raises:
@@ -48,10 +49,11 @@ def load(source: str) -> tuple[Any, Any, Any, Any]:
     """
     from transformers import AutoConfig, AutoModel, AutoModelForImageTextToText, AutoProcessor
 
-    config = AutoConfig.from_pretrained(source, trust_remote_code=True)
-    processor = AutoProcessor.from_pretrained(source, trust_remote_code=True)
-    base = AutoModel.from_pretrained(source, trust_remote_code=True)
-    loaded: Any = AutoModelForImageTextToText.from_pretrained(source, trust_remote_code=True, output_loading_info=True)
+    chosen: dict[str, Any] = {"revision": revision, "trust_remote_code": True}
+    config = AutoConfig.from_pretrained(source, **chosen)
+    processor = AutoProcessor.from_pretrained(source, **chosen)
+    base = AutoModel.from_pretrained(source, **chosen)
+    loaded: Any = AutoModelForImageTextToText.from_pretrained(source, output_loading_info=True, **chosen)
     model, info = loaded
     for part in (config, processor, base, model):
         if not type(part).__module__.startswith("transformers_modules."):
@@ -72,7 +74,7 @@ def main() -> None:
     from safetensors.torch import save_file
     from transformers import pipeline
 
-    config, processor, base, model = load(args.source)
+    config, processor, base, model = load(args.source, args.revision)
     base.eval()
     model.eval()
     inputs = processor(images=args.image, indication=args.indication, return_tensors="pt")
@@ -81,21 +83,28 @@ def main() -> None:
         hidden = base(**inputs).last_hidden_state
         study = model.read_study(**inputs)
         generated = model.generate(**inputs, study=study, max_new_tokens=args.max_new_tokens, do_sample=False)
-    report = processor.post_process_report(generated, inputs, study)[0]
-    write = pipeline("radiology-report", model=args.source, trust_remote_code=True)
-    piped = write(args.image, indication=args.indication, max_new_tokens=args.max_new_tokens, do_sample=False)
+    report = processor.post_process_report(generated, inputs, study, abstain=False)[0]
+    write = pipeline("radiology-report", model=args.source, revision=args.revision, trust_remote_code=True)
+    piped = write(
+        args.image, indication=args.indication, max_new_tokens=args.max_new_tokens, do_sample=False, abstain=False
+    )
     if not processor.says_findings and piped.text != report.text:
         raise SystemExit(f"pipeline('radiology-report') writes {piped.text!r}, generate {report.text!r}")
 
+    answer = piped.ask("Is there a pleural effusion?", max_new_tokens=args.max_new_tokens, do_sample=False)
+
     args.results.mkdir(parents=True)
-    outputs = {"logits": logits, "last_hidden_state": hidden, "generated": generated}
+    said = torch.tensor([0, *answer.encode()])
+    outputs = {"logits": logits, "last_hidden_state": hidden, "generated": generated, "answer": said}
     if study.clue_scores is not None:
         outputs["clue_scores"] = study.clue_scores
     save_file({name: tensor.contiguous() for name, tensor in outputs.items()}, args.results / "outputs.safetensors")
     classes = [
         f"{type(part).__module__.rsplit('.', 1)[-1]}.{type(part).__name__}" for part in (config, processor, base, model)
     ]
-    (args.results / "report.json").write_text(json.dumps({"text": report.text, "classes": classes}), encoding="utf-8")
+    (args.results / "report.json").write_text(
+        json.dumps({"text": report.text, "answer": answer, "classes": classes}), encoding="utf-8"
+    )
     if args.save_again is not None:
         model.save_pretrained(args.save_again)
         processor.save_pretrained(args.save_again)

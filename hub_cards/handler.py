@@ -1,9 +1,13 @@
 """Custom handler of Hugging Face Inference Endpoints; it travels in the published folder, beside requirements.txt.
 
     {"inputs": {"images": ["<base64 of a PNG, JPEG or DICOM file>"], "indication": "Cough."},
-     "parameters": {"max_new_tokens": 200}}
-    -> {"findings": "...", "impression": "...", "text": "...", "clues": [{"name": "...", "score": 0.93}, ...],
+     "parameters": {"max_new_tokens": 200, "operating_point": "sensitive"}}
+    -> {"findings": "...", "impression": "...", "text": "...",
+        "clues": [{"name": "...", "score": 0.93, "selected": true, "answer": "present"}, ...],
         "sentences": [...], "left_out": [...], "readable": true, "notice": "..."}
+
+The operating point is "careful", "balanced", "sensitive" or a wanted false-negative rate. Where the picture is no
+frontal chest X-ray that the model can read, "readable" is false and the text says that there is no report.
 
 With "messages" beside "images" the question that is the last of them is answered ("answer"), and the longer chat comes
 back ("messages"): [{"role": "assistant", "content": report}, {"role": "user", "content": "Is there an effusion?"}].
@@ -14,6 +18,7 @@ Research only, never for clinical use.
 
 import base64
 import binascii
+import threading
 from typing import Any
 
 import torch
@@ -92,22 +97,26 @@ def read_messages(messages: Any) -> list[dict[str, str]]:
     return messages
 
 
-def read_parameters(parameters: Any) -> dict[str, int]:
-    """What a request asks of `generate`: `max_new_tokens`, or nothing and the checkpoint's own counts.
+def read_parameters(parameters: Any) -> tuple[dict[str, int], dict[str, str | float]]:
+    """What a request asks of `generate`, `max_new_tokens`, and of the look, `operating_point`; what it does not ask is
+    as the checkpoint has it.
 
     Raises:
-        ValueError: an unknown parameter, or a number out of range.
+        ValueError: an unknown parameter, or a number out of range. Which points there are, the model says.
     """
-    if not isinstance(parameters, dict) or set(parameters) - {"max_new_tokens"}:
-        raise ValueError("parameters: expected an object with max_new_tokens only")
-    number = parameters.get("max_new_tokens", 1)
+    if not isinstance(parameters, dict) or set(parameters) - {"max_new_tokens", "operating_point"}:
+        raise ValueError("parameters: expected an object with max_new_tokens and operating_point only")
+    number, point = parameters.get("max_new_tokens", 1), parameters.get("operating_point", "balanced")
     if isinstance(number, bool) or not isinstance(number, int) or not 1 <= number <= MAX_NEW_TOKENS:
         raise ValueError(f"parameters.max_new_tokens is {number!r}; expected 1 to {MAX_NEW_TOKENS}")
-    return dict(parameters)
+    if isinstance(point, bool) or not isinstance(point, (str, int, float)):
+        raise ValueError(f"parameters.operating_point is {point!r:.80}; expected a name or a false-negative rate")
+    look = {"operating_point": point} if "operating_point" in parameters else {}
+    return {name: parameters[name] for name in parameters if name not in look}, look
 
 
 class EndpointHandler:
-    """One study a request, written as the checkpoint says (`generation_config.json`).
+    """One study a request, written as the checkpoint says (`generation_config.json`). Threads may share it.
 
     Args:
         path: the published folder.
@@ -116,15 +125,18 @@ class EndpointHandler:
     def __init__(self, path: str = "") -> None:
         device = "cuda" if torch.cuda.is_available() else "cpu"
         self.write: Any = pipeline("radiology-report", model=path, trust_remote_code=True, device=device)
+        self.alone = threading.Lock()  # a second study puts the one before it to rest, in the middle of its answer
 
     def __call__(self, data: dict[str, Any]) -> dict[str, Any]:
         study = read_inputs(data.get("inputs"))
-        parameters = read_parameters(data.get("parameters") or {})
+        length, look = read_parameters(data.get("parameters") or {})
         chat = read_messages(data["inputs"].get("messages") or [])
-        report = self.write(study, messages=chat[:-1], **parameters)
         told: dict[str, Any] = {}
+        with self.alone:
+            report = self.write(study, messages=chat[:-1], **length, **look)
+            if chat:
+                told["answer"] = report.ask(chat[-1]["content"], **length)
         if chat:
-            told["answer"] = report.ask(chat[-1]["content"], **parameters)
             turns = [{"role": turn["role"], "content": turn["content"][-1]["text"]} for turn in report.messages]
             told["messages"] = turns[[turn["role"] for turn in turns].index("assistant") :]
         return {
@@ -132,7 +144,7 @@ class EndpointHandler:
             "findings": report.findings,
             "impression": report.impression,
             "text": report.text,
-            "clues": [{"name": clue.name, "score": round(clue.score, 4)} for clue in report.clues],
+            "clues": [clue | {"score": round(clue["score"], 4)} for clue in report.to_dict()["clues"]],
             "sentences": [said.to_dict() for said in report.sentences],
             "left_out": report.left_out,
             "readable": report.readable,

@@ -1,12 +1,15 @@
-"""Assemble the complete Hub folder of a checkpoint, then prove that it loads where this project is not installed.
+"""Assemble the complete Hub folder of a checkpoint, prove that it loads where this project is not installed, push it.
 
     .venv/bin/python hub_cards/publish.py hub_cards/trrg-small --out demo/published
+    .venv/bin/python hub_cards/publish.py hub_cards/trrg-small --repo org/name --push    # after hf auth login
     .venv/bin/python hub_cards/publish.py runs/trrg-small-stage2/model --out demo/mine    # what training wrote
     .venv/bin/python hub_cards/publish.py CHECKPOINT --out demo/published --space demo/space    # its Space too
 
 A checkpoint without a card (README.md) gets card_template.md, to be filled in before it is uploaded.
 The proof runs in clean processes (clean_process.py): from the folder, from an emulated Hub cache, and from what
-`save_pretrained` wrote there. All three must compute the same numbers. Nothing is uploaded and no network is used.
+`save_pretrained` wrote there. All three must compute the same numbers. Without --push nothing is uploaded and no
+network is used. A push (push.py) that was broken off is simply repeated; what arrived is loaded from there again, at
+the commit that the card pins. Tried against a server that plays the Hub, never against the real one.
 """
 
 import argparse
@@ -21,10 +24,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from huggingface_hub import ModelCard, SpaceCard
+from huggingface_hub.utils import validate_repo_id
 from PIL import Image
 from safetensors.torch import load_file
 from tqdm import tqdm
+from yaml import YAMLError
 
+from hub_cards.push import SUMS, push, push_space, without_token, write_code_section
 from processing_trrg.fingerprint_trrg import check_local_code
 from training.phantoms.generate import generate_phantom
 
@@ -33,7 +40,7 @@ CARD_TEMPLATE = REPOSITORY / "hub_cards" / "card_template.md"
 SOURCE_PACKAGES = ("configuration_trrg", "modeling_trrg", "processing_trrg")
 AUTO_CLASSES = ("AutoConfig", "AutoProcessor", "AutoModel", "AutoModelForImageTextToText")
 CHECKPOINT_SUFFIXES = (".json", ".jinja", ".md", ".png", ".safetensors", ".txt")
-WRITTEN = ("handler.py", "notebook.ipynb", "phantom.png", "LICENSE-CODE")  # by `assemble`, of every checkpoint
+WRITTEN = ("handler.py", "notebook.ipynb", "phantom.png", "LICENSE-CODE", SUMS)  # by `assemble`, of every checkpoint
 REQUIRED_FILES = ("config.json", "generation_config.json", "processor_config.json", "tokenizer.json")
 TOLERANCE = 1e-5  # largest difference allowed between two processes, on logits of order 10 in float32
 
@@ -43,16 +50,20 @@ class Proof:
     """What the clean processes showed.
 
     Attributes:
+        outputs: the tensors of the folder.
         classes: module and class of config, processor, base model and generating model, as loaded.
         logits_shape: `[B, T, vocabulary]` of the synthetic study.
         largest_difference: between the three ways, over logits, hidden states, clue scores and generated ids.
         report: text generated for a synthetic phantom.
+        answer: to a question about it.
     """
 
+    outputs: dict[str, torch.Tensor]
     classes: list[str]
     logits_shape: list[int]
     largest_difference: float
     report: str
+    answer: str
 
 
 def source_files() -> list[Path]:
@@ -107,8 +118,8 @@ def write_card(folder: Path) -> None:
     (folder / "README.md").write_text(card, encoding="utf-8")
 
 
-def assemble_space(out: Path) -> None:
-    """Write the Space's folder: its page, its README and its requirements.
+def assemble_space(out: Path, repository: str | None = None) -> None:
+    """Write the Space's folder: its page, its README, which names the model's repository, and its requirements.
 
     Raises:
         ValueError: `out` holds other things.
@@ -118,6 +129,10 @@ def assemble_space(out: Path) -> None:
     out.mkdir(parents=True, exist_ok=True)
     for file in (REPOSITORY / "hub_cards" / "space").glob("*.*"):
         shutil.copyfile(file, out / file.name)
+    if repository is not None:
+        card = SpaceCard.load(out / "README.md")
+        card.data.models = [repository]
+        card.save(out / "README.md")
     write_requirements(out, "space")
 
 
@@ -145,18 +160,32 @@ def check_report_length(folder: Path) -> None:
         raise ValueError(f"{folder / 'generation_config.json'} lacks max_new_tokens, the longest report in tokens")
 
 
-def assemble(checkpoint: Path, out: Path) -> list[Path]:
+def check_card(folder: Path) -> None:
+    """
+    Raises:
+        ValueError: the metadata of the card, where there is one, are none that the Hub's client can read.
+    """
+    if (card := folder / "README.md").is_file():
+        try:
+            ModelCard.load(card)
+        except (ValueError, YAMLError) as error:
+            raise ValueError(f"{card}: {error}") from error
+
+
+def assemble(checkpoint: Path, out: Path, repository: str | None = None) -> list[Path]:
     """Write the Hub folder of `checkpoint` to `out` and return its files.
 
-    An earlier Hub folder at `out` is replaced.
+    An earlier Hub folder at `out` is replaced. The card's snippets load `repository`, by default the folder's name.
 
     Raises:
-        ValueError: the checkpoint is not complete (`checkpoint_files`, `check_auto_map`, `check_report_length`), or
-            `out` is no folder of its own: it lies in the checkpoint, around it, or holds other things.
+        ValueError: the checkpoint is not complete (`checkpoint_files`, `check_auto_map`, `check_report_length`), the
+            metadata of its card are wrong (`check_card`), or `out` is no folder of its own: it lies in the checkpoint,
+            around it, or holds other things.
     """
     files = checkpoint_files(checkpoint)
     check_auto_map(checkpoint)
     check_report_length(checkpoint)
+    check_card(checkpoint)
     if out.resolve().is_relative_to(checkpoint.resolve()) or checkpoint.resolve().is_relative_to(out.resolve()):
         raise ValueError(f"{out} and the checkpoint {checkpoint} lie in each other; publish to a folder of its own")
     if out.exists() and any(out.iterdir()):
@@ -173,6 +202,7 @@ def assemble(checkpoint: Path, out: Path) -> list[Path]:
     if not (out / "README.md").is_file():
         write_card(out)
     shutil.copyfile(REPOSITORY / "LICENSE", out / "LICENSE-CODE")
+    write_code_section(out, repository or out.name)
     return sorted(path for path in out.rglob("*") if path.is_file())
 
 
@@ -186,7 +216,9 @@ def emulate_hub_cache(folder: Path, home: Path) -> str:
     return f"trrg/{folder.name}"
 
 
-def run_clean_process(source: str, home: Path, results: Path, *arguments: str) -> dict[str, torch.Tensor]:
+def run_clean_process(
+    source: str, home: Path, results: Path, *arguments: str, online: bool = False
+) -> dict[str, torch.Tensor]:
     """Run clean_process.py on `source` and return its tensors.
 
     Raises:
@@ -195,12 +227,12 @@ def run_clean_process(source: str, home: Path, results: Path, *arguments: str) -
     site = [path for path in sys.path if path.endswith(("site-packages", "dist-packages"))]
     script = Path(__file__).resolve().parent / "clean_process.py"
     command = [sys.executable, "-I", "-S", str(script), source, "--results", str(results), *arguments, "--site", *site]
-    environment = {**os.environ, "HF_HOME": str(home), "HF_HUB_OFFLINE": "1"}
+    environment = {**os.environ, "HF_HOME": str(home), "HF_HUB_OFFLINE": str(int(not online))}
     for name in ("HF_HUB_CACHE", "HF_MODULES_CACHE", "TRANSFORMERS_CACHE"):
         environment.pop(name, None)
     done = subprocess.run(command, env=environment, cwd=home, capture_output=True, text=True, check=False)
     if done.returncode != 0:
-        raise RuntimeError(f"loading {source} in a clean process failed:\n{done.stderr[-4000:]}")
+        raise RuntimeError(f"loading {source} in a clean process failed:\n{without_token(done.stderr)[-4000:]}")
     return load_file(results / "outputs.safetensors")
 
 
@@ -218,8 +250,6 @@ def prove(folder: Path, max_new_tokens: int = 128) -> Proof:
         scratch = Path(scratch_name)
         home = scratch / "home"
         repository = emulate_hub_cache(folder, home)
-        study = ("--image", str(folder / "phantom.png"), "--indication", "Shortness of breath.")
-        budget = ("--max-new-tokens", str(max_new_tokens))
         saved_again = scratch / "saved_again"
         ways = {
             "folder": (str(folder), ("--save-again", str(saved_again))),
@@ -229,42 +259,78 @@ def prove(folder: Path, max_new_tokens: int = 128) -> Proof:
         outputs: dict[str, dict[str, torch.Tensor]] = {}
         for way, (source, extra) in tqdm(ways.items(), desc="clean processes"):
             results = scratch / "results" / way
-            outputs[way] = run_clean_process(source, home, results, *study, *budget, *extra)
+            outputs[way] = run_clean_process(source, home, results, *asked(folder, max_new_tokens), *extra)
         proof = json.loads((scratch / "results" / "folder" / "report.json").read_text(encoding="utf-8"))
 
+    first = outputs["folder"]
+    largest = max(largest_difference(way, tensors, first) for way, tensors in outputs.items())
+    return Proof(first, proof["classes"], list(first["logits"].shape), largest, proof["text"], proof["answer"])
+
+
+def prove_pushed(proof: Proof, folder: Path, repository: str, commit: str, max_new_tokens: int = 128) -> float:
+    """Load what arrived on the Hub, at a commit, and return its largest difference from what `folder` showed.
+
+    Raises:
+        RuntimeError: as `prove`.
+    """
+    with tempfile.TemporaryDirectory() as home:
+        arguments = (*asked(folder.resolve(), max_new_tokens), "--revision", commit)
+        tensors = run_clean_process(repository, Path(home), Path(home) / "results", *arguments, online=True)
+    return largest_difference("the Hub", tensors, proof.outputs)
+
+
+def asked(folder: Path, max_new_tokens: int) -> tuple[str, ...]:
+    """The study that the clean processes report on."""
+    study = ("--image", str(folder / "phantom.png"), "--indication", "Shortness of breath.")
+    return (*study, "--max-new-tokens", str(max_new_tokens))
+
+
+def largest_difference(way: str, tensors: dict[str, torch.Tensor], first: dict[str, torch.Tensor]) -> float:
+    """Between the tensors of a way and those of the folder.
+
+    Raises:
+        RuntimeError: it is larger than TOLERANCE, or their shapes differ.
+    """
     largest = 0.0
-    for way, tensors in outputs.items():
-        for name, expected in outputs["folder"].items():
-            if tensors[name].shape != expected.shape:
-                raise RuntimeError(
-                    f"{way}: {name} is {list(tensors[name].shape)}, from the folder {list(expected.shape)}"
-                )
-            difference = (tensors[name] - expected).abs().max().item()
-            if not difference <= TOLERANCE:
-                raise RuntimeError(f"{way}: {name} differs from the folder's by {difference}, more than {TOLERANCE}")
-            largest = max(largest, difference)
-    return Proof(proof["classes"], list(outputs["folder"]["logits"].shape), largest, proof["text"])
+    for name, expected in first.items():
+        if tensors[name].shape != expected.shape:
+            raise RuntimeError(f"{way}: {name} is {list(tensors[name].shape)}, from the folder {list(expected.shape)}")
+        difference = (tensors[name] - expected).abs().max().item()
+        if not difference <= TOLERANCE:
+            raise RuntimeError(f"{way}: {name} differs from the folder's by {difference}, more than {TOLERANCE}")
+        largest = max(largest, difference)
+    return largest
 
 
 def main(arguments: list[str] | None = None) -> None:
     """The command at the top of this file."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("checkpoint", type=Path, help="folder with weights, config, tokenizers and card")
-    parser.add_argument("--out", type=Path, required=True, help="Hub folder to write")
+    parser.add_argument("--out", type=Path, help="Hub folder to write (default: build/ and the name of --repo)")
+    parser.add_argument("--repo", metavar="ORG/NAME", help="the model's name on the Hub, for the snippets of its card")
+    parser.add_argument(
+        "--push", action="store_true", help="upload it to --repo, and --space to the Space of that name"
+    )
     parser.add_argument(
         "--space", type=Path, help="folder for the Space, whose variable TRRG_CHECKPOINT names the model"
     )
     args = parser.parse_args(arguments)
     if not args.checkpoint.is_dir():
         raise SystemExit(f"{args.checkpoint} does not exist or is no folder")
+    if args.repo is None and (args.push or args.out is None):
+        parser.error("--push needs --repo, and without --repo it needs --out")
+    args.out = args.out or Path("build") / args.repo
 
     try:
-        files = assemble(args.checkpoint, args.out)
+        validate_repo_id(args.repo)
+        files = assemble(args.checkpoint, args.out, args.repo)
         if args.space is not None:
-            assemble_space(args.space)
+            assemble_space(args.space, args.repo)
     except ValueError as error:
         raise SystemExit(f"Not published: {error}") from error
     if Path("README.md") not in checkpoint_files(args.checkpoint):
+        if args.push:
+            raise SystemExit(f"Not pushed: {args.out}/README.md is the template; put the card into {args.checkpoint}")
         print(f"{args.checkpoint} has no card: {args.out}/README.md is the template. Fill it in before you upload it.")
     size = sum(path.stat().st_size for path in files) / 1e6
     print(f"Assembled {args.out}: {len(files)} files, {size:.1f} MB")
@@ -280,6 +346,14 @@ def main(arguments: list[str] | None = None) -> None:
         f"  logits {proof.logits_shape}, hidden states, clue scores and tokens differ by {proof.largest_difference:g}"
     )
     print(f"  report on a SYNTHETIC phantom: {proof.report}")
+    print(f"  asked whether there is a pleural effusion: {proof.answer}")
+    if args.push:
+        commit = push(args.out, args.repo)
+        difference = prove_pushed(proof, args.out, args.repo, commit)
+        print(f"Pushed to {args.repo}. Loaded from there at {commit}, it differs by {difference:g}.")
+        if args.space is not None:
+            push_space(args.space, args.repo, args.repo)
+            print(f"Pushed its Space {args.repo}")
     print("Research only, never for clinical use.")
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from huggingface_hub import ModelCard
+from huggingface_hub import ModelCard, ModelCardData
 from packaging.requirements import Requirement
 
 import modeling_trrg
@@ -22,6 +22,7 @@ from configuration_trrg import __version__
 from evaluation.metrics.signature import VERSION
 from hub_cards import demo
 from hub_cards.publish import AUTO_CLASSES, SOURCE_PACKAGES, source_files
+from tests.helpers.hub_server import card_faults
 
 ROOT = Path(__file__).resolve().parent.parent
 ALIAS = ROOT / "modeling_trrg" / "configuration_trrg.py"
@@ -210,6 +211,18 @@ def test_a_card_is_valid_and_says_what_it_is_not_for(path: Path) -> None:
         assert card.data.pipeline_tag == "image-text-to-text"
         assert card.data.library_name == "transformers"
         assert card.data.license and "conversational" in card.data.tags
+        again = ModelCardData(**card.data.to_dict())  # the Hub's own reading of `model-index`
+        assert again.to_dict() == card.data.to_dict() and not card_faults(str(card))
+
+
+def test_the_cards_that_carry_weights_say_how_they_are_asked_for_and_cited() -> None:
+    for path in (SMALL / "README.md", ROOT / "hub_cards" / "card_template.md"):
+        card = ModelCard.load(path)
+        data = card.data.to_dict()
+        assert data["widget"][0]["src"] == "phantom.png" and "never for clinical use" in data["extra_gated_prompt"]
+        assert list(data["extra_gated_fields"].values()) == ["checkbox"]
+        for words in ("@article{", "Environmental cost", "post_process_report(generated, inputs, study)"):
+            assert words in card.text
 
 
 def test_a_card_names_what_its_weights_come_from() -> None:

@@ -40,6 +40,7 @@ from evaluation.predictions.plots import plot_dials
 from modeling_trrg.clue_trrg import raise_parents
 from processing_trrg import TRRGProcessor
 from training.builders.builder import share_of
+from training.config.command_line import loading
 from training.config.run_config import DataSection, Source
 from training.data.examples import SourceData
 from training.data.study import Studies, target_text
@@ -190,14 +191,16 @@ def calibrate(
     """The checkpoint's configuration with its calibration and operating points, the table, and what `plot_dials` draws.
 
     Raises:
-        ValueError: the model knows no clues, or shares one whole among them (softmax).
+        ValueError: the model cannot be loaded, knows no clues, or shares one whole among them (softmax).
     """
-    config = TRRGConfig.from_pretrained(checkpoint)
+    with loading("checkpoint", str(checkpoint)):
+        config = TRRGConfig.from_pretrained(checkpoint)
     if config.clue_source == "none" or (config.clue_source == "zero_shot" and config.clue_scoring == "softmax"):
         raise ValueError(f"{checkpoint}: its clues have no score each (clue_scoring='softmax' or clue_source='none')")
     config.clue_calibration = config.clue_operating_points = None
-    model = STAGES[config.architectures[0]].from_pretrained(checkpoint, config=config).eval()
-    processor = TRRGProcessor.from_pretrained(checkpoint)
+    with loading("checkpoint", str(checkpoint)):
+        model = STAGES[config.architectures[0]].from_pretrained(checkpoint, config=config).eval()
+        processor = TRRGProcessor.from_pretrained(checkpoint)
     names = [clue["name"] for clue in processor.clues]
     sets = read_sets(model, processor, folders, split, cache)
     fits = [fit_clue(sets, clue, float(config.clue_threshold)) for clue in range(len(names))]

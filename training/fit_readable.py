@@ -23,6 +23,7 @@ from sklearn.linear_model import LogisticRegression
 from configuration_trrg import TRRGConfig
 from processing_trrg import Radiograph, TRRGImageProcessor, TRRGProcessor
 from training.builders.builder import is_measured
+from training.config.command_line import loading
 from training.data.images import ImageBank
 from training.data.other_pictures import KINDS
 from training.data.study import Studies
@@ -91,12 +92,13 @@ def fit_checkpoint(
     """The checkpoint's configuration with its weights and threshold, and a table.
 
     Raises:
-        ValueError: too few validation radiographs for the wanted rate.
+        ValueError: the model cannot be loaded; too few validation radiographs for the wanted rate.
     """
-    config = TRRGConfig.from_pretrained(checkpoint)
-    model = STAGES[config.architectures[0]].from_pretrained(checkpoint, config=config).eval()
+    with loading("checkpoint", str(checkpoint)):
+        config = TRRGConfig.from_pretrained(checkpoint)
+        model = STAGES[config.architectures[0]].from_pretrained(checkpoint, config=config).eval()
+        processor = TRRGProcessor.from_pretrained(checkpoint).image_processor
     model.to("cuda" if torch.cuda.is_available() else "cpu")
-    processor = TRRGProcessor.from_pretrained(checkpoint).image_processor
     rng = np.random.default_rng(0)
     training = [load_squares(folder, "train", processor, cache) for folder in folders]
     plain = np.concatenate([summaries(model, processor, squares) for squares in training])
@@ -124,7 +126,7 @@ def fit_checkpoint(
     return config, table
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """The command at the top of this file."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("checkpoint", type=Path, help="folder of a checkpoint, of stage 1 or complete")
@@ -133,7 +135,7 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=250, help="pictures of each kind that are no radiographs")
     parser.add_argument("--false-alarms", type=float, default=0.01, help="share of validation radiographs refused")
     parser.add_argument("--write", action="store_true", help="put it into config.json of the checkpoint")
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     try:
         config, table = fit_checkpoint(
             options.checkpoint, options.data, options.image_cache, options.count, options.false_alarms

@@ -14,7 +14,7 @@ try:
         example_f1,
     )
     from evaluation.metrics.signature import LABELER
-    from evaluation.reading.labeler import label_reports
+    from evaluation.reading.labeler import label_report, label_reports
     from evaluation.reading.observations import CHEXPERT_14
 except ImportError as error:
     raise ImportError(
@@ -87,6 +87,18 @@ class RadiologyCE(evaluate.Metric):
             ],
             reference_urls=["https://huggingface.co/spaces/trrg/radiology-ce"],
         )
+
+    def explain(self, report):
+        """Why the built-in rules label a report as they do.
+
+        Args:
+            report: its text.
+
+        Returns:
+            {observation: {"label", "rule", "mention", "cue", "scope", "sentence", "section"}}; `scope` is the stretch
+            of words that decided, None where nothing is said.
+        """
+        return {name: reason._asdict() for name, reason in label_report(report, explain=True).items()}
 
     def compute(self, *, predictions=None, references=None, **options):
         """As `evaluate` does it, after a look at what it would only answer with a bare KeyError or IndexError."""

@@ -13,6 +13,8 @@ from evaluation.reading.observations import CHEXPERT_14
 from processing_trrg import ClueScore, Report, check_clues
 from tests.helpers.checkpoints import save_checkpoint
 from tests.helpers.tiny_processors import tiny_processor
+from training.builders.small_data import phantom_records, write_set
+from training.phantoms.generate import generate_phantom
 
 TRAINING = Path(clue_lists.__file__).parents[1] / "training"
 
@@ -31,6 +33,17 @@ def test_every_part_is_measured(tmp_path, capsys, monkeypatch):
     with pytest.raises(SystemExit):
         clue_lists.main(["--checkpoint", str(save_checkpoint(tmp_path / "other", "maira1")), *arguments[2:]])
     assert "expected pairwise clues" in capsys.readouterr().err
+
+
+def test_a_source_has_the_name_of_its_whole_path(tmp_path, monkeypatch):
+    checkpoint, sources = str(save_checkpoint(tmp_path / "checkpoint", "trrg")), []
+    monkeypatch.setattr(clue_lists, "measure", lambda write, processor, some, *rest: sources.extend(some) or {})
+    for hospital in "ab":
+        data = tmp_path / hospital / "nih"
+        write_set(data, phantom_records(data, generate_phantom, 0, {"test": 2}, 64, 1))
+        arguments = ["--data", str(data), "--split", "test", "--out", str(tmp_path / "out")]
+        clue_lists.main(["--checkpoint", checkpoint, *arguments])
+    assert len(set(sources)) == 3 and str(data) in sources
 
 
 def test_the_sentences_are_the_measures_own():

@@ -10,7 +10,8 @@ from evaluation import context_matters, score_change
 from evaluation.context_matters import CONDITIONS, ChangedContext, lent
 from evaluation.predictions.study_sources import PhantomStudies
 from evaluation.reading.changes import CHANGES
-from tests.helpers.checkpoints import read, save_checkpoint
+from processing_trrg.report_trrg import UNREADABLE
+from tests.helpers.checkpoints import never_reads, read, save_checkpoint
 from training.builders.small_data import phantom_records, write_set
 from training.data.study import Study
 from training.phantoms.follow_up import generate_followed
@@ -73,12 +74,14 @@ def test_the_reports_of_followed_phantoms_score_one():
 
 
 def test_a_checkpoint_is_scored_with_and_without_the_prior(tmp_path, capsys):
-    folder, out = save_checkpoint(tmp_path / "checkpoint", "trrg"), tmp_path / "out"
+    folder, out = never_reads(save_checkpoint(tmp_path / "checkpoint", "trrg")), tmp_path / "out"
     arguments = ["--checkpoint", folder, "--count", 3, "--out", out, "--resamples", 5, "--", "--max-new-tokens", 4]
     score_change.main(list(map(str, arguments)))
     result = json.loads((out / "change_scores.json").read_text())
     assert result["with_prior"].keys() == result["without_prior"].keys() == {"compares", "named_f1"}
-    assert all(line["has_prior"] for line in read(out / "with_prior" / "predictions.jsonl"))
+    lines = read(out / "with_prior" / "predictions.jsonl")
+    assert all(line["has_prior"] and line["readable"] is False for line in lines)
+    assert UNREADABLE not in {line["prediction"] for line in lines}, "a score needs the model's words"
     assert not any(line["has_prior"] for line in read(out / "without_prior" / "predictions.jsonl"))
     assert "SYNTHETIC" in capsys.readouterr().out
     score_change.main(["--resamples", "0", *map(str, arguments[:6]), "--", "--max-new-tokens", "4"])

@@ -153,14 +153,36 @@ def test_app_of_the_space(space: Path, metric, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setitem(sys.modules, "gradio", gradio)
     monkeypatch.setattr(evaluate, "load", {"trrg/radiology-ce": metric}.__getitem__)
     app = runpy.run_path(str(space / "app.py"))
-    rows = app["score"]([*app["EXAMPLE"], ["", ""]])
-    expected = metric.compute(predictions=[p for p, _ in app["EXAMPLE"]], references=[r for _, r in app["EXAMPLE"]])
+    (space / "pairs.jsonl").write_text(
+        "".join(json.dumps(dict(zip(app["COLUMNS"], p, strict=True))) + "\n" for p in app["EXAMPLES"])
+    )
+    rows = app["score_file"](str(space / "pairs.jsonl"))
+    expected = metric.compute(predictions=[p for p, _ in app["EXAMPLES"]], references=[r for _, r in app["EXAMPLES"]])
     assert [row[0] for row in rows] == list(expected["scores"])
     assert all(row[-1] == expected["scores"][row[0]]["signature"] for row in rows)
-    for pairs, message in (([["", None]], "got 0"), ([["a" * 20_001, "b"]], "20001 characters")):
+    for pairs, message in (([], "got 0"), ([["a" * 20_001, "b"]], "20001 characters")):
         with pytest.raises(ValueError, match=message):
             app["score"](pairs)
-    assert "Never for clinical use" in str(gradio.Markdown.call_args)
+    (space / "pairs.csv").write_text('prediction,reference\n"Small effusion, no edema.",Edema.\n')
+    assert len(app["score_file"](str(space / "pairs.csv"))) == len(rows)
+    for name, content in (("a.csv", b"a,b\n1,2\n"), ("b.csv", b"\xff"), ("c.jsonl", b"[1]"), ("d.jsonl", b"text")):
+        (space / name).write_bytes(content)
+        with pytest.raises(ValueError, match="in UTF-8 with the columns prediction and reference") as told:
+            app["score_file"](str(space / name))
+        assert str(space) not in str(told.value)
+
+    report = "No edema or\npleural  effusion. Small left pneumothorax."
+    ours, theirs, labels, scores = app["compare"](report, "Edema.")
+    assert "".join(text for text, _ in ours) == report and theirs[0] == ("Edema", "Edema: present")
+    assert [piece for piece in ours if piece[1]] == [
+        ("No", "decides"), ("edema", "Edema: absent"), ("pleural  effusion", "Pleural Effusion: absent"),
+        ("pneumothorax", "Pneumothorax: present"),
+    ]  # fmt: skip
+    script = "<script>alert('no edema')</script>"
+    assert "".join(text for text, _ in app["mark"](script, metric.explain(script))) == script, "shown as text"
+    assert ["Edema", "differs", "present", "absent"] in [[*row[:3], row[4]] for row in labels]
+    assert "Fracture" not in [row[0] for row in labels] and scores[0][-1].startswith("radiology-ce/")
+    assert "Never for clinical use" in str(gradio.Markdown.call_args_list)
 
 
 def test_processes_change_no_digit(metric) -> None:

@@ -7,8 +7,9 @@ import torch
 
 from evaluation import score_sentences
 from evaluation.score_sentences import LabelledTruth, PlantedTruth, score, token_probabilities
+from processing_trrg.report_trrg import UNREADABLE
 from processing_trrg.statements_trrg import read_statements
-from tests.helpers.checkpoints import read, save_checkpoint
+from tests.helpers.checkpoints import never_reads, read, save_checkpoint
 from tests.helpers.models import build
 from tests.helpers.tiny_processors import radiograph, tiny_processor
 from training.phantoms.report import PlantedFinding
@@ -88,8 +89,10 @@ def test_areas_and_counts():
     assert "auroc" not in score(lines[1:2], 50)
 
 
-def test_the_command(tmp_path, capsys):
-    folder = save_checkpoint(tmp_path / "checkpoint", "trrg")
+def test_the_command(tmp_path, capsys, monkeypatch):
+    folder, seen = never_reads(save_checkpoint(tmp_path / "checkpoint", "trrg")), []
+    look_up = score_sentences.look_up
+    monkeypatch.setattr(score_sentences, "look_up", lambda some, *rest: (seen.extend(some), look_up(some, *rest)))
     words = ["--phantoms", "3", "--batch-size", "2", "--resamples", "20", "--max-new-tokens", "8"]
     score_sentences.main(["--checkpoint", str(folder), "--out", str(tmp_path / "out"), *words])
     lines, kept = (
@@ -99,6 +102,7 @@ def test_the_command(tmp_path, capsys):
     assert kept["counts"]["composed judged"] == len([line for line in lines if line["kind"] == "composed"]) > 10
     assert set(kept["results"]["composed"]["auroc"]) == set(score_sentences.SCORES)
     assert all(0 <= line["sentence"] <= 1 and 0 < line["token"] <= 1 for line in lines)
+    assert [report.readable for report in seen].count(False) == 3 and UNREADABLE not in {r.text for r in seen}
     assert "| composed, denying |" in capsys.readouterr().out
     blind = save_checkpoint(tmp_path / "blind", "maira1")
     with pytest.raises(ValueError, match="check no sentence"):

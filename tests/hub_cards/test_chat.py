@@ -16,6 +16,9 @@ LINES = """is there an effusion?
 /remove Gallstones
 /clue Edema=0
 /clue Edema=much
+/clue Edema=0.1, Fracture=0
+/clues
+/ground
 /correct write it shorter
 
 /nothing
@@ -42,6 +45,7 @@ def test_a_chat_by_lines_from_a_pipe(shown, tmp_path, monkeypatch, capsys):
     for line in LINES.partition("/quit")[0].splitlines():
         assert f"> {line}\n" in told
     assert "never read" not in told and not printed.err
+    assert "> /ground\n" in told and "0.10 Edema" in told.partition("> /clues\n")[2]
     assert "Not done: Edema" in told and "names no finding" in told
     for reason in (
         "'Gallstones' is no finding",

@@ -5,6 +5,7 @@ import base64
 import importlib.util
 import io
 import json
+import re
 import shutil
 import tomllib
 from collections.abc import Callable
@@ -12,13 +13,16 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
 
 from configuration_trrg import TRRGConfig
 from hub_cards import publish
+from hub_cards.push import SUMS
 from modeling_trrg import TRRGForConditionalGeneration
+from processing_trrg.report_trrg import UNREADABLE
 from tests.helpers.tiny_processors import tiny_processor
 from training.phantoms.generate import generate_phantom
 
@@ -77,6 +81,7 @@ def put(file: Path, settings: dict) -> None:
         (lambda folder: (folder / "optimizer.pt").write_bytes(b"x"), r"optimizer\.pt: a checkpoint holds only"),
         (lambda folder: (folder / "config.json").write_text("{}"), r"config\.json: auto_map lacks AutoConfig"),
         (lambda folder: (folder / "generation_config.json").write_text("{}"), r"config\.json lacks max_new_tokens"),
+        (lambda folder: (folder / "README.md").write_text("---\na: [\n---\n"), r"README\.md: while parsing"),
         (lambda folder: (folder / "config.json").write_text("{"), r"config\.json: damaged; expected a JSON object"),
         (
             lambda folder: put(folder / "config.json", {"auto_map": {"AutoConfig": "x/y--configuration_trrg.A"}}),
@@ -108,7 +113,8 @@ def test_what_training_writes_is_published_as_it_is_with_a_card_to_fill_in(
     files = publish.assemble(checkpoint, tmp_path / "out")
     card = (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
     assert tmp_path / "out" / "README.md" in files
-    assert "never for clinical use" in card and "dinov2, 32 px" in card and "{" not in card
+    assert "never for clinical use" in card and "dinov2, 32 px" in card
+    assert not re.search(r"\{[a-z_]+\}", card) and 'revision = "main"' in card and SUMS in card
     with pytest.raises(SystemExit, match=r"nothing does not exist or is no folder$"):
         publish.main([str(tmp_path / "nothing"), "--out", str(tmp_path / "none")])
 
@@ -182,10 +188,15 @@ def handler(published: Path) -> ModuleType:
     return module
 
 
-def encoded_phantom() -> str:
+def encoded_phantom(pixels: Any = None) -> str:
     buffer = io.BytesIO()
-    Image.fromarray(generate_phantom(2, 0, 64).image).save(buffer, "PNG")
+    Image.fromarray(generate_phantom(2, 0, 64).image if pixels is None else pixels).save(buffer, "PNG")
     return base64.b64encode(buffer.getvalue()).decode()
+
+
+def ask_picture(endpoint: Any, pixels: Any, **parameters: Any) -> dict[str, Any]:
+    study = {"images": [encoded_phantom(np.ascontiguousarray(pixels))]}
+    return endpoint({"inputs": study, "parameters": {"max_new_tokens": 4, **parameters}})
 
 
 def test_the_endpoint_answers_a_request_with_two_views(handler: ModuleType, published: Path) -> None:
@@ -193,7 +204,8 @@ def test_the_endpoint_answers_a_request_with_two_views(handler: ModuleType, publ
     study = {"images": [encoded_phantom()] * 2, "indication": "Cough."}
     answer = endpoint({"inputs": study, "parameters": {"max_new_tokens": 4}})
     assert json.loads(json.dumps(answer)) == answer
-    assert len(answer["clues"]) == 14 and isinstance(answer["sentences"], list) and isinstance(answer["left_out"], list)
+    assert len(answer["clues"]) == 14 and set(answer["clues"][0]) == {"name", "score", "selected", "answer"}
+    assert isinstance(answer["sentences"], list) and isinstance(answer["left_out"], list)
     assert "never for clinical use" in answer["notice"]
 
 
@@ -221,11 +233,27 @@ def test_the_endpoint_checks_an_images_size_before_it_decodes_it(handler: Module
 
 
 @pytest.mark.parametrize(
-    "parameters", [{"max_new_tokens": 0}, {"max_new_tokens": 10**6}, {"max_new_tokens": True}, {"top_p": 1}]
+    "parameters",
+    [{"max_new_tokens": 0}, {"max_new_tokens": 10**6}, {"max_new_tokens": True}, {"top_p": 1}, {"operating_point": []}],
 )
 def test_the_endpoint_refuses_parameters_out_of_range(handler: ModuleType, parameters: dict) -> None:
     with pytest.raises(ValueError, match="parameters"):
         handler.read_parameters(parameters)
+
+
+def test_the_endpoint_turns_the_dial_and_abstains(handler: ModuleType) -> None:
+    """With the small checkpoint, which has operating points and tells a radiograph from one upside down."""
+    endpoint = handler.EndpointHandler(str(publish.REPOSITORY / "hub_cards" / "trrg-small"))
+    pixels = generate_phantom(2, 0, 256).image
+    heard = {}
+    for point in ("careful", 0.05):
+        answer = ask_picture(endpoint, pixels, operating_point=point)
+        heard[point] = {clue["name"] for clue in answer["clues"] if clue["selected"]}
+    assert answer["readable"] and heard["careful"] < heard[0.05]
+    abstained = ask_picture(endpoint, pixels[::-1])
+    assert abstained["readable"] is False and abstained["text"] == UNREADABLE
+    with pytest.raises(ValueError, match="operating_point is 'brave'"):
+        ask_picture(endpoint, pixels, operating_point="brave")
 
 
 def test_the_notebook_runs_as_it_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys) -> None:

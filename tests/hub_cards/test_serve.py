@@ -3,6 +3,7 @@
 import base64
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -21,14 +22,17 @@ from transformers.utils.import_utils import is_serve_available
 from hub_cards.serve import check_request, register
 from modeling_trrg import TRRGForConditionalGeneration
 from processing_trrg.prompt_trrg import REQUEST
+from processing_trrg.report_trrg import UNREADABLE
 from tests.helpers.paths import ROOT
-from tests.helpers.tiny_processors import picture_bytes, radiograph
+from tests.helpers.tiny_processors import picture_bytes
+from training.phantoms.generate import generate_phantom
 
 SMALL = ROOT / "hub_cards" / "trrg-small"
 
 
-def image(seed: int = 0) -> dict[str, Any]:
-    data = base64.b64encode(picture_bytes(radiograph(256, 256, seed=seed))).decode()
+def image(upside_down: bool = False) -> dict[str, Any]:
+    pixels = generate_phantom(2, 0, 256).image
+    data = base64.b64encode(picture_bytes(pixels[::-1] if upside_down else pixels)).decode()
     return {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{data}"}}
 
 
@@ -48,6 +52,7 @@ BAD: list[tuple[dict[str, Any], str]] = [
     (request(image(), url(str(SMALL / "config.json"))), "image 1: expected a data: URI"),
     (request({"type": "image_url", "image_url": None}), "image 0: expected a data: URI"),
     (request({"type": "text", "text": "hello"}), "messages: no image"),
+    (request(operating_point=[0.1]), "operating_point: expected a name or"),
     (request() | {"messages": "hello"}, "messages: expected a list"),
     (request() | {"messages": [{"content": "hello"}]}, "messages: expected a list"),
 ]
@@ -56,6 +61,7 @@ BAD_STUDIES: list[tuple[dict[str, Any], str]] = [
     (request(url("data:image/png;base64,QUJD")), "neither a PNG"),
     (request(url("data:image/png;base64,####")), "damaged or cut short base64"),
     (request(text="What is </s>?"), "special token"),
+    (request(operating_point="brave"), "operating_point is 'brave'"),
 ]
 
 
@@ -92,7 +98,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         )
         try:
             address = f"http://127.0.0.1:{port}"
-            for _ in range(240):
+            for _ in range(1200):
                 if process.poll() is not None:
                     raise RuntimeError(log.read_text())
                 try:
@@ -133,6 +139,13 @@ def test_chats_over_http(server: str) -> None:
     told = "".join(chunk["choices"][0]["delta"].get("content") or "" for chunk in chunks)
     assert status == 200 and told == first and chunks[-1]["choices"][0]["finish_reason"]
 
+    for point in ("careful", 0.05):  # that it is read shows in BAD_STUDIES; what it moves, in the tests of the dial
+        assert answer(post(server, request(operating_point=point)))
+    for stream in (False, True):
+        status, text = post(server, request(image(upside_down=True), stream=stream))
+        pieces = re.findall(r'"content":"([^"]*)"', text)
+        assert status == 200 and "".join(pieces).strip() == UNREADABLE, text
+
     with ThreadPoolExecutor(4) as several:
         assert list(several.map(lambda _: answer(post(server, request())), range(4))) == [first] * 4
     for body, reason in BAD + BAD_STUDIES:
@@ -146,6 +159,9 @@ def test_chats_over_http(server: str) -> None:
         head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/json\r\n"
         gone.sendall(head.encode() + f"Content-Length: {len(body)}\r\n\r\n".encode() + body)
         gone.recv(64)
+    with socket.create_connection((host, int(port)), timeout=30) as large:
+        large.sendall(f"{head}Content-Length: {500 * 1024**2}\r\n\r\n{{".encode())
+        assert b" 413 " in large.recv(64)
     assert answer(post(server, request())) == first
 
 

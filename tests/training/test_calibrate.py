@@ -13,7 +13,7 @@ from evaluation.metrics.operating_points import alarming_at_most, missing_at_mos
 from evaluation.reading.observations import CHEXPERT_14
 from modeling_trrg import TRRGForConditionalGeneration
 from tests.helpers.checkpoints import save_checkpoint
-from training import calibrate
+from training import calibrate, fit_readable
 from training.calibrate import LabelledSet, best_threshold, fit_clue, fit_line, fit_points, sigmoid
 from training.phantoms.generate import generate_phantom
 
@@ -238,3 +238,11 @@ def test_what_cannot_be_plotted_is_told_and_the_fit_is_written(tmp_path, capsys)
     assert "nothing to plot" in capsys.readouterr().out and not plot.exists()
     points = json.loads((checkpoint / "config.json").read_text())["clue_operating_points"]
     assert points == [[]] * 14
+
+
+@pytest.mark.parametrize("command", [calibrate.main, fit_readable.main])
+def test_a_checkpoint_that_is_not_there_is_told_in_a_line(command, tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        command([str(tmp_path / "nothing"), "--data", str(tmp_path)])
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert f"checkpoint: {tmp_path / 'nothing'} (no such folder) cannot be loaded" in last
