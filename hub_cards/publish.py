@@ -145,6 +145,29 @@ def check_report_length(folder: Path) -> None:
         raise ValueError(f"{folder / 'generation_config.json'} lacks max_new_tokens, the longest report in tokens")
 
 
+def copies(checkpoint: Path, out: Path) -> dict[Path, Path]:
+    """What a Hub folder copies: each file of it, and the one that it is a copy of.
+
+    Raises:
+        ValueError: see `checkpoint_files`.
+    """
+    ours = [*source_files(), *(REPOSITORY / "hub_cards" / name for name in ("handler.py", "notebook.ipynb"))]
+    files = {out / path: checkpoint / path for path in checkpoint_files(checkpoint)}
+    return files | {out / source.name: source for source in ours} | {out / "LICENSE-CODE": REPOSITORY / "LICENSE"}
+
+
+def is_current(checkpoint: Path, out: Path) -> bool:
+    """Whether `out` is what `assemble` wrote of this very checkpoint and this very source: sizes and times of all files
+    that it copied, and nothing beside them but what it makes."""
+    files = copies(checkpoint, out)
+    made = {out / name for name in ("phantom.png", "requirements.txt", "README.md")} - files.keys()
+    found = {path for path in out.rglob("*") if path.is_file() and "__pycache__" not in path.parts}
+    if found != files.keys() | made:
+        return False
+    pairs = ((copy.stat(), source.stat()) for copy, source in files.items())
+    return all(copy.st_size == own.st_size and copy.st_mtime_ns == own.st_mtime_ns for copy, own in pairs)
+
+
 def assemble(checkpoint: Path, out: Path) -> list[Path]:
     """Write the Hub folder of `checkpoint` to `out` and return its files.
 
@@ -154,7 +177,7 @@ def assemble(checkpoint: Path, out: Path) -> list[Path]:
         ValueError: the checkpoint is not complete (`checkpoint_files`, `check_auto_map`, `check_report_length`), or
             `out` is no folder of its own: it lies in the checkpoint, around it, or holds other things.
     """
-    files = checkpoint_files(checkpoint)
+    files = copies(checkpoint, out)
     check_auto_map(checkpoint)
     check_report_length(checkpoint)
     if out.resolve().is_relative_to(checkpoint.resolve()) or checkpoint.resolve().is_relative_to(out.resolve()):
@@ -163,16 +186,13 @@ def assemble(checkpoint: Path, out: Path) -> list[Path]:
         if not (out / "config.json").is_file() or not (out / "modeling_trrg.py").is_file():
             raise ValueError(f"{out} is not empty and is no published checkpoint: not replaced")
         shutil.rmtree(out)
-    for path in files:
-        (out / path).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(checkpoint / path, out / path)
-    for source in [*source_files(), *(REPOSITORY / "hub_cards" / name for name in ("handler.py", "notebook.ipynb"))]:
-        shutil.copyfile(source, out / source.name)
+    for copy, source in files.items():
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(source, copy)  # with its time, by which `is_current` knows it again
     Image.fromarray(generate_phantom(seed=0, index=0, size=512).image).save(out / "phantom.png")
     write_requirements(out)
     if not (out / "README.md").is_file():
         write_card(out)
-    shutil.copyfile(REPOSITORY / "LICENSE", out / "LICENSE-CODE")
     return sorted(path for path in out.rglob("*") if path.is_file())
 
 
