@@ -5,7 +5,6 @@ OUT ?= demo
 INDICATION ?=
 PRIOR ?=
 MINUTES ?= 2
-JSON ?=
 TRANSFORMERS ?= ../transformers
 TOLD = $(if $(INDICATION),--indication "$(INDICATION)") $(if $(PRIOR),--prior "$(PRIOR)")
 
@@ -64,8 +63,8 @@ test-contract: .venv/.installed ## Transformers' own common tests on TRRG, from 
 fuzz: .venv/.installed ## hostile pictures, texts, records, configurations, checkpoints: make fuzz MINUTES=60
 	OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 .venv/bin/python -m tests.fuzz.run --minutes "$(MINUTES)"
 
-bench: .venv/.installed ## time to read a radiograph beside reading it by hand; as JSON too: make bench JSON=file
-	OMP_NUM_THREADS=1 .venv/bin/python -m evaluation.benchmark_pictures $(if $(JSON),--json "$(JSON)")
+bench: .venv/.installed ## speed of everything beside its baseline, some minutes; writes bench/: table, JSON, plots
+	OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 .venv/bin/python -m evaluation.bench
 
 publish-check: .venv/.installed ## install package, Space and endpoint in clean environments without the lock, a report each
 	.venv/bin/python -m hub_cards.publish_check
@@ -85,5 +84,5 @@ lock: .venv/.installed ## write requirements.lock from .venv; torch's CUDA libra
 	  | sed -E '/^(nvidia|cuda|triton)/ s/$$/ ; platform_system == "Linux"/' > requirements.lock
 
 clean: ## remove caches and what the demo wrote; keeps .venv and runs/
-	rm -rf build dist demo .mypy_cache .pytest_cache .ruff_cache
+	rm -rf build dist demo bench .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +

@@ -6,9 +6,9 @@
                                        told why it was made, and the report of the study before: words, or a text file
     make chat STUDY=path/to/file.dcm   the same, then questions and corrections (chat.py)
 
-The checkpoint is first published into `--out` (publish.py), then loaded from there as from the Hub: by Auto* and by
-its own code. Writes report.json and evidence.png, where there is a prior report with it and what changed. The prior is
-words alone: models take the views of one study. Research only, never for clinical use.
+The checkpoint is first published into `--out` (publish.py), once, then loaded from there as from the Hub: by Auto* and
+by its own code. Writes report.json and evidence.png, where there is a prior report with it and what changed. The prior
+is words alone: models take the views of one study. Research only, never for clinical use.
 """
 
 import argparse
@@ -89,7 +89,7 @@ def run(args: argparse.Namespace) -> None:
 
     from hub_cards.chat import talk
     from hub_cards.evidence import SYNTHETIC, Case, draw_evidence, phantom_case
-    from hub_cards.publish import assemble
+    from hub_cards.publish import assemble, is_current
     from hub_cards.report_words import report_boxes, report_sections, sections_before
     from processing_trrg import list_views
     from training.phantoms.generate import generate_phantom
@@ -109,7 +109,8 @@ def run(args: argparse.Namespace) -> None:
     name = args.checkpoint.resolve().name
     folder = args.out / name
     try:
-        assemble(args.checkpoint, folder)
+        if not is_current(args.checkpoint, folder):
+            assemble(args.checkpoint, folder)
     except ValueError as error:
         raise SystemExit(str(error)) from error
     write: Any = pipeline("radiology-report", model=str(folder), trust_remote_code=True)

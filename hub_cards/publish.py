@@ -172,6 +172,30 @@ def check_card(folder: Path) -> None:
             raise ValueError(f"{card}: {error}") from error
 
 
+def copies(checkpoint: Path, out: Path) -> dict[Path, Path]:
+    """What a Hub folder copies: each file of it, and the one that it is a copy of.
+
+    Raises:
+        ValueError: see `checkpoint_files`.
+    """
+    ours = [*source_files(), *(REPOSITORY / "hub_cards" / name for name in ("handler.py", "notebook.ipynb"))]
+    files = {out / path: checkpoint / path for path in checkpoint_files(checkpoint)}
+    return files | {out / source.name: source for source in ours} | {out / "LICENSE-CODE": REPOSITORY / "LICENSE"}
+
+
+def is_current(checkpoint: Path, out: Path) -> bool:
+    """Whether `out` is what `assemble` wrote of this very checkpoint and this very source: sizes and times of all files
+    that it copied, and nothing beside them but what it makes. The card, to which it adds, may be an older one."""
+    files = copies(checkpoint, out)
+    files.pop(out / "README.md", None)
+    made = {out / name for name in ("phantom.png", "requirements.txt", "README.md", SUMS)} - files.keys()
+    found = {path for path in out.rglob("*") if path.is_file() and "__pycache__" not in path.parts}
+    if found != files.keys() | made:
+        return False
+    pairs = ((copy.stat(), source.stat()) for copy, source in files.items())
+    return all(copy.st_size == own.st_size and copy.st_mtime_ns == own.st_mtime_ns for copy, own in pairs)
+
+
 def assemble(checkpoint: Path, out: Path, repository: str | None = None) -> list[Path]:
     """Write the Hub folder of `checkpoint` to `out` and return its files.
 
@@ -182,7 +206,7 @@ def assemble(checkpoint: Path, out: Path, repository: str | None = None) -> list
             metadata of its card are wrong (`check_card`), or `out` is no folder of its own: it lies in the checkpoint,
             around it, or holds other things.
     """
-    files = checkpoint_files(checkpoint)
+    files = copies(checkpoint, out)
     check_auto_map(checkpoint)
     check_report_length(checkpoint)
     check_card(checkpoint)
@@ -192,16 +216,13 @@ def assemble(checkpoint: Path, out: Path, repository: str | None = None) -> list
         if not (out / "config.json").is_file() or not (out / "modeling_trrg.py").is_file():
             raise ValueError(f"{out} is not empty and is no published checkpoint: not replaced")
         shutil.rmtree(out)
-    for path in files:
-        (out / path).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(checkpoint / path, out / path)
-    for source in [*source_files(), *(REPOSITORY / "hub_cards" / name for name in ("handler.py", "notebook.ipynb"))]:
-        shutil.copyfile(source, out / source.name)
+    for copy, source in files.items():
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(source, copy)  # with its time, by which `is_current` knows it again
     Image.fromarray(generate_phantom(seed=0, index=0, size=512).image).save(out / "phantom.png")
     write_requirements(out)
     if not (out / "README.md").is_file():
         write_card(out)
-    shutil.copyfile(REPOSITORY / "LICENSE", out / "LICENSE-CODE")
     write_code_section(out, repository or out.name)
     return sorted(path for path in out.rglob("*") if path.is_file())
 

@@ -4,6 +4,7 @@ Shapes: B studies, n views of all studies, P patches, C clues, L clue tokens, k 
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 
 import torch
@@ -11,6 +12,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from .configuration_trrg import TRRGConfig
+
+SENTENCES_AT_ONCE = 64  # of a long clue list, in order of their length
 
 
 class ProjectionHead(nn.Module):
@@ -65,6 +68,24 @@ class ClueBank:
     def directions(self) -> torch.Tensor:
         """`[C, D]`, what a vector is compared with: "there is X", minus "there is no X" in pairwise scoring."""
         return self.vectors if self.negative_vectors is None else self.vectors - self.negative_vectors
+
+
+def embed_by_length(
+    embed: Callable[..., tuple[torch.Tensor, torch.Tensor]], input_ids: torch.Tensor, mask: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """`embed` (see `TRRGEncoder.embed_sentences`) of a clue list `[C, L]`. A long one is read in batches of about equal
+    length, so that its longest sentence is not paid for by all; states that are padding in them are 0."""
+    if len(input_ids) <= SENTENCES_AT_ONCE:
+        return embed(input_ids, mask)
+    ends = (mask * torch.arange(1, mask.shape[1] + 1, device=mask.device)).amax(1)
+    order, states, vectors = ends.argsort(stable=True), [], []
+    for rows in order.split(SENTENCES_AT_ONCE):
+        end = int(ends[rows[-1]])
+        hidden, found = embed(input_ids[rows, :end], mask[rows, :end])
+        states.append(F.pad(hidden, (0, 0, 0, mask.shape[1] - end)))
+        vectors.append(found)
+    places = order.argsort()
+    return torch.cat(states)[places], torch.cat(vectors)[places]
 
 
 Fitted = tuple[torch.Tensor | None, torch.Tensor | None]

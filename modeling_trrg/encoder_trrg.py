@@ -9,6 +9,7 @@ from .clue_trrg import (
     ClueBank,
     Fitted,
     ProjectionHead,
+    embed_by_length,
     fitted,
     log_mean_exp,
     mean_by_study,
@@ -241,7 +242,7 @@ class TRRGEncoder(TRRGPreTrainedModel):
     def _encode_clues(self, clue_input_ids: torch.Tensor, mask: torch.Tensor, parents: torch.Tensor | None) -> ClueBank:
         readable = mask.clone()
         readable[..., 0] = True  # a padding row must not turn into NaN; it is masked below
-        encoded = [self.embed_sentences(ids, rows.long()) for ids, rows in zip(clue_input_ids, readable, strict=True)]
+        encoded = [embed_by_length(self.embed_sentences, *s) for s in zip(clue_input_ids, readable.long(), strict=True)]
         calibration, points = own_fitted(self.config, clue_input_ids[0], mask[0])
         return ClueBank(
             tokens=encoded[0][0],

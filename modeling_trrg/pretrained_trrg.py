@@ -133,7 +133,7 @@ def build_tower(config: Any) -> PreTrainedModel:
     # Convolutions start by their fan-out. Wrapped timm models start at a fixed deviation of 0.02 instead, at which the
     # first steps of a training from scratch change every depthwise filter beyond recognition.
     for module in tower.modules():
-        if isinstance(module, nn.Conv2d):
+        if isinstance(module, nn.Conv2d) and not module.weight.is_meta:  # there drawing is slow, and for nothing
             fan_out = module.kernel_size[0] * module.kernel_size[1] * module.out_channels // module.groups
             nn.init.normal_(module.weight, std=(2.0 / fan_out) ** 0.5)
     if getattr(tower, "pooler", None) is not None and any(True for _ in tower.pooler.parameters()):

@@ -33,7 +33,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("evaluation.metrics",),
     ("training.builders", "training.run"),
     ("training", "evaluation"),  # the commands
-    ("training.measure",),
+    ("training.measure", "evaluation.bench"),
     ("hub_cards",),
 )
 """Rooms from the ground up. A module imports from its own room and from floors below it."""

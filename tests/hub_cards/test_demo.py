@@ -15,6 +15,7 @@ from PIL import Image
 
 from hub_cards import demo
 from hub_cards.evidence import Case, distinct, draw_evidence, heat, leading, phantom_case, right_and_wrong
+from hub_cards.publish import assemble, is_current
 from hub_cards.report_words import report_boxes, sections_before
 from processing_trrg import ClueScore, Placement, Report, read_grounded
 from tests.helpers.checkpoints import save_checkpoint
@@ -210,3 +211,24 @@ def test_readmes_picture_takes_the_first_right_and_the_first_wrong_study() -> No
 
     right, wrong = right_and_wrong(Writer())
     assert right.faults == [] and wrong.faults
+
+
+def test_the_second_time_nothing_is_copied_until_something_changes(tmp_path: Path) -> None:
+    checkpoint = save_checkpoint(tmp_path / "model", "trrg")
+    out = tmp_path / "out"
+    assert not is_current(checkpoint, out)
+    assemble(checkpoint, out)
+    (out / "__pycache__").mkdir()
+    (out / "__pycache__" / "modeling_trrg.pyc").write_bytes(b"")
+    assert is_current(checkpoint, out)
+    weights = checkpoint / "model.safetensors"
+    weights.touch()  # trained on: the same size
+    assert not is_current(checkpoint, out)
+    assemble(checkpoint, out)
+    for spoil in (lambda: (out / "modeling_trrg.py").write_text("", encoding="utf-8"), (out / "old.json").touch):
+        assert is_current(checkpoint, out)
+        spoil()
+        assert not is_current(checkpoint, out)
+        assemble(checkpoint, out)
+    (out / "requirements.txt").unlink()
+    assert not is_current(checkpoint, out)

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from modeling_trrg import TRRGForConditionalGeneration
+from modeling_trrg import TRRGForConditionalGeneration, clue_trrg
 from modeling_trrg.clue_trrg import raise_parents
 from processing_trrg.prompt_trrg import check_clues
 from tests.helpers.models import build, studies
@@ -73,3 +73,24 @@ def test_a_parent_is_another_clue_of_the_list():
     for clues in ([sided], ["Hernia", sided | {"parent": "Left Hernia"}]):
         with pytest.raises(ValueError, match="the parent of 'Left Hernia' is"):
             check_clues(clues)
+
+
+@torch.no_grad()
+def test_a_long_list_is_read_in_batches_of_one_length_and_gives_the_same(model, monkeypatch):
+    inputs = {name: value for name, value in studies(model.config, count=150).items() if name.startswith("clue_")}
+    mask = inputs["clue_attention_mask"]
+    mask[:, :, 1:] = 0
+    mask[:, ::50] = 1  # three long sentences among short ones
+    mask[:, 7] = 0  # and a row that only pads
+    read, embed = [], model.model.embed_sentences
+    monkeypatch.setattr(model.model, "embed_sentences", lambda ids, rows: read.append(ids.numel()) or embed(ids, rows))
+    found = model.model.encode_clues(**inputs)
+    monkeypatch.setattr(clue_trrg, "SENTENCES_AT_ONCE", 1000)
+    model.train().eval()  # forgets the bank
+    whole = model.model.encode_clues(**inputs)
+    assert len(read) == 2 * 3 + 2 and sum(read[:6]) < 0.6 * sum(read[6:])
+    for name in ("vectors", "negative_vectors"):
+        torch.testing.assert_close(getattr(found, name), getattr(whole, name))
+    kept = whole.token_mask
+    assert torch.equal(found.token_mask, kept) and torch.equal(found.valid, whole.valid)
+    torch.testing.assert_close(found.tokens[kept], whole.tokens[kept])

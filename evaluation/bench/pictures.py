@@ -1,23 +1,14 @@
-"""How long a radiograph takes to read, beside reading it by hand: `make bench`, or
-`python -m evaluation.benchmark_pictures --json pictures.json`.
+"""Reading a radiograph beside reading it by hand.
 
-By hand is what a user would write with Pillow or pydicom and numpy, without a check of any kind. Both read the same
-bytes by turns, in this process and on one thread; the table has the least CPU time of each and their ratio. The
-pictures are drawn: noise over a soft shape, of a detector's size. `--against FOLDER`: another checkout of this
-repository, read by turns too.
+By hand is what a user would write with Pillow or pydicom and numpy, without a check of any kind. The pictures are
+drawn: noise over a soft shape, of a detector's size.
 """
 
-import argparse
-import importlib
 import io
-import json
 import struct
-import sys
-import time
 import zlib
-from collections.abc import Callable
-from pathlib import Path
-from types import ModuleType
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -28,7 +19,8 @@ from pydicom.encaps import encapsulate
 from pydicom.pixels import apply_modality_lut, apply_voi_lut
 from pydicom.uid import ExplicitVRLittleEndian, JPEGBaseline8Bit
 
-from processing_trrg import image_trrg
+from evaluation.bench.turns import Row
+from processing_trrg import read_radiograph
 
 HEIGHT, WIDTH = 2500, 2048
 Reader = Callable[[bytes], Any]
@@ -140,50 +132,15 @@ def cases(height: int = HEIGHT, width: int = WIDTH) -> dict[str, tuple[bytes, Re
     }
 
 
-def least_times(readers: dict[str, Reader], data: bytes, seconds: float) -> dict[str, float]:
-    """Milliseconds of CPU time of each reader, the least of at least three turns and about `seconds`."""
-    least = dict.fromkeys(readers, np.inf)
-    turn, end = 0, time.process_time() + seconds
-    while turn < 3 or time.process_time() < end:
-        for name, read in readers.items():
-            start = time.process_time()
-            read(data)
-            least[name] = min(least[name], 1000 * (time.process_time() - start))
-        turn += 1
-    return least
-
-
-def other_reader(checkout: Path) -> Reader:
-    """`read_radiograph` of another checkout, under a name of its own."""
-    package = ModuleType("other_processing_trrg")
-    package.__path__ = [str(checkout / "processing_trrg")]
-    sys.modules[package.__name__] = package
-    return importlib.import_module(f"{package.__name__}.image_trrg").read_radiograph
-
-
-def main() -> None:
-    """The command at the top of this file."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--json", type=Path, help="file for the same numbers")
-    parser.add_argument("--seconds", type=float, default=3, help="about, of each row")
-    parser.add_argument("--only", default="", help="rows whose name holds this")
-    parser.add_argument("--against", type=Path, help="another checkout of this repository")
-    options = parser.parse_args()
-    print(f"{'CPU time, ms':38} by hand     ours  ratio" + ("    other  ours/other" if options.against else ""))
-    rows = []
-    for name, (data, by_hand) in cases().items():
-        if options.only not in name:
-            continue
-        readers = {"by_hand": by_hand, "ours": image_trrg.read_radiograph}
-        if options.against:
-            readers["other"] = other_reader(options.against)
-        times = least_times(readers, data, options.seconds)
-        rows.append({"picture": name, **times, "ratio": times["ours"] / times["by_hand"]})
-        line = f"{name:38} {times['by_hand']:7.2f}  {times['ours']:7.2f}  {rows[-1]['ratio']:5.2f}"
-        print(line + (f"  {times['other']:7.2f}  {times['ours'] / times['other']:5.2f}" if options.against else ""))
-    if options.json:
-        options.json.write_text(json.dumps(rows, indent=1) + "\n")
-
-
-if __name__ == "__main__":
-    main()
+def rows(quick: bool) -> Iterator[Row]:
+    """A row a kind of picture."""
+    for name, (data, by_hand) in (cases(120, 96) if quick else cases()).items():
+        window, colours = "window" in name or "sigmoid" in name, "grey as RGB" in name
+        reach = "<= 0.4" if window else "<= 1.0" if name.startswith("DICOM") else "<= 1.2" if colours else ""
+        why = "checked part by part, then decoded by the same libraries"
+        if window:
+            why = "each stored value is shown once, in a table, and the pixels are looked up in it"
+        elif colours:
+            why = "equal channels are found without a copy of the picture, and one of them is taken"
+        row = Row("pictures", name, "Pillow or pydicom, and numpy", reach, why)
+        yield row.by_turns(partial(read_radiograph, data), partial(by_hand, data), 0 if quick else 0.7)

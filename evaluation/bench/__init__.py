@@ -1,0 +1,1 @@
+"""Speed of everything beside its baseline: `python -m evaluation.bench`."""

@@ -1,0 +1,114 @@
+"""Everything that takes time, beside its baseline in the same run: `make bench`, or
+
+    python -m evaluation.bench --out bench                   all of it, some minutes on a quiet core
+    python -m evaluation.bench --only pictures model         some subjects
+    python -m evaluation.bench --quick                       tiny shapes: does every row run?
+
+Both sides of a row work by turns in one process, on one thread; the numbers are CPU time (a GPU's are wall time): the
+least of each, their ratio, and the median and quartiles of the pairs. Writes bench.json, table.md, ratios.png and
+growth.png. It gates nothing. Peers that are not installed, and a GPU that is not there, are "not measured".
+"""
+
+import argparse
+import dataclasses
+import importlib
+import json
+import platform
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+import transformers
+from transformers.utils import logging
+
+from evaluation.bench import reports
+from evaluation.bench.turns import Row
+
+SUBJECTS = ("pictures", "model", "reports", "loading", "steps", "scorers", "device")
+
+
+def line(row: Row) -> str:
+    """A row of the table in Markdown."""
+    numbers = "not measured | | |"
+    if row.ours is not None:
+        theirs = "" if row.theirs is None else f"{row.theirs:,.2f}"
+        ratio = "" if row.ratio is None else f"{row.ratio:.3f}"
+        spread = "" if row.spread is None else f" ({row.median:.3f}, {row.spread[0]:.3f} to {row.spread[1]:.3f})"
+        numbers = f"{row.ours:,.2f} {row.unit} | {theirs} | {ratio}{spread} |"
+    return f"| {row.what} | {row.baseline} | {numbers} {row.reach} | {row.why} |"
+
+
+def machine() -> dict[str, str]:
+    """What the numbers depend on."""
+    card = torch.cuda.get_device_name() if torch.cuda.is_available() else "none"
+    return {
+        "date": time.strftime("%Y-%m-%d"), "command": " ".join(["python -m evaluation.bench", *sys.argv[1:]]),
+        "processor": platform.processor() or platform.machine(), "GPU": card, "python": platform.python_version(),
+        "torch": torch.__version__, "transformers": transformers.__version__,
+    }  # fmt: skip
+
+
+def draw(rows: list[Row], curves: list[reports.Curve], out: Path) -> None:
+    """Ratios with their quartiles as points, and reports a second as curves."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot as plt
+
+    found = [row for row in rows if row.ratio is not None]
+    if found:
+        figure, axes = plt.subplots(figsize=(9, 1 + 0.25 * len(found)), layout="constrained")
+        for place, row in enumerate(reversed(found)):
+            axes.plot(row.ratio, place, "o", color="#1f4e79")
+            if row.spread is not None:
+                axes.plot(row.spread, (place, place), color="#1f4e79")
+        axes.axvline(1, color="0.6", linewidth=0.8)
+        axes.set_yticks(range(len(found)), [row.what for row in reversed(found)], fontsize=7)
+        axes.set_xscale("log")
+        axes.set_xlabel("time over that of the baseline")
+        figure.savefig(out / "ratios.png", dpi=120)
+        plt.close(figure)
+    if curves:
+        figure, panels = plt.subplots(1, len(curves), figsize=(4 * len(curves), 3), layout="constrained")
+        for axes, (name, unit, steps, rates) in zip(panels, curves, strict=True):
+            axes.plot(steps, rates, "o-", color="#1f4e79")
+            axes.set(title=name, xlabel=unit, ylabel="reports a second", xscale="log", ylim=0)
+        figure.savefig(out / "growth.png", dpi=120)
+        plt.close(figure)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """The command at the top of this file."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, default=Path("bench"), help="folder to write to")
+    parser.add_argument("--only", nargs="+", choices=SUBJECTS, default=SUBJECTS)
+    parser.add_argument("--quick", action="store_true", help="tiny shapes, one turn: the numbers mean nothing")
+    options = parser.parse_args(arguments)
+    torch.set_num_threads(1)
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    options.out.mkdir(parents=True, exist_ok=True)
+    head = "| what | baseline | ours, least | baseline, least | ratio (median of pairs, quartiles) | reach | why |"
+    lines = [head, "|---|---|---|---|---|---|---|"]
+    print("\n".join(lines))
+    rows: list[Row] = []
+    for subject in options.only:
+        for row in importlib.import_module(f"evaluation.bench.{subject}").rows(options.quick):
+            rows.append(row)
+            lines.append(line(row))
+            print(lines[-1], flush=True)
+    curves = reports.growth(options.quick) if "reports" in options.only else []
+    facts = machine()
+    written = {"machine": facts, "rows": [dataclasses.asdict(row) for row in rows], "growth": curves}
+    (options.out / "bench.json").write_text(json.dumps(written, indent=1) + "\n", encoding="utf-8")
+    told = ", ".join(f"{name} {value}" for name, value in facts.items())
+    (options.out / "table.md").write_text("\n".join([told, "", *lines]) + "\n", encoding="utf-8")
+    draw(rows, curves, options.out)
+    if curves and not options.quick:  # the first one is that of batches
+        print(f"\n{86400 * max(curves[0][3]):,.0f} studies a day on one core, small checkpoint")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,50 @@
+"""What `make bench` compares is the same work, and every row of it runs."""
+
+import json
+
+import numpy as np
+import pytest
+
+from evaluation.bench.__main__ import SUBJECTS, main
+from evaluation.bench.pictures import cases
+from evaluation.bench.turns import Row, by_turns
+from processing_trrg import read_radiograph
+
+CASES = cases(120, 96)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_both_ways_read_the_same_picture(name: str):
+    data, by_hand = CASES[name]
+    ours, theirs = read_radiograph(data).values.astype(np.float64), by_hand(data).astype(np.float64)
+    assert ours.shape == theirs.shape
+    assert np.abs(np.diff([(grey - grey.min()) / np.ptp(grey) for grey in (ours, theirs)], axis=0)).max() < 0.02
+
+
+def test_turns_alternate_and_a_row_has_the_least_and_the_median():
+    seen: list[str] = []
+    times = by_turns({"a": lambda: seen.append("a"), "b": lambda: seen.append("b")}, 1e-6)
+    assert seen == ["a", "b"] * (len(seen) // 2) and len(times["a"]) == len(times["b"]) >= 3
+    row = Row("s", "w", "b", "", "").measured([2.0, 3.0, 8.0], [4.0, 2.0, 4.0])
+    assert (row.ours, row.theirs, row.ratio, row.median) == (2, 2, 1, 1.5)
+    assert row.spread == (1.0, 1.75)
+
+
+def test_a_subject_writes_table_numbers_and_plot(tmp_path, capsys):
+    main(["--quick", "--only", "pictures", "--out", str(tmp_path)])
+    written = json.loads((tmp_path / "bench.json").read_text(encoding="utf-8"))
+    assert {"processor", "torch", "command", "date"} <= written["machine"].keys()
+    assert [row["what"] for row in written["rows"]] == list(CASES)
+    assert all(row["ours"] > 0 and row["theirs"] > 0 for row in written["rows"])
+    table = (tmp_path / "table.md").read_text(encoding="utf-8").splitlines()
+    assert table[2:] == capsys.readouterr().out.splitlines() and len(table) == 4 + len(CASES)
+    assert (tmp_path / "ratios.png").is_file()
+
+
+@pytest.mark.slow
+def test_every_row_runs(tmp_path):
+    main(["--quick", "--out", str(tmp_path)])
+    rows = json.loads((tmp_path / "bench.json").read_text(encoding="utf-8"))["rows"]
+    assert {row["subject"] for row in rows} == set(SUBJECTS)
+    assert all(row["why"] and row["what"] for row in rows) and (tmp_path / "growth.png").is_file()
+    assert all(row["ours"] is None for row in rows if row["subject"] == "device")  # no number from a dry run
