@@ -1,0 +1,80 @@
+"""Whose study it is, from the headers of its files: copied when asked for, and otherwise nobody's.
+
+A header's values are never quoted: an error names the element.
+"""
+
+import re
+import warnings
+from collections.abc import Sequence
+from io import BytesIO
+from pathlib import Path
+
+import pydicom
+from pydicom.config import disable_value_validation
+from pydicom.uid import SecondaryCaptureImageStorage, generate_uid
+
+from processing_trrg import RadiographError
+from processing_trrg.dicom_header_trrg import PYDICOM_ERRORS
+from processing_trrg.dicom_trrg import is_dicom
+from processing_trrg.picture_trrg import decoding
+
+Header = dict[str, str]
+"""DICOM keyword -> value; an element that the file lacks is empty."""
+IDENTITY = {
+    "PatientID": r"[^\\]{0,64}",
+    "PatientName": r"[^\\]{0,200}",
+    "PatientBirthDate": r"(\d{8})?",
+    "PatientSex": r"[MFO]?",
+    "StudyID": r"[^\\]{0,16}",
+    "StudyDate": r"(\d{8})?",
+    "StudyTime": r"(\d{2}(\d{2}(\d{2}(\.\d{1,6})?)?)?)?",
+    "AccessionNumber": r"[^\\]{0,16}",
+    "ReferringPhysicianName": r"[^\\]{0,200}",
+}
+"""What is copied of patient and study, and how a value looks that may be (PS3.5 6.2)."""
+UIDS = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "SOPClassUID")
+SIZE = ("Rows", "Columns")
+
+
+def new_headers(count: int) -> list[Header]:
+    """Of views of one study of nobody: new UIDs, all else empty."""
+    study, series = generate_uid(prefix=None), generate_uid(prefix=None)
+    uids = [(study, series, generate_uid(prefix=None), SecondaryCaptureImageStorage) for _ in range(count)]
+    return [dict.fromkeys(IDENTITY, "") | dict(zip(UIDS, map(str, view), strict=True)) for view in uids]
+
+
+def read_headers(paths: Sequence[Path]) -> list[Header]:
+    """Patient, study and image of each view, and its `Rows` and `Columns`.
+
+    Raises:
+        ValueError: a view is no DICOM, lacks a UID, has a value that its element cannot have, or is of another patient
+            or study than the first.
+    """
+    headers = [_read_header(path) for path in paths]
+    for path, header in zip(paths, headers, strict=True):
+        for name in ("StudyInstanceUID", "PatientID"):
+            if header[name] != headers[0][name]:
+                raise ValueError(f"{path}: {name} is not that of {paths[0]}; expected the views of one study")
+    return headers
+
+
+def _read_header(path: Path) -> Header:
+    data = path.read_bytes()
+    if not is_dicom(data):
+        raise ValueError(f"{path}: no DICOM, so it has no identity to copy; leave out --keep-identity")
+    names = [*IDENTITY, *UIDS, *SIZE, "SpecificCharacterSet"]
+    try:
+        with (
+            warnings.catch_warnings(action="ignore"),
+            disable_value_validation(),
+            decoding(" DICOM header", PYDICOM_ERRORS),
+        ):
+            read = pydicom.dcmread(BytesIO(data), force=True, stop_before_pixels=True, specific_tags=names)
+            values = {name: "" if read.get(name) is None else str(read.get(name)).strip(" \0") for name in names}
+    except RadiographError as error:
+        raise ValueError(f"{path}: {error}") from None
+    for name, looks in {**IDENTITY, **dict.fromkeys(UIDS, r"[0-9.]{1,64}"), **dict.fromkeys(SIZE, r"\d+")}.items():
+        if not re.fullmatch(looks, values[name]) or not values[name].isprintable():
+            told = "missing" if not values[name] else "not what this element can be"
+            raise ValueError(f"{path}: {name} is {told}, so the identity cannot be copied")
+    return {name: values[name] for name in (*IDENTITY, *UIDS, *SIZE)}
