@@ -5,11 +5,12 @@ OUT ?= demo
 INDICATION ?=
 PRIOR ?=
 MINUTES ?= 2
+CHECKPOINT ?= hub_cards/trrg-small
 TRANSFORMERS ?= ../transformers
 TOLD = $(if $(INDICATION),--indication "$(INDICATION)") $(if $(PRIOR),--prior "$(PRIOR)")
 
 .DEFAULT_GOAL := help
-.PHONY: help demo chat test test-slow test-latest test-oldest publish-check lint types check lock clean fuzz bench \
+.PHONY: help demo chat space test test-slow test-latest test-oldest publish-check lint types check lock clean fuzz bench \
   test-contract
 
 help: ## list the targets
@@ -40,6 +41,11 @@ demo: .venv/.installed ## report, clue table and picture; on your own study: mak
 
 chat: .venv/.installed ## the same, then questions and corrections in the terminal: make chat STUDY=path
 	.venv/bin/python -m hub_cards.demo $(if $(STUDY),"$(STUDY)") $(TOLD) --out "$(OUT)" --chat
+
+space: .venv/.installed ## the page of the Space on this machine, with examples; another checkpoint: CHECKPOINT=path
+	.venv/bin/python -c 'import gradio' 2>/dev/null || .venv/bin/python -m pip install --quiet --editable '.[space]'
+	.venv/bin/python hub_cards/publish.py "$(CHECKPOINT)" --out "$(OUT)/$(notdir $(CHECKPOINT))" --space "$(OUT)/space"
+	HF_HUB_OFFLINE=1 TRRG_CHECKPOINT="$(OUT)/$(notdir $(CHECKPOINT))" .venv/bin/python "$(OUT)/space/app.py"
 
 test: .venv/.installed ## the tests (offline, two processes)
 	OMP_NUM_THREADS=1 .venv/bin/python -m pytest -n 2

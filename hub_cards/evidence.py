@@ -20,7 +20,6 @@ from typing import Any, Protocol
 import matplotlib
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 matplotlib.use("Agg")
 
@@ -34,6 +33,7 @@ from evaluation.predictions.study_sources import CONTEXT_FIELDS, TEST_PHANTOM_SE
 from evaluation.reading.observations import NO_FINDING
 from evaluation.reading.sides import side_and_finding
 from hub_cards.report_words import report_boxes, report_sections
+from hub_cards.space.page import colour, heat
 from training.phantoms.generate import Phantom, phantoms
 from training.phantoms.scoring import report_faults, report_sides, report_slips
 
@@ -129,26 +129,6 @@ def side_free(name: str) -> str:
     """A clue's finding, without its side."""
     place = side_and_finding(name)
     return place[1] if place else name
-
-
-def heat(clue: Clue, height: int, width: int) -> NDArray:
-    """How strongly each pixel supports a clue, `[V, H, W]`: 0 up to the median patch of all views, the score at the
-    largest."""
-    evidence = np.asarray(clue.evidence)
-    low, high = float(np.median(evidence)), float(evidence.max())
-    relative = (evidence - low) / max(high - low, 1e-6)
-    smooth = [
-        np.asarray(Image.fromarray(view.astype(np.float32)).resize((width, height), Image.Resampling.BICUBIC))
-        for view in relative
-    ]
-    return clue.score * np.clip(np.stack(smooth), 0, 1)
-
-
-def colour(strength: NDArray) -> NDArray:
-    """Strengths of 0..1 to colours `[..., 4]` on a perceptual scale, the more opaque the stronger."""
-    colours = SCALE(0.25 + 0.65 * strength)
-    colours[..., 3] = 0.8 * strength
-    return colours
 
 
 def spot(x: float, y: float, taken: list[tuple[float, float]], side: float) -> tuple[float, float]:
@@ -350,21 +330,22 @@ def draw_evidence(path: Path, cases: Sequence[Case], caption: str) -> None:
     plt.close(figure)
 
 
-def right_and_wrong(write: Any) -> list[Case]:
+def right_and_wrong(write: Any, size: int = 224) -> list[tuple[Phantom, Case]]:
     """The two studies of README's picture, by the rule at the top of this file; one where the other does not occur.
 
     Args:
         write: the pipeline "radiology-report".
+        size: of the phantoms, in pixels.
     """
-    found: dict[bool, Case] = {}
-    for phantom in phantoms(TEST_PHANTOM_SEED, TEST_PHANTOMS):
+    found: dict[bool, tuple[Phantom, Case]] = {}
+    for phantom in phantoms(TEST_PHANTOM_SEED, TEST_PHANTOMS, size):
         if len(phantom.findings) >= 2:
             context = {name: getattr(phantom.record, name) for name in CONTEXT_FIELDS}
             report = write(phantom.image, **context)
             case = phantom_case(phantom, report, write.image_processor.squares([phantom.image]))
             faults = report_faults(phantom.findings, report.text)
             if faults or not case.faults:
-                found.setdefault(not faults, case)
+                found.setdefault(not faults, (phantom, case))
         if len(found) == 2:
             break
     return [found[right] for right in (True, False) if right in found]
@@ -377,7 +358,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="PNG file to write")
     args = parser.parse_args()
     write = pipeline("radiology-report", model=str(args.checkpoint), trust_remote_code=True)
-    cases = right_and_wrong(write)
+    cases = [case for _, case in right_and_wrong(write)]
     draw_evidence(args.out, cases, f"SYNTHETIC phantoms, no patients. {args.checkpoint.name}. {NOTICE}")
     print(f"Wrote {args.out}: {', '.join('wrong' if case.faults else 'right' for case in cases)}. {NOTICE}")
 

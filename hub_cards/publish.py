@@ -32,6 +32,7 @@ from tqdm import tqdm
 from yaml import YAMLError
 
 from hub_cards.push import SUMS, push, push_space, without_token, write_code_section
+from hub_cards.space_examples import write_examples
 from processing_trrg.fingerprint_trrg import check_local_code
 from training.phantoms.generate import generate_phantom
 
@@ -127,7 +128,7 @@ def assemble_space(out: Path, repository: str | None = None) -> None:
     if out.exists() and any(out.iterdir()) and not (out / "app.py").is_file():
         raise ValueError(f"{out} is not empty and is no Space: not replaced")
     out.mkdir(parents=True, exist_ok=True)
-    for file in (REPOSITORY / "hub_cards" / "space").glob("*.*"):
+    for file in (REPOSITORY / "hub_cards" / "space").glob("[!_]*.*"):
         shutil.copyfile(file, out / file.name)
     if repository is not None:
         card = SpaceCard.load(out / "README.md")
@@ -358,6 +359,8 @@ def main(arguments: list[str] | None = None) -> None:
     for path in files:
         print(f"  {path.stat().st_size / 1e6:8.3f} MB  {path.relative_to(args.out)}")
 
+    if args.space is not None:
+        write_examples(args.space, args.out)
     proof = prove(args.out)
     print(f"Proved in clean processes, which cannot import {', '.join(SOURCE_PACKAGES)}, offline:")
     for auto_class, found in zip(AUTO_CLASSES, proof.classes, strict=True):

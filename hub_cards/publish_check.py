@@ -32,11 +32,13 @@ generated = model.generate(**inputs)
 print(processor.post_process_report(generated, inputs)[0].text)
 """
 FROM_THE_SPACE = """
-import sys
+import base64, sys
+from pathlib import Path
 sys.path.insert(0, "space")
 import app
 
-print(app.write_report(["phantom.png"], "", "")[0])
+image = base64.b64encode(Path("phantom.png").read_bytes()).decode()
+print(app.report_study([f"data:image/png;base64,{image}"])["text"])
 """
 FROM_THE_HANDLER = """
 import base64, sys

@@ -1,83 +1,399 @@
-"""The Space: the views of one study go in; report, clue table and heat maps come out. Never for clinical use.
+"""The Space: a study goes in; its report comes out sentence by sentence, each with its clue and its place.
 
-TRRG_CHECKPOINT=demo/trrg-small python hub_cards/space/app.py
+    make space        or: TRRG_CHECKPOINT=demo/published python demo/space/app.py
+
+What is shown is made in page.py; here is the page itself, in Gradio's own parts. Research only, never for clinical use.
 """
 
+import html
+import importlib.util
+import json
 import os
+import shutil
+import tempfile
+import weakref
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
+
+try:  # before torch, on ZeroGPU
+    from spaces import GPU as gpu
+except ImportError:
+
+    def gpu(function: Callable) -> Callable:
+        """Nothing to do where there is no such hardware."""
+        return function
+
 
 import gradio as gr
-import numpy as np
-import torch
-from numpy.typing import NDArray
-from transformers import pipeline
+import page as shown
+from transformers import TextIteratorStreamer, pipeline
 
-MAX_VIEWS = 4
-MAX_CHARACTERS = 2_000
-NUM_HEAT_MAPS = 3
-DISPLAY_SIDE = 640  # pixels
-NOTICE = "**Research only, never for clinical use.** Upload no image that you have no right to share."
+HOUR = 3600  # seconds that a study stays, on a page that nobody touches
+ANSWERS = ["present", "indeterminate", "absent"]
+FIELDS = ("indication", "technique", "prior_report")
+DIAL = ["careful", "balanced", "sensitive"]
+TECHNIQUE = "As the model learned it. For a phantom: Synthetic phantom, single frontal view."
 
 checkpoint = os.environ["TRRG_CHECKPOINT"]
-write = pipeline("radiology-report", model=checkpoint, trust_remote_code=True)
+write: Any = pipeline("radiology-report", model=checkpoint, trust_remote_code=True)
+has_dial = write.model.config.clue_operating_points is not None
+most_views = write.processor.max_views
+shown_squares = write.image_processor.with_options(size=shown.SIDE).squares
+examples_file = Path(__file__).with_name("examples.json")  # by hub_cards/publish.py
+examples = json.loads(examples_file.read_text(encoding="utf-8")) if examples_file.is_file() else []
+model_thread = ThreadPoolExecutor(1)
+"""One after the other, for all visitors: a study that waits its turn is never one that is being written."""
 
 
-def enlarge(picture: NDArray) -> NDArray:
-    """`[h, w]` to `[640, 640]`, bilinear."""
-    tensor = torch.from_numpy(np.array(picture, dtype=np.float32))[None, None]
-    return torch.nn.functional.interpolate(tensor, (DISPLAY_SIDE, DISPLAY_SIDE), mode="bilinear")[0, 0].numpy()
+def refuse(error: Exception | str) -> gr.Error:
+    """What went wrong, in a box that would show HTML."""
+    words = error if isinstance(error, str) else shown.reason(error)
+    return gr.Error(html.escape(words), title="Not done", print_exception=False)
 
 
-def heat_map(evidence: NDArray, score: float) -> NDArray:
-    """One view's evidence `[h, w]` to an opacity `[640, 640]`: clear up to the median, 0.6 x score at the largest."""
-    low, high = float(np.median(evidence)), float(evidence.max())
-    return 0.6 * score * np.clip((enlarge(evidence) - low) / max(high - low, 1e-6), 0, 1)
+def or_refuse(function: Callable, *args: Any, **kwargs: Any) -> Any:
+    """What a function gives.
 
-
-def write_report(files: list[str] | None, indication: str, technique: str) -> tuple[str, list[list[Any]], Any]:
-    """Report as Markdown, rows of the clue table, and the first view with the heat maps of the leading clues."""
-    if not files or len(files) > MAX_VIEWS:
-        raise gr.Error(f"Upload 1 to {MAX_VIEWS} views of one study; got {len(files or [])}.")
-    for name, words in (("indication", indication), ("technique", technique)):
-        if len(words) > MAX_CHARACTERS:
-            raise gr.Error(f"The {name} has {len(words)} characters; at most {MAX_CHARACTERS} are read.")
-    pictures = [Path(file).read_bytes() for file in files]  # a path would stand in an error
-    study = {"images": pictures, "indication": indication.strip() or None, "technique": technique.strip() or None}
+    Raises:
+        gr.Error: what it refuses, with its reason.
+    """
     try:
-        report = write(study)
-    except ValueError as error:  # an unreadable image; the message says which and why
-        raise gr.Error(str(error)) from error
-
-    doubted = [f"{said.text} *(no clue supports it)*" for said in report.sentences if said.support == "unsupported"]
-    doubted += [f"{name} *(over its threshold, and not in the report)*" for name in report.left_out]
-    check = "".join(f"\n- {line}" for line in doubted) or "\nnothing"
-    words = f"### Findings\n{report.findings or 'none'}\n\n### Impression\n{report.impression or 'none'}"
-    words += f"\n\n### Where report and clues differ{check}\n\n{NOTICE}"
-    rows = [[">" if clue.selected else "", clue.name, round(clue.score, 2)] for clue in report.clues]
-    picture = enlarge(write.image_processor.squares(pictures[:1])[0] / 255)
-    seen = [clue for clue in report.clues if clue.selected and clue.name != "No Finding"][:NUM_HEAT_MAPS]
-    annotations = [(heat_map(clue.evidence[0], clue.score), clue.name) for clue in seen]
-    return words, rows, ((picture[..., None].repeat(3, axis=2) * 255).astype(np.uint8), annotations)
+        return function(*args, **kwargs)
+    except ValueError as error:
+        raise refuse(error) from None
 
 
-with gr.Blocks(title="TRRG") as space:
-    gr.Markdown(f"# TRRG\nA chest X-ray goes in; a report comes out, with the disease clues behind it. {NOTICE}")
+def in_turn(function: Callable, *args: Any, **kwargs: Any) -> Any:
+    """`or_refuse`, when it is this visitor's turn."""
+    return or_refuse(model_thread.submit(function, *args, **kwargs).result)
+
+
+def look(views: list[Any], words: dict[str, str], dial: str, **options: Any) -> Any:
+    """The study, with its report."""
+    return write({"images": views, **words}, **options, **({"operating_point": dial} if has_dial else {}))
+
+
+def talked(visit: shown.Visit | None) -> Any:
+    """The study as it can be talked about; where only its report is left, it is looked at again.
+
+    Raises:
+        gr.Error: nothing was uploaded yet, or the server forgot it.
+    """
+    if visit is None or visit.report is None:
+        raise refuse("There is no study here, or not any more: upload one.")
+    if not hasattr(visit.report, "ask"):
+        visit.report = in_turn(look, visit.views, visit.words, visit.dial, messages=visit.messages)
+    return visit.report
+
+
+# ------------------------------------------------------------------------------------------ what stands on the page
+
+
+def drawn(visit: shown.Visit | None, key: str | None = None) -> dict[Any, Any]:
+    """The views, as many as there are."""
+    views = shown.draw_views(visit, key) if visit else []
+    told: list[dict[str, Any]] = [{"value": view, "label": caption, "visible": True} for view, caption in views]
+    told += [{"value": None, "label": "No view", "visible": not views and place == 0} for place in range(most_views)]
+    return {view: gr.Image(**new) for view, new in zip(pictures, told, strict=False)}
+
+
+def empty(visit: shown.Visit | None, words: str = "") -> dict[Any, Any]:
+    """The page without a report, so that none stands beside another study's picture."""
+    return {
+        state: visit,
+        uploads: None,
+        report_box: [(words, None)] if words else [],
+        differ: "",
+        **drawn(visit),
+        table: [],
+        point: gr.Dropdown(choices=[], value=None),
+        told: "",
+        by_hand: gr.Radio(value=None, label="Answer by hand", interactive=False),
+        chat: [],
+        downloads: None,
+    }
+
+
+def filled(visit: shown.Visit) -> dict[Any, Any]:
+    """The page of a study with its report."""
+    report = visit.report
+    visit.messages = report.messages
+    return {
+        state: visit,
+        report_box: [(span.text, span.mark) for span in shown.report_spans(report)],
+        differ: shown.differences(report),
+        **drawn(visit),
+        table: shown.clue_rows(visit),
+        point: gr.Dropdown(choices=shown.places_to_point(report), value=None),
+        told: "",
+        by_hand: gr.Radio(value=None, label="Answer by hand", interactive=False),
+        chat: visit.chat,
+        downloads: shown.write_files(visit, Path(checkpoint).name),
+    }
+
+
+def written(visit: shown.Visit) -> Iterator[dict[Any, Any]]:
+    """The page while a report is written, sentence by sentence."""
+    visit.report, visit.chat, visit.by_hand = None, [], {}
+    yield empty(visit, "The radiograph is read ...")
+    streamer = TextIteratorStreamer(write.tokenizer, skip_prompt=True, skip_special_tokens=True)
+    future = model_thread.submit(look, visit.views, visit.words, visit.dial, streamer=streamer)
+    future.add_done_callback(lambda _: streamer.end())  # where nothing is written, too
+    text = ""
+    for piece in streamer:
+        text += piece
+        if text.rstrip().endswith((".", "!", "?")):
+            yield {report_box: [(text, None)]}
+    try:
+        visit.report = future.result()
+    except ValueError as error:
+        yield empty(visit, f"This study cannot be read: {shown.reason(error)}")
+        raise refuse(error) from None
+    yield filled(visit)
+
+
+def received(paths: list[str], kept: bool, dial: str, **words: str) -> Iterator[dict[Any, Any]]:
+    """A new study in the place of the last one."""
+    yield empty(None, "The files are read ...")
+    try:
+        views = shown.read_uploads(paths, most_views, kept)
+        folder = Path(tempfile.mkdtemp(prefix="trrg-"))
+        visit = shown.Visit(views, shown_squares(views), shown.read_words(**words), dial, folder)
+        weakref.finalize(visit, shutil.rmtree, folder, ignore_errors=True)
+    except (ValueError, OSError) as error:
+        error = error if isinstance(error, ValueError) else ValueError("the upload is gone; send it again")
+        yield empty(None, f"This study cannot be read: {shown.reason(error)}")
+        raise refuse(error) from None
+    yield from written(visit)
+
+
+# ---------------------------------------------------------------------------------------------- what a visitor does
+
+
+@gpu
+def on_upload(visit: shown.Visit | None, paths: list[str] | None, *words_and_dial: str) -> Any:
+    """Files were dropped. Words that still stand there from the study before are not this one's."""
+    *words, setting = words_and_dial
+    fields = shown.new_words(visit, dict(zip(FIELDS, words, strict=True)))
+    for parts in received(paths or [], False, setting, **fields):
+        yield {**parts, **dict(zip((indication, technique, prior), fields.values(), strict=True))}
+
+
+@gpu
+def on_again(visit: shown.Visit | None, *words_and_dial: str) -> Any:
+    """The words or the dial have changed, the study has not.
+
+    Raises:
+        gr.Error: there is no study, or a text is too long.
+    """
+    if visit is None:
+        raise refuse("Upload a study first.")
+    *words, setting = words_and_dial
+    visit.words = or_refuse(shown.read_words, **dict(zip(FIELDS, words, strict=True)))
+    visit.dial = setting
+    yield from written(visit)
+
+
+def on_example(example: dict[str, str]) -> Callable:
+    """Shows an example, in the words that it was made with."""
+
+    @gpu
+    def show() -> Any:
+        words = {name: example[name] for name in ("indication", "technique")}
+        fields = {indication: example["indication"], technique: example["technique"], prior: "", dial: "balanced"}
+        for parts in received([str(Path(__file__).with_name(example["file"]))], True, "balanced", **words):
+            yield {**parts, **fields}
+
+    return show
+
+
+def on_point(visit: shown.Visit | None, key: str | None) -> dict[Any, Any]:
+    """A sentence or a clue is pointed at."""
+    if visit is None or visit.report is None or key is None:
+        return {told: ""}
+    report = visit.report
+    name = shown.clue_at(report, key)
+    answer = next((visit.by_hand.get(clue.name, clue.answer) for clue in report.clues if clue.name == name), None)
+    label = f"Answer by hand: {name}" if name else "Answer by hand"
+    return {
+        point: gr.Dropdown(choices=shown.places_to_point(report), value=key),
+        told: shown.pointed(visit, key),
+        **drawn(visit, key),
+        by_hand: gr.Radio(value=answer, label=label, interactive=name is not None),
+    }
+
+
+def on_sentence(visit: shown.Visit | None, chosen: gr.SelectData) -> dict[Any, Any]:
+    """A piece of the report is chosen."""
+    if visit is None or visit.report is None:
+        return {told: ""}
+    span = shown.report_spans(visit.report)[chosen.index]
+    return on_point(visit, span.clue if span.sentence is None else f"sentence {span.sentence}")
+
+
+def on_row(visit: shown.Visit | None, chosen: gr.SelectData) -> dict[Any, Any]:
+    """A row of the clue table is chosen."""
+    return on_point(visit, chosen.row_value[0] if chosen.row_value else None)
+
+
+@gpu
+def on_edit(visit: shown.Visit | None, key: str | None, answer: str) -> dict[Any, Any]:
+    """A clue gets another answer by hand, and the report follows it.
+
+    Raises:
+        gr.Error: nothing is pointed at, or the clue cannot have this answer.
+    """
+    study = talked(visit)
+    name = shown.clue_at(study, key) if key else None
+    if name is None:
+        raise refuse("Point at a clue first.")
+    done = in_turn(lambda: study.correct(clues={name: shown.score_by_hand(write, name, answer)}))
+    visit.by_hand[name] = answer
+    return corrected(visit, f"{name}: {answer}, by hand", done) | on_point(visit, name)
+
+
+@gpu
+def on_ask(visit: shown.Visit | None, question: str) -> dict[Any, Any]:
+    """A question about the study."""
+    study = talked(visit)
+    answer = in_turn(study.ask, question)
+    visit.messages = study.messages
+    visit.chat += shown.chat_turn(question, answer)
+    return {state: visit, chat: visit.chat, line: ""}
+
+
+@gpu
+def on_correct(visit: shown.Visit | None, request: str) -> dict[Any, Any]:
+    """A correction in free words."""
+    study = talked(visit)
+    done = in_turn(study.correct, request)
+    return corrected(visit, f"Correct the report: {request}", done) | {line: ""}
+
+
+def corrected(visit: shown.Visit, request: str, done: Any) -> dict[Any, Any]:
+    """The page behind a correction."""
+    visit.chat += shown.chat_turn(request, shown.correction_words(done))
+    return filled(visit)
+
+
+# ---------------------------------------------------------------------------------------------- for programs (MCP)
+
+
+@gpu
+def report_study(
+    images: list[str],
+    indication: str = "",
+    technique: str = "",
+    prior_report: str = "",
+    operating_point: Literal["careful", "balanced", "sensitive"] = "balanced",
+) -> dict:
+    """Write the report of one chest X-ray study. Research only, never for clinical use.
+
+    Args:
+        images: the views, each a data: URI (data:image/png;base64,...) of a PNG, JPEG or DICOM file.
+        indication: why the study was made.
+        technique: how it was made.
+        prior_report: the report of the study before.
+        operating_point: careful states fewer clues, sensitive more.
+
+    Returns:
+        Findings, impression, and the sentences, each supported, unsupported or not checkable; clues and boxes.
+    """
+    views = or_refuse(shown.in_base64, images)
+    words = or_refuse(shown.read_words, indication=indication, technique=technique, prior_report=prior_report)
+    return {**in_turn(look, views, words, operating_point).to_dict(), "notice": shown.NOTICE}
+
+
+@gpu
+def ask_study(images: list[str], report: str, question: str) -> str:
+    """Answer a question about a chest X-ray study and its report. Research only, never for clinical use.
+
+    Args:
+        images: as for report_study.
+        report: the text that report_study gave.
+        question: in words.
+    """
+    chat = [{"role": "assistant", "content": report}]
+    views = or_refuse(shown.in_base64, images)
+    return in_turn(lambda: look(views, {}, "balanced", messages=chat).ask(question))
+
+
+# ------------------------------------------------------------------------------------------------------- the page
+
+with gr.Blocks(title="TRRG", analytics_enabled=False, delete_cache=(HOUR, HOUR)) as space:
+    state = gr.State(None, time_to_live=HOUR)
+    gr.Markdown(f"# TRRG: a chest X-ray goes in, a report and its clues come out\n\n{shown.worth(checkpoint)}")
     with gr.Row():
-        with gr.Column():
-            views = gr.File(
-                file_count="multiple", file_types=[".png", ".jpg", ".jpeg", ".dcm"], label="Views of one study"
+        with gr.Column(min_width=300):
+            uploads = gr.File(
+                file_count="multiple", height=160, label=f"A study: {'views' if most_views > 1 else 'one view'}"
+            )  # fmt: skip
+            gr.Markdown(
+                f"PNG, JPEG or DICOM, {f'1 to {most_views} views, all at once' if most_views > 1 else 'one view'}. "
+                "The next upload is the next study. Uploads are deleted as soon as they are read. "
+                "Share no image that you have no right to share."
             )
-            indication = gr.Textbox(label="Indication", placeholder="Why was the study made?")
-            technique = gr.Textbox(label="Technique", placeholder="Frontal view, two views ...")
-            button = gr.Button("Write the report", variant="primary")
-            report = gr.Markdown(label="Report")
-        with gr.Column():
-            picture = gr.AnnotatedImage(label="First view, with what supports the leading clues", height=DISPLAY_SIDE)
+            indication = gr.Textbox(
+                label="Indication", placeholder="Why the study was made", max_length=shown.MAX_CHARACTERS
+            )
+            technique = gr.Textbox(label="Technique", placeholder=TECHNIQUE, max_length=shown.MAX_CHARACTERS)
+            prior = gr.Textbox(label="Report of the study before", lines=2, max_length=shown.MAX_CHARACTERS)
+            dial = gr.Radio(
+                DIAL, value="balanced", label="Dial of the clues", visible=has_dial,
+                info="Careful states fewer findings, sensitive misses fewer.",
+            )  # fmt: skip
+            again = gr.Button("Write again with these words")
+            buttons = [gr.Button(example["label"], size="sm") for example in examples]
+            gr.Markdown("\n".join(f"- {example['note']}" for example in examples))
+        with gr.Column(scale=2, min_width=320):
+            view: dict[str, Any] = {"format": "png", "height": "min(700px, 112vw)", "buttons": ["fullscreen"]}
+            view |= {"label": "No view", "interactive": False}
+            pictures = [gr.Image(visible=place == 0, **view) for place in range(most_views)]
+    with gr.Row():
+        with gr.Column(min_width=320):
+            report_box = gr.HighlightedText(
+                label="Report; choose a sentence to see its clue and its place", color_map=shown.COLOURS,
+                show_legend=True, combine_adjacent=False,
+            )  # fmt: skip
+            differ = gr.Textbox(label="Where report and clues differ", interactive=False, lines=2)
+            point = gr.Dropdown([], label="Point at a sentence or a clue (the same, by keyboard)", interactive=True)
+            told = gr.Textbox(label="What is pointed at", interactive=False, lines=5)
+            by_hand = gr.Radio(ANSWERS, label="Answer by hand", info="The report follows.", interactive=False)
+        with gr.Column(min_width=320):
             table = gr.Dataframe(
-                headers=["", "Clue", "Score"], label="Disease clues; > reached the language model", interactive=False
-            )
-    button.click(write_report, inputs=[views, indication, technique], outputs=[report, table, picture])
+                headers=["Clue", "Answer", "Score", "Threshold"], datatype=["str", "str", "str", "str"],
+                label="Clues; choose one to see its sentence", interactive=False, max_height=560, buttons=[],
+            )  # fmt: skip
+    with gr.Row():
+        with gr.Column(scale=2, min_width=320):
+            chat = gr.Chatbot(label="Questions and corrections", render_markdown=False, height=300, buttons=[])
+            line = gr.Textbox(label="Ask about the study, or correct its report", max_length=shown.MAX_CHARACTERS)
+            with gr.Row():
+                ask = gr.Button("Ask", variant="primary")
+                correct = gr.Button("Correct the report")
+        with gr.Column(min_width=300):
+            downloads = gr.File(label="Take home: text, JSON, picture", interactive=False)
+
+    words = [indication, technique, prior, dial]
+    page = [state, uploads, report_box, differ, *pictures, table, point, told, by_hand, chat, downloads]
+    private: dict[str, Any] = {"api_visibility": "private", "show_progress": "minimal", "show_progress_on": report_box}
+    uploads.upload(on_upload, [state, uploads, *words], [*page, *words], **private)
+    again.click(on_again, [state, *words], page, **private)
+    dial.input(on_again, [state, *words], page, **private)
+    for example, button in zip(examples, buttons, strict=True):
+        button.click(on_example(example), [], [*page, *words], **private)
+    pointing = [point, told, *pictures, by_hand]
+    report_box.select(on_sentence, [state], pointing, **private)
+    table.select(on_row, [state], pointing, **private)
+    point.input(on_point, [state, point], pointing, **private)
+    by_hand.input(on_edit, [state, point, by_hand], page, **private)
+    gr.on([ask.click, line.submit], on_ask, [state, line], [state, chat, line], **private)
+    correct.click(on_correct, [state, line], [*page, line], **private)
+    gr.api(report_study)
+    gr.api(ask_study)
 
 if __name__ == "__main__":
-    space.queue(max_size=16).launch(max_file_size="32mb")
+    tools = importlib.util.find_spec("mcp") is not None
+    space.queue(max_size=16).launch(max_file_size="32mb", mcp_server=tools, footer_links=[])

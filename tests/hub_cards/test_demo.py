@@ -209,7 +209,8 @@ def test_readmes_picture_takes_the_first_right_and_the_first_wrong_study() -> No
             phantoms = [generate_phantom(12141, index) for index in range(30)]
             self.truth = {phantom.image.tobytes(): str(phantom.record.findings) for phantom in phantoms}
 
-    right, wrong = right_and_wrong(Writer())
+    (first, right), (_, wrong) = right_and_wrong(Writer())
+    assert first.findings and len(right.planted or []) == len(first.findings)
     assert right.faults == [] and wrong.faults
 
 

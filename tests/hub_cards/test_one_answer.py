@@ -3,6 +3,7 @@
 import base64
 import importlib.util
 import json
+import pickle
 import shutil
 import sys
 from collections.abc import Iterator
@@ -104,18 +105,25 @@ def test_the_endpoint(published: Path, picture: Path, answer: str, looks: list[N
 def test_the_space(
     published: Path, picture: Path, answer: str, looks: list[None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its function, behind a stand-in for gradio, which only the Space has."""
-    monkeypatch.setitem(sys.modules, "gradio", MagicMock(Error=ValueError))
+    """What it offers to programs, behind a stand-in for gradio, which only the Space has."""
+    space = publish.REPOSITORY / "hub_cards" / "space"
+    monkeypatch.setitem(sys.modules, "gradio", MagicMock(Error=lambda words, **_: ValueError(words)))
+    monkeypatch.syspath_prepend(str(space))
     monkeypatch.setenv("TRRG_CHECKPOINT", str(published))
-    app = load("space_app", publish.REPOSITORY / "hub_cards" / "space" / "app.py")
+    app = load("space_app", space / "app.py")
     before = len(looks)
-    words, rows, (_, annotations) = app.write_report([str(picture)], INDICATION, TECHNIQUE)
+    image = base64.b64encode(picture.read_bytes()).decode()
+    report = app.report_study([f"data:image/png;base64,{image}"], INDICATION, TECHNIQUE)
     assert len(looks) == before + 1
-    report = app.write(picture, indication=INDICATION, technique=TECHNIQUE)
-    assert report.text == answer and f"### Findings\n{report.findings}\n" in words
-    heard = [clue.name for clue in report.clues if clue.selected]
-    assert [name for mark, name, _ in rows if mark] == heard
-    assert {name for _, name in annotations} <= set(heard) - {"No Finding"}
+    assert report["text"] == answer and report["sentences"] and report["notice"]
+    assert app.ask_study([f"data:image/png;base64,{image}"], report["text"], "Is there an effusion?")
+    with pytest.raises(ValueError, match=r"^images\[0\]: expected a data: URI"):
+        app.report_study([str(picture)])
+    visit = app.shown.Visit([picture.read_bytes()], app.shown_squares([picture]), {}, "balanced", Path())
+    visit.report = app.write({"images": visit.views})
+    visit.messages = visit.report.messages
+    alone = pickle.loads(pickle.dumps(visit))  # noqa: S301 - as a call on ZeroGPU comes back
+    assert not hasattr(alone.report, "ask") and app.talked(alone).report.text == visit.report.text
 
 
 def test_the_evaluation(published: Path, picture: Path, answer: str, looks: list[None], tmp_path: Path) -> None:
