@@ -239,7 +239,7 @@ def on_row(visit: shown.Visit | None, chosen: gr.SelectData) -> dict[Any, Any]:
 
 
 @gpu
-def on_edit(visit: shown.Visit | None, key: str | None, answer: str) -> dict[Any, Any]:
+def on_edit(visit: Any, key: str | None, answer: str) -> dict[Any, Any]:
     """A clue gets another answer by hand, and the report follows it.
 
     Raises:
@@ -255,7 +255,7 @@ def on_edit(visit: shown.Visit | None, key: str | None, answer: str) -> dict[Any
 
 
 @gpu
-def on_ask(visit: shown.Visit | None, question: str) -> dict[Any, Any]:
+def on_ask(visit: Any, question: str) -> dict[Any, Any]:
     """A question about the study."""
     study = talked(visit)
     answer = in_turn(study.ask, question)
@@ -265,7 +265,7 @@ def on_ask(visit: shown.Visit | None, question: str) -> dict[Any, Any]:
 
 
 @gpu
-def on_correct(visit: shown.Visit | None, request: str) -> dict[Any, Any]:
+def on_correct(visit: Any, request: str) -> dict[Any, Any]:
     """A correction in free words."""
     study = talked(visit)
     done = in_turn(study.correct, request)

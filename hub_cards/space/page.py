@@ -307,7 +307,7 @@ def draw_views(visit: Visit, key: str | None = None) -> list[tuple[Image.Image, 
     elif report is not None and key is None:
         shown = [clue for clue in report.clues if has_place(visit, clue.name)[0]]
         names = [clue.name for clue in shown]
-        words = ", ".join(names)
+        words = ", ".join(clue.name for clue in shown)
     grey = np.repeat(visit.squares[..., None] / 255, 3, axis=-1)
     layer = (
         colour(np.max([heat(one, SIDE, SIDE) for one in shown], axis=0)) if shown else np.zeros((*grey.shape[:3], 4))
@@ -363,7 +363,7 @@ def worth(checkpoint: str) -> str:
         low, high = told.get("interval", (None, None))
         interval = "" if low is None else f" [{low:.3f}, {high:.3f}]"
         kind = {"real": "Real images", "synthetic": "Synthetic images"}.get(
-            (result.dataset_args or {}).get("images"), "No images"
+            str((result.dataset_args or {}).get("images")), "No images"
         )
         lines.append(f"- {kind}, {result.dataset_name}: {result.metric_name} **{result.metric_value:.3f}**{interval}")
     if not lines:
@@ -388,7 +388,7 @@ def write_files(visit: Visit, checkpoint: str) -> list[str]:
     """
     text, record, picture = (visit.folder / f"report.{kind}" for kind in ("txt", "json", "png"))
     text.write_text(report_as_text(visit), encoding="utf-8")
-    told = {"notice": NOTICE, "checkpoint": checkpoint, **visit.words, "operating_point": visit.dial}
+    told: dict[str, Any] = {"notice": NOTICE, "checkpoint": checkpoint, **visit.words, "operating_point": visit.dial}
     told |= {"by_hand": visit.by_hand, **visit.report.to_dict()}
     record.write_text(json.dumps(told, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     views = [image for image, _ in draw_views(visit)]
