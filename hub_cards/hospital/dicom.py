@@ -50,7 +50,8 @@ def dicom_objects(
             f"view-{number}.dcm": _capture(view, header, device, number, "View as the model read it", 1)
             for number, (view, header) in enumerate(zip(views, headers, strict=True), 1)
         }  # fmt: skip
-        maps, series = {}, generate_uid(prefix=None)
+        maps: dict[str, Dataset] = {}
+        series = generate_uid(prefix=None)
         for number, (finding, heat) in enumerate(heats.items(), 1):
             own = {**headers[0], "SeriesInstanceUID": series, "SOPInstanceUID": generate_uid(prefix=None)}
             picture = _capture(

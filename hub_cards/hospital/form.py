@@ -84,7 +84,7 @@ def _finding(clue: str) -> str:
 def _most_said(said: Sequence[Statement], name: str) -> tuple[int | None, Statement | None]:
     """What the sentences say of a clue (1 stated, -1 doubted, 0 denied, None nothing), and the sentence. A finding is
     stated by a sentence of one of its sides, and a side is denied by one that denies the finding."""
-    found = []
+    found: list[tuple[int, Statement]] = []
     for sentence in said:
         values = [sentence.clues[name]] if name in sentence.clues else []
         if not values and _finding(name) == name:
