@@ -219,7 +219,8 @@ def assemble(checkpoint: Path, out: Path, repository: str | None = None) -> list
         shutil.rmtree(out)
     for copy, source in files.items():
         copy.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy2(source, copy)  # with its time, by which `is_current` knows it again
+        shutil.copyfile(source, copy)
+        os.utime(copy, ns=(source.stat().st_atime_ns, source.stat().st_mtime_ns))  # by which `is_current` knows it
     Image.fromarray(generate_phantom(seed=0, index=0, size=512).image).save(out / "phantom.png")
     write_requirements(out)
     if not (out / "README.md").is_file():

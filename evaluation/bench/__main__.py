@@ -57,15 +57,15 @@ def draw(rows: list[Row], curves: list[reports.Curve], out: Path) -> None:
     matplotlib.use("Agg")
     from matplotlib import pyplot as plt
 
-    found = [row for row in rows if row.ratio is not None]
+    found = [(row.what, row.ratio, row.spread) for row in reversed(rows) if row.ratio is not None]
     if found:
         figure, axes = plt.subplots(figsize=(9, 1 + 0.25 * len(found)), layout="constrained")
-        for place, row in enumerate(reversed(found)):
-            axes.plot(row.ratio, place, "o", color="#1f4e79")
-            if row.spread is not None:
-                axes.plot(row.spread, (place, place), color="#1f4e79")
+        for place, (_, ratio, spread) in enumerate(found):
+            axes.plot(ratio, place, "o", color="#1f4e79")
+            if spread is not None:
+                axes.plot(spread, (place, place), color="#1f4e79")
         axes.axvline(1, color="0.6", linewidth=0.8)
-        axes.set_yticks(range(len(found)), [row.what for row in reversed(found)], fontsize=7)
+        axes.set_yticks(range(len(found)), [what for what, *_ in found], fontsize=7)
         axes.set_xscale("log")
         axes.set_xlabel("time over that of the baseline")
         figure.savefig(out / "ratios.png", dpi=120)

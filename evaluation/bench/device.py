@@ -28,7 +28,7 @@ def build(gpu: bool, attention: str = "sdpa") -> Any:
     """TRRG of 7B in bfloat16 with random weights on the card; without one, a tiny one on the CPU."""
     if not gpu:
         return build_trrg(True, num_query_tokens=32).to(torch.bfloat16)
-    config = TRRGConfig.from_preset("trrg", image_token_id=IMAGE_TOKEN)
+    config: Any = TRRGConfig.from_preset("trrg", image_token_id=IMAGE_TOKEN)
     with torch.device("cuda"):
         torch.set_default_dtype(torch.bfloat16)
         try:

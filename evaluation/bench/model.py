@@ -106,7 +106,7 @@ def beside_llava(ours: Any, llava: Any, clues: dict[str, torch.Tensor], batch: i
     ways = [partial(step, model, cache) for model, cache in zip((ours, llava), caches, strict=True)]
     row = Row("model", f"decoding, a token; batch {batch}", LLAVA, "<= 1.0",
               "the language model reads the same cache; nothing of the image is touched again")  # fmt: skip
-    yield row.by_turns(*ways, seconds / 3)
+    yield row.by_turns(ways[0], ways[1], seconds / 3)
 
 
 def long_prompt(quick: bool, new_tokens: int = 64) -> Row:

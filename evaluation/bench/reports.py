@@ -38,7 +38,7 @@ def rows(quick: bool) -> Iterator[Row]:
     seconds, tokens, count = (0, 4, 2) if quick else (4, 48, 16)
     write = load()
     studies = images(count)
-    length = {"max_new_tokens": tokens, "min_new_tokens": tokens}
+    length: dict[str, Any] = {"max_new_tokens": tokens, "min_new_tokens": tokens}
     processor, model = write.processor, write.model
     with torch.no_grad():
         yield loop_row(model, processor(**studies[0], return_tensors="pt"), tokens, seconds)
@@ -106,7 +106,7 @@ def growth(quick: bool) -> list[Curve]:
         rates = [1000 * reports(step) / by_turns({"": partial(work, step)}, 0)[""][0] for step in steps]
         curves.append((name, unit, steps, rates))
 
-    length = {"max_new_tokens": tokens, "min_new_tokens": tokens, "abstain": False}
+    length: dict[str, Any] = {"max_new_tokens": tokens, "min_new_tokens": tokens, "abstain": False}
     curve("batch", "studies", [1, 2, 4, 8, 16], lambda n: write(studies[:n], batch_size=n, **length), lambda n: n)
     curve("clues", "clues", [1, 10, 100, 1000],
           lambda n: write(studies[:2], clues=nonsense(n), batch_size=2, **length), lambda n: 2)  # fmt: skip
