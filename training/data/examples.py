@@ -387,7 +387,8 @@ class Examples(Dataset[Example]):
     def _conversation(self, example: Example, index: int, rng: np.random.Generator) -> tuple[Exchange, ...]:
         """At most `data.turns` exchanges. A report that was spoiled to be corrected can only open a chat, and one that
         the user has changed only end it: every question is about the study's own report."""
-        report, chat = report_text(example.record.findings, example.record.impression).split(), []
+        report = report_text(example.record.findings, example.record.impression).split()
+        chat: list[Exchange] = []
         while len(chat) < self.data.turns and (next_one := self._exchange(example, index, rng)):
             if chat and next_one.reply.split() != report:
                 break
