@@ -106,23 +106,30 @@ def _images(turns: list[dict[str, Any]]) -> Iterator[Any]:
 
 
 class BodyLimit:
-    """An ASGI layer that answers a request of more than `MAX_BODY` bytes with 413, before they are in memory."""
+    """An ASGI layer that refuses a request of more than `MAX_BODY` bytes: 413 where its header says so, unread; 400
+    where it is found out while reading."""
 
     def __init__(self, app: Any) -> None:
         self.app = app
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        """Pass the request on; what its header claims counts as what was read."""
+        """Pass the request on, or refuse it."""
         from fastapi import HTTPException
+        from fastapi.responses import JSONResponse
 
-        read, headers = 0, dict(scope.get("headers", ()))
+        read, claimed = 0, int(dict(scope.get("headers", ())).get(b"content-length", 0))
+        told = f"the request has more than {MAX_BODY:,} bytes"
+        if claimed > MAX_BODY:
+            error = {"message": told, "type": "invalid_request_error"}
+            await JSONResponse({"error": error}, 413)(scope, receive, send)
+            return
 
         async def counted() -> Any:
             nonlocal read
             message = await receive()
             read += len(message.get("body", b""))
-            if max(read, int(headers.get(b"content-length", 0))) > MAX_BODY:
-                raise HTTPException(413, f"the request has more than {MAX_BODY:,} bytes")
+            if read > MAX_BODY:
+                raise HTTPException(413, told)
             return message
 
         await self.app(scope, counted, send)
