@@ -21,7 +21,7 @@ from modeling_trrg.pretrained_trrg import NOT_QUANTISED
 
 PEAKS = {"H100": (989e12, 3.35e12), "H200": (989e12, 4.8e12), "A100": (312e12, 2.0e12)}
 """Of a card: dense bfloat16 FLOPs and bytes of memory a second, by its data sheet."""
-ABSENT = "not measured: no GPU"
+NOT_MEASURED = "not measured: no GPU"
 
 
 def build(gpu: bool, attention: str = "sdpa") -> Any:
@@ -102,7 +102,7 @@ def rows(quick: bool) -> Iterator[Row]:
         why = "fewer bytes a weight, and work to unpack them"
         ways[f"{bits} bits"] = (why, lambda bits=bits: a_token(quantised(model, bits)))  # type: ignore[misc]
     for name in ("static cache, compiled", "flash attention", "4 bits", "8 bits"):
-        row = Row("device", f"{name}, a token", "bfloat16, growing cache", "<= 1.0" if "static" in name else "", ABSENT)
+        row = Row("device", f"{name}, a token", "bfloat16, growing cache", "<= 1.0" if "static" in name else "", NOT_MEASURED)
         if name in ways and (gpu or "bits" not in name):
             why, measure = ways[name]
             found = measure()
@@ -136,7 +136,7 @@ def training_step(model: Any, gpu: bool, peak: tuple[float, float] | None) -> Ro
 
     with FlopCounterMode(display=False) as counter:
         step()
-    row = Row("device", "training step, forward and backward", "the card's peak", "MFU >= 45 %", ABSENT)
+    row = Row("device", "training step, forward and backward", "the card's peak", "MFU >= 45 %", NOT_MEASURED)
     if gpu:
         row.ours = wall_ms(step)
         if peak is not None:
