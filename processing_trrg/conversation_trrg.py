@@ -3,7 +3,6 @@
     study = pipeline("radiology-report", model="demo/trrg-small", trust_remote_code=True)("chest.png")
     study.ask("Is there a pleural effusion?")
     done = study.correct(remove=["Pleural Effusion"])  # or in words, or clues={"Pleural Effusion": 0}
-    done.changes, done.not_done, study.report, study.messages
 
 Research only, never for clinical use.
 """
@@ -25,10 +24,11 @@ from .prompt_trrg import (
     GROUNDED_REQUEST,
     PromptError,
     correction_request,
+    message,
     refuse_other_images,
     report_messages,
     said,
-)
+)  # fmt: skip
 from .report_trrg import (
     UNREADABLE,
     Change,
@@ -39,14 +39,12 @@ from .report_trrg import (
     report_text,
     sorted_clues,
     split_report,
-)
-from .statements_trrg import look_up
+)  # fmt: skip
+from .statements_trrg import NO_FINDING, look_up
 
 logger = logging.get_logger(__name__)
 
-NO_FINDING = "No Finding"
-SHORT_REPLY = 20
-"""Tokens of a reply that `generate` is told nothing about, as in Transformers."""
+SHORT_REPLY = 20  # tokens of a reply that `generate` is told nothing about, as in Transformers
 
 
 @dataclass
@@ -121,7 +119,7 @@ class TalkedStudy(Report):
         chat: list[dict[str, Any]] = []
         for turn in self._turns:
             named = {"name": "report"} if turn is self._current else {}
-            chat += [*map(dict, turn.messages), _message("assistant", turn.reply) | named]
+            chat += [*map(dict, turn.messages), message("assistant", turn.reply) | named]
         return chat
 
     def free_cache(self) -> None:
@@ -175,7 +173,8 @@ class TalkedStudy(Report):
         **generate: Any,
     ) -> Correction:
         """Have the report written again with what is asked and nothing else changed; it is the current one then. What
-        the model changed beside the findings that were asked for is taken back (`corrected_trrg.kept_but_for`).
+        the model changed beside the findings that were asked for is taken back, and what was to be removed and it left
+        goes (`corrected_trrg.kept_but_for`).
 
         Args:
             request: free words.
@@ -232,7 +231,7 @@ class TalkedStudy(Report):
             self._processor.check_said("assistant message", words[1])
             asked, answer = self._processor.turn_ids(words[0]), self._processor.reply_ids(words[1])
             device = self._turns[0].asked.device
-            self._turns.append(Turn([_message("user", words[0])], asked.to(device), words[1], answer.to(device), None))
+            self._turns.append(Turn([message("user", words[0])], asked.to(device), words[1], answer.to(device), None))
             if assistant.get("name") == "report":
                 self._take(self._turns[-1])
                 look_up([self], self._model, self._processor, self._batch, self._awake())
@@ -296,7 +295,6 @@ class TalkedStudy(Report):
             raise PromptError("there is no report: the picture is not a frontal X-ray that this model can read")
 
     def _awake(self) -> Any:
-        """The features where the model is."""
         self._study = self._study.to(self._batch["input_ids"].device)
         return self._study
 
@@ -310,7 +308,6 @@ class TalkedStudy(Report):
         return report_messages(self._processor.prompt_style, words["num_views"], **context), prompts["input_ids"]
 
     def _see(self, study: Any, clues: list[ClueScore], messages: list[dict[str, Any]], asked: torch.Tensor) -> None:
-        """Other features of the study, and what follows from them."""
         self._study, self.clues = study, clues
         self._turns[0].messages, self._turns[0].asked = messages, asked
         self.free_cache()
@@ -332,11 +329,11 @@ class TalkedStudy(Report):
         texts = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
         options |= {**cache, "return_dict_in_generate": True}
         generated = self._model.generate(**texts, study=self._awake(), streamer=streamer, **options)
-        self._turns.append(self._turn([_message("user", request)], asked, generated, ids.shape[1]))
+        self._turns.append(self._turn([message("user", request)], asked, generated, ids.shape[1]))
         return self._turns[-1]
 
     def _take_back(self, turn: Turn, request: str, add: Sequence[str], remove: Sequence[str]) -> None:
-        """Put the sentences back into a correction that were not to change; the cache ends before it then."""
+        """See `kept_but_for`; where a correction is not as it was written, the cache ends before it."""
         wrote = split_report(turn.reply)
         kept = kept_but_for((self.findings, self.impression), wrote, request, add, remove)
         if kept == wrote:
@@ -401,7 +398,3 @@ class TalkedStudy(Report):
 
 def _values(report: Report) -> tuple[Any, ...]:
     return tuple(getattr(report, field.name) for field in fields(Report))
-
-
-def _message(role: str, text: str) -> dict[str, Any]:
-    return {"role": role, "content": [{"type": "text", "text": text}]}

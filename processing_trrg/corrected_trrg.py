@@ -1,4 +1,5 @@
-"""A corrected report in which nothing changed but what was asked: what the model changed beside it is taken back.
+"""A corrected report in which nothing changed but what was asked: what the model changed beside it is taken back, and
+what it was to take out and left goes.
 
     kept_but_for("The heart is big. No edema. Clear.", after, "add edema", add=["Edema"], remove=[])
 
@@ -8,7 +9,7 @@ Research only, never for clinical use.
 import re
 from collections.abc import Callable, Sequence
 
-from .findings_trrg import finding_of, states
+from .findings_trrg import FINDING_WORDS, finding_of, states
 from .sentences_trrg import cut_sentences
 from .statements_trrg import NORMAL, NOTHING, ORDINARY
 
@@ -23,7 +24,8 @@ def kept_but_for(
     remove: Sequence[str],
 ) -> tuple[str, str | None]:  # fmt: skip
     """A corrected report with every sentence of the one before that speaks of nothing that was asked, word for word and
-    in its place, and without new ones of that sort.
+    in its place, and without new ones of that sort. A sentence that states what is to be removed, and no other finding,
+    goes, also where the model left it.
 
     A sentence is open to change where it names a finding that was asked for, uses a longer word of the request, calls
     normal what is to be added, or says that there is nothing.
@@ -51,12 +53,17 @@ def kept_but_for(
             )
         )
 
+    def is_to_go(sentence: str) -> bool:
+        named = [name for name in remove if states(sentence, name)]
+        others = FINDING_WORDS.keys() - {finding_of(name) for name in named}
+        return bool(named) and not any(states(sentence, other) for other in others)
+
     kept = []
     for old, new in zip(before, after, strict=True):
         sentences, written = [*cut_sentences(old or "")], [*cut_sentences(new or "")]
-        merged = _merged(sentences, written, is_open)
+        merged = [sentence for sentence in _merged(sentences, written, is_open) if not is_to_go(sentence)]
         kept.append(new if merged == written else " ".join(merged))
-    return kept[0] or "", kept[1] or None
+    return (kept[0] or "", kept[1] or None) if any(kept) else after
 
 
 def _normal_without(name: str) -> str:
@@ -66,11 +73,12 @@ def _normal_without(name: str) -> str:
 
 def _merged(old: list[str], new: list[str], is_open: Callable[[str], bool]) -> list[str]:
     merged = [sentence for sentence in old if sentence in new or not is_open(sentence)]
+    rest = {word for sentence in old if sentence not in merged for word in _WORDS.findall(sentence.lower())} - _COMMON
     place = 0  # behind the sentence that stood before it
     for sentence in new:
         if sentence in merged:
             place = merged.index(sentence) + 1
-        elif is_open(sentence):
+        elif is_open(sentence) or not rest.isdisjoint(_WORDS.findall(sentence.lower())):
             merged.insert(place, sentence)
             place += 1
-    return merged or new
+    return merged

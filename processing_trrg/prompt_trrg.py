@@ -221,6 +221,11 @@ def correction_request(missing: Sequence[str], wrong: Sequence[str]) -> str | No
     return None
 
 
+def message(role: str, text: str) -> dict[str, Any]:
+    """A message of a chat that holds words alone."""
+    return {"role": role, "content": [{"type": "text", "text": text}]}
+
+
 def refuse_other_images(question: str, views: int, has_prior: bool) -> None:
     """
     Args:

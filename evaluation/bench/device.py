@@ -102,7 +102,9 @@ def rows(quick: bool) -> Iterator[Row]:
         why = "fewer bytes a weight, and work to unpack them"
         ways[f"{bits} bits"] = (why, lambda bits=bits: a_token(quantised(model, bits)))  # type: ignore[misc]
     for name in ("static cache, compiled", "flash attention", "4 bits", "8 bits"):
-        row = Row("device", f"{name}, a token", "bfloat16, growing cache", "<= 1.0" if "static" in name else "", NOT_MEASURED)
+        row = Row(
+            "device", f"{name}, a token", "bfloat16, growing cache", "<= 1.0" if "static" in name else "", NOT_MEASURED
+        )
         if name in ways and (gpu or "bits" not in name):
             why, measure = ways[name]
             found = measure()

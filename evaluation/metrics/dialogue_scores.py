@@ -164,8 +164,8 @@ def complete_qa(lines: Lines, train: Lines, _minimum: int) -> Systems:
 
 
 def obedience(lines: Lines, task: str) -> System:
-    """Shares of findings that were added and taken out as asked, and of other sentences that stayed; of these also
-    before what was not to change was put back (`kept_as_written`)."""
+    """Shares of findings that were added and taken out as asked, and of other sentences that stayed; both also of what
+    the model wrote (`obeyed_as_written`, `kept_as_written`), before `kept_but_for`."""
 
     def counted(answer: str) -> dict[str, np.ndarray]:
         rows = [count_correction(line["report"], {**line[task], "answer": line[task][answer]}) for line in lines]
@@ -177,6 +177,11 @@ def obedience(lines: Lines, task: str) -> System:
         share(counts["added"], counts["added_asked"], "obeyed_add"),
         share(counts["removed"], counts["removed_asked"], "obeyed_remove"),
         share(counts["kept"], counts["untouched"], "others_kept"),
+        share(
+            written["added"] + written["removed"],
+            written["added_asked"] + written["removed_asked"],
+            "obeyed_as_written",
+        ),
         share(written["kept"], written["untouched"], "kept_as_written"),
     )
 

@@ -61,5 +61,15 @@ def test_what_the_request_says_in_its_own_words_is_no_change_beside_it():
     assert "aorta" not in corrected(wrote)[0]
 
 
+def test_what_is_to_be_removed_goes_also_where_the_model_left_it():
+    before = ("Small left effusion. Small right effusion. Rib fracture.", "Bilateral effusions and edema.")
+    left = corrected(before, "no effusion on the left", (), ["Left Pleural Effusion"], before)
+    assert left == ("Small right effusion. Rib fracture.", "Bilateral effusions and edema.")
+    wrote = ("There is no effusion. Small left effusion.", "Edema.")  # it took the wrong one out
+    assert corrected(wrote, "no effusion", (), ["Pleural Effusion"], before) == (
+        "There is no effusion. Rib fracture.", "Edema."
+    )  # fmt: skip
+
+
 def test_a_correction_never_empties_a_report():
     assert corrected(("Rib fracture.", None), "no edema", (), ["Edema"], ("Edema.", None)) == ("Rib fracture.", None)
