@@ -16,8 +16,8 @@ python training/pretrain.py --config training/configs/trrg-small-stage1.yaml
 python -m training.measure.clues --config training/configs/trrg-small-stage1.yaml
 python -m training.calibrate runs/trrg-small-stage1/model --data runs/small-data/nih runs/small-data/nih_128 runs/small-data/jsrt runs/small-data/wingspan_ctr runs/small-data/phantoms --image-cache runs/small-data/cache --write
 
-# stage 2: how it is said; then nearly every study is talked about; last mostly reports (on two CPU cores faster by
-# accelerate launch --config_file training/accelerate/cpu_2.yaml); which pictures it cannot read
+# stage 2: how it is said; then nearly every study is talked about; last mostly reports (on two CPU cores faster in two
+# processes: training/accelerate/cpu_2.yaml); which pictures it cannot read
 python training/finetune.py --config training/configs/trrg-small-stage2.yaml
 python training/finetune.py --config training/configs/trrg-small-talk-stage2.yaml
 python training/finetune.py --config training/configs/trrg-small-end-stage2.yaml
