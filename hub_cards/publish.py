@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from huggingface_hub import ModelCard, SpaceCard
+from huggingface_hub import ModelCard, SpaceCard, get_token
 from huggingface_hub.utils import validate_repo_id
 from PIL import Image
 from safetensors.torch import load_file
@@ -253,6 +253,8 @@ def run_clean_process(
     environment = {**os.environ, "HF_HOME": str(home), "HF_HUB_OFFLINE": str(int(not online))}
     for name in ("HF_HUB_CACHE", "HF_MODULES_CACHE", "TRANSFORMERS_CACHE"):
         environment.pop(name, None)
+    if online and (token := get_token()):  # it lies in the home that is not this one
+        environment["HF_TOKEN"] = token
     done = subprocess.run(command, env=environment, cwd=home, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         raise RuntimeError(f"loading {source} in a clean process failed:\n{without_token(done.stderr)[-4000:]}")
@@ -345,7 +347,8 @@ def main(arguments: list[str] | None = None) -> None:
     args.out = args.out or Path("build") / args.repo
 
     try:
-        validate_repo_id(args.repo)
+        if args.repo is not None:
+            validate_repo_id(args.repo)
         files = assemble(args.checkpoint, args.out, args.repo)
         if args.space is not None:
             assemble_space(args.space, args.repo)

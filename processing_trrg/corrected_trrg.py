@@ -15,7 +15,9 @@ from .statements_trrg import NORMAL, NOTHING, ORDINARY
 
 _WORDS = re.compile(r"[a-z]{5,}")
 _OF_THE_LUNGS = ("Lung Lesion", "Edema", "Consolidation", "Pneumonia", "Atelectasis")
-_COMMON = {"there", "right"}
+_COMMON = set(
+    _WORDS.findall("there right lungs heart chest small moderate large severe report please remove image evidence")
+)
 """Words of five letters and more that sentences share whatever they speak of."""
 
 
@@ -24,11 +26,11 @@ def kept_but_for(
     remove: Sequence[str],
 ) -> tuple[str, str | None]:  # fmt: skip
     """A corrected report with every sentence of the one before that speaks of nothing that was asked, word for word and
-    in its place, and without new ones of that sort. A sentence that states what is to be removed, and no other finding,
-    goes, also where the model left it.
+    in its place, and without new ones of that sort. A sentence that states what is to be removed, and no other finding
+    of `FINDING_WORDS` or of its other side, goes as a whole, also where the model left it, unless nothing is left then.
 
-    A sentence is open to change where it names a finding that was asked for, uses a longer word of the request, calls
-    normal what is to be added, or says that there is nothing.
+    A sentence is open to change where it names a finding that was asked for, and not its other side alone, names no
+    finding and uses a longer word of the request, calls normal what is to be added, or says that there is nothing.
 
     Args:
         before, after: findings and impression.
@@ -38,14 +40,18 @@ def kept_but_for(
     Returns:
         findings and impression, as they were written where nothing is taken back.
     """
-    asked = {finding_of(name) for name in (*add, *remove)}
+    asked = {*add, *remove}
+    unasked = FINDING_WORDS.keys() - {finding_of(name) for name in asked}
     no_longer_normal = [ORDINARY[name] for name in map(_normal_without, add) if name in ORDINARY]
     words = set(_WORDS.findall(request.lower())) - _COMMON
 
     def is_open(sentence: str) -> bool:
         return bool(
-            any(states(sentence, name) is not None for name in asked)
-            or not words.isdisjoint(_WORDS.findall(sentence.lower()))
+            any(_speaks_of(sentence, name) for name in asked)
+            or (
+                not words.isdisjoint(_WORDS.findall(sentence.lower()))
+                and all(states(sentence, name) is None for name in (*unasked, *map(_other_side, asked)))
+            )
             or NOTHING.search(sentence) is not None
             or (
                 re.search(NORMAL, sentence, re.I)
@@ -54,7 +60,7 @@ def kept_but_for(
         )
 
     def is_to_go(sentence: str) -> bool:
-        named = [name for name in remove if states(sentence, name)]
+        named = [name for name in remove if states(sentence, name) and not states(sentence, _other_side(name))]
         others = FINDING_WORDS.keys() - {finding_of(name) for name in named}
         return bool(named) and not any(states(sentence, other) for other in others)
 
@@ -64,6 +70,19 @@ def kept_but_for(
         merged = [sentence for sentence in _merged(sentences, written, is_open) if not is_to_go(sentence)]
         kept.append(new if merged == written else " ".join(merged))
     return (kept[0] or "", kept[1] or None) if any(kept) else after
+
+
+def _other_side(name: str) -> str:
+    """ "Left Pleural Effusion" -> "Right Pleural Effusion"; of a finding without a side what nobody says."""
+    side, _, finding = name.partition(" ")
+    return f"{ {'left': 'Right', 'right': 'Left'}[side.lower()] } {finding}" if finding_of(name) != name else "(none)"
+
+
+def _speaks_of(sentence: str, name: str) -> bool:
+    """Whether a sentence names a finding, and where that has a side not the other one alone."""
+    if states(sentence, name) is not None:
+        return True
+    return states(sentence, finding_of(name)) is not None and states(sentence, _other_side(name)) is None
 
 
 def _normal_without(name: str) -> str:

@@ -67,7 +67,7 @@ def heat_maps(report: Report, image_processor: Any, shape: Sequence[int]) -> dic
         if clue.name in boxed and clue.evidence is not None:
             evidence = image_processor.evidence_on_image(clue.evidence[0], *shape)
             low = np.median(evidence)
-            heats[clue.name] = clue.score * ((evidence - low) / (evidence.max() - low)).clip(0, 1)
+            heats[clue.name] = clue.score * ((evidence - low) / max(evidence.max() - low, 1e-6)).clip(0, 1)
     return heats
 
 

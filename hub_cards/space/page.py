@@ -18,6 +18,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 NOTICE = "Research only, never for clinical use."
 MAX_CHARACTERS = 2_000  # of each text field
+MAX_IMAGES, MAX_URI = 16, 44_000_000  # of a program's request; characters: 32 MB in base64
 SIDE = 640  # pixels of a shown view
 LEGEND = 44  # pixels under it
 NO_FINDING = "No Finding"
@@ -98,11 +99,9 @@ def new_words(visit: Visit | None, fields: dict[str, str]) -> dict[str, str]:
 
 
 def in_base64(images: Sequence[str]) -> list[str]:
-    """Images that a program sends; a path would let a stranger read the server's files.
-
-    Raises:
-        ValueError: one is no `data:` URI.
-    """
+    """Images that a program sends, as `data:` URIs; a path would let a stranger read the server's files."""
+    if len(images) > MAX_IMAGES or any(len(image) > MAX_URI for image in images):
+        raise ValueError(f"images: at most {MAX_IMAGES} of {MAX_URI:,} characters each are read")
     for number, image in enumerate(images):
         if image[:5].lower() != "data:":
             raise ValueError(f"images[{number}]: expected a data: URI, data:image/png;base64,...")

@@ -71,5 +71,28 @@ def test_what_is_to_be_removed_goes_also_where_the_model_left_it():
     )  # fmt: skip
 
 
+def test_the_other_side_is_not_what_was_asked():
+    both = ("There are bilateral pleural effusions. The heart is normal.", None)
+    assert corrected(both, "no left effusion", (), ["Left Pleural Effusion"], both) == both
+    sides = ("Left pleural effusion. Right pleural effusion.", None)
+    kept = corrected(("Right lung clear.", None), "no left effusion", (), ["Left Pleural Effusion"], sides)
+    assert kept[0].endswith("Right pleural effusion.") and "Left" not in kept[0]
+    wrote = ("Left effusion. Right effusion.", None)
+    assert corrected(wrote, "add a left effusion", ["Left Pleural Effusion"], (), ("Edema.", None)) == (
+        "Left effusion. Edema.", None
+    )  # fmt: skip
+
+
+def test_a_word_that_the_request_shares_opens_no_other_finding():
+    before = ("Moderate cardiomegaly. No effusion.", None)
+    wrote = ("No cardiomegaly. Moderate left effusion.", None)
+    assert corrected(wrote, "add a moderate effusion", ["Pleural Effusion"], (), before) == (
+        "Moderate left effusion. Moderate cardiomegaly.", None
+    )  # fmt: skip
+    lungs = ("The lungs are hyperinflated. There is pneumonia.", None)
+    kept = corrected(("The lungs are normal.", None), "Remove the pneumonia from the lungs.", (), ["Pneumonia"], lungs)
+    assert kept == ("The lungs are hyperinflated.", None)
+
+
 def test_a_correction_never_empties_a_report():
     assert corrected(("Rib fracture.", None), "no edema", (), ["Edema"], ("Edema.", None)) == ("Rib fracture.", None)

@@ -106,7 +106,7 @@ class FinetuneCollator:
             return self._batch(examples)
         except StudyError:
             shorter = [self._shortened(example) for example in examples]
-            if shorter == examples:
+            if all(new is old for new, old in zip(shorter, examples, strict=True)):
                 raise
             return self._batch(shorter)
 

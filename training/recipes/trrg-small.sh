@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # The small checkpoint, from its data to its scores: some five hours on two CPU cores (stage 1 40 minutes, stage 2 three
-# hours and 75 minutes), estimated from first steps, or a quarter of an hour on a GPU. Each command that is stopped goes
+# hours, 75 minutes and 7), estimated from first steps, or a quarter of an hour on a GPU. Each command that is stopped goes
 # on where it was. The real sets come from $TRRG_DATA. Run it with .venv active. Research only, never for clinical use.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
