@@ -247,6 +247,7 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--on-error", choices=("raise", "skip"), default="raise", help="at a study that can't be read")
     parser.add_argument("--operating-point", help="careful, balanced, sensitive or a false-negative rate, as 0.1")
     parser.add_argument("--never-abstain", action="store_true", help="report pictures that the model cannot read too")
+    parser.add_argument("--as-written", action="store_true", help="not revised where a report leaves its clues")
     parser.add_argument("--section", choices=SECTIONS, default="report", help="what prediction and reference hold")
     return read_arguments(parser, arguments)
 
@@ -299,7 +300,13 @@ def report_lines(options: argparse.Namespace, source: StudySource, processor: An
         generate["operating_point"] = float(point) if point[:1].isdigit() else point
 
     def lines(indices: Sequence[int], batch: StudyBatch) -> list[dict[str, Any]]:
-        reports = write.write_batch(batch, on_error=options.on_error, abstain=not options.never_abstain, **generate)
+        reports = write.write_batch(
+            batch,
+            on_error=options.on_error,
+            abstain=not options.never_abstain,
+            revise=not options.as_written,
+            **generate,
+        )
         records = [source.records[index] for index in indices]
         return [prediction_line(*pair, options) for pair in zip(records, reports, strict=True)]
 

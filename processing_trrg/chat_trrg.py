@@ -1,10 +1,13 @@
 """What chats, pipelines and serving engines of Transformers ask of a processor, and one more turn of a chat."""
 
+import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
+from torch.nn.utils.rnn import pad_sequence
 from transformers.processing_utils import MultiModalData
 
 from .batch_trrg import StudyBatch
@@ -27,6 +30,18 @@ def without_blanks(conversation):
         else without_blanks(turn)
         for turn in conversation
     ]
+
+
+def unpadded(prompts: Mapping[str, torch.Tensor]) -> list[torch.Tensor]:
+    """The ids `[t]` of each row, on the CPU."""
+    ids, mask = prompts["input_ids"].cpu(), prompts["attention_mask"].cpu().bool()
+    return [row[kept] for row, kept in zip(ids, mask, strict=True)]
+
+
+def longest_chat(model: Any, processor: Any) -> float:
+    """Most tokens that a chat may have, the reply included."""
+    context = getattr(model.config.text_config, "max_position_embeddings", None)
+    return min((limit for limit in (processor.max_length, context) if limit is not None), default=math.inf)
 
 
 class ChatProcessor(SavedProcessor):
@@ -93,6 +108,22 @@ class ChatProcessor(SavedProcessor):
         if ids[: len(start)] != start:
             raise ValueError(f"tokenizer: it joins {before!r} with the reply behind it, so no prompt can end there")
         return torch.tensor([ids[len(start) :]], dtype=torch.long)
+
+    def next_turns(
+        self, chats: Sequence[torch.Tensor], replies: Sequence[str], requests: Sequence[str]
+    ) -> list[torch.Tensor]:
+        """The ids `[t]` of each chat with a reply and the request behind it."""
+        turns = zip(chats, replies, requests, strict=True)
+        return [torch.cat([ids, self.reply_ids(said)[0], self.turn_ids(asked)[0]]) for ids, said, asked in turns]
+
+    def pad_chats(self, chats: Sequence[torch.Tensor], device: torch.device) -> dict[str, torch.Tensor]:
+        """Ids and mask `[N, T]` of chats `[t]`, padded on the left."""
+        pad = partial(pad_sequence, batch_first=True, padding_side="left")
+        padded = {
+            "input_ids": pad(list(chats), padding_value=self.tokenizer.pad_token_id),
+            "attention_mask": pad([torch.ones_like(ids) for ids in chats]),
+        }
+        return {name: value.to(device) for name, value in padded.items()}
 
     def continue_chat(self, ids: torch.Tensor, request: str) -> torch.Tensor:
         """The ids of a chat with one more turn, for `generate` with the cache of the turns before.

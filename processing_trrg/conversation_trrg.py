@@ -16,6 +16,7 @@ from transformers.generation import GenerateBeamDecoderOnlyOutput
 from transformers.utils import logging
 
 from .batch_trrg import StudyBatch, scores_by_clue
+from .chat_trrg import longest_chat
 from .corrected_trrg import kept_but_for
 from .findings_trrg import finding_of, known_findings, read_request, stated
 from .grounding_trrg import FindingBox, read_grounded
@@ -103,6 +104,8 @@ class TalkedStudy(Report):
         messages, asked = self._first_turn(study)
         self._turns = [self._turn(messages, asked, generated, asked.shape[1])]
         self._current = self._turns[0]
+        if report.as_written is not None:
+            self._reword(self._current, report.text)
 
     def __reduce__(self):
         return Report, _values(self)
@@ -333,12 +336,16 @@ class TalkedStudy(Report):
         return self._turns[-1]
 
     def _take_back(self, turn: Turn, request: str, add: Sequence[str], remove: Sequence[str]) -> None:
-        """See `kept_but_for`; where a correction is not as it was written, the cache ends before it."""
+        """See `kept_but_for`."""
         wrote = split_report(turn.reply)
         kept = kept_but_for((self.findings, self.impression), wrote, request, add, remove)
         if kept == wrote:
             return
-        turn.reply = report_text(*kept)
+        self._reword(turn, report_text(*kept))
+
+    def _reword(self, turn: Turn, text: str) -> None:
+        """Put other words into the last turn; the cache ends before them."""
+        turn.reply = text
         turn.answer = self._processor.reply_ids(turn.reply).to(turn.asked.device)
         before = sum(said.asked.shape[1] + said.answer.shape[1] for said in self._turns[:-1]) + turn.asked.shape[1]
         for cache in self._cache.values():
@@ -346,7 +353,7 @@ class TalkedStudy(Report):
 
     def _take(self, turn: Turn) -> None:
         """The reply of a turn is the report from here on."""
-        self._current, self.text, self.complete = turn, turn.reply, turn.complete
+        self._current, self.text, self.complete, self.as_written = turn, turn.reply, turn.complete, None
         self.findings, self.impression = split_report(turn.reply)
         self.grounded = []
 
@@ -373,18 +380,15 @@ class TalkedStudy(Report):
         Raises:
             PromptError: not even they leave room.
         """
-        context = getattr(self._model.config.text_config, "max_position_embeddings", None)
-        limits = [limit for limit in (self._processor.max_length, context) if limit is not None]
-        if not limits:
-            return
+        context = longest_chat(self._model, self._processor)
         least = self._turns[0].asked.shape[1] + self._current.answer.shape[1]
-        if least + new >= min(limits):
+        if least + new >= context:
             raise PromptError(
                 f"the turn is {new} tokens long; behind images, request and report ({least}) the context of "
-                f"{min(limits)} tokens has no room for it and a reply"
+                f"{context} tokens has no room for it and a reply"
             )
         reply = options.get("max_new_tokens") or self._model.generation_config.max_new_tokens or SHORT_REPLY
-        room = min(limits) - new - reply
+        room = context - new - reply
         while len(self._turns) > 1 and room < sum(t.asked.shape[1] + t.answer.shape[1] for t in self._turns):
             oldest = self._turns.pop(1)
             if oldest is self._current:

@@ -21,9 +21,10 @@ from .batch_trrg import StudyBatch, StudyError
 from .conversation_trrg import TalkedStudy
 from .prompt_trrg import PromptError, check_messages, said
 from .report_trrg import UNREADABLE, Report
+from .revised_trrg import revise_reports
 from .statements_trrg import look_up
 
-_LOOK = ("on_error", "operating_point", "abstain")  # options that are not for `generate`
+_LOOK = ("on_error", "operating_point", "abstain", "revise")  # options that are not for `generate`
 STUDY_FIELDS = (
     "images",
     "indication",
@@ -60,7 +61,9 @@ class RadiologyReportPipeline(Pipeline):
             options: the fields of one study; `clues`, another clue list; `batch_size` (default 1); `on_error`, "raise"
                 or "skip"; `operating_point`, "careful", "balanced", "sensitive" or a wanted false-negative rate
                 (`model.at_operating_point`); `abstain`, False to report a picture that the model cannot read
-                (`Report.readable`) all the same; anything else goes to `generate` (`max_new_tokens`, `num_beams` ...).
+                (`Report.readable`) all the same; `revise`, False to have the report as it was written first, also where
+                it does not say what its clues say (`revised_trrg`); anything else goes to `generate`
+                (`max_new_tokens`, `num_beams` ...). A streamer gets what is written first.
 
         Returns:
             Of one study a `TalkedStudy`: its report, which can be asked about and corrected. Its key-value cache stays
@@ -151,7 +154,7 @@ class RadiologyReportPipeline(Pipeline):
 
     def _forward(
         self, batch: StudyBatch, on_error: str = "raise", talk: list[Mapping[str, Any]] | None = None,
-        operating_point: str | float | None = None, abstain: bool = True, **generate: Any,
+        operating_point: str | float | None = None, abstain: bool = True, revise: bool = True, **generate: Any,
     ) -> dict[int, Any]:  # fmt: skip
         """The look, then the report: place of each study of the batch -> its `Report` or `StudyError`.
 
@@ -172,12 +175,21 @@ class RadiologyReportPipeline(Pipeline):
         if kept:
             texts = {name: prompts[name] for name in ("input_ids", "attention_mask")}
             if talk is not None:
-                return results | {kept[0]: self._talked(batch, prompts, study, talk, abstain, generate)}
+                return results | {kept[0]: self._talked(batch, prompts, study, talk, abstain, revise, generate)}
             generated = self.model.generate(**texts, study=study, **generate)
-            reports = self.processor.post_process_report(generated, prompts, study, abstain)
-            look_up(reports, self.model, self.processor, prompts, study)
-            results |= zip(kept, reports, strict=True)
+            results |= zip(kept, self._read(generated, prompts, study, abstain, revise, generate), strict=True)
         return results
+
+    def _read(
+        self, generated: Any, prompts: StudyBatch, study: Any, abstain: bool, revise: bool, generate: dict[str, Any]
+    ) -> list[Report]:
+        """What was generated as reports: revised by their clues, their sentences looked up in the image."""
+        reports = self.processor.post_process_report(generated, prompts, study, abstain)
+        if revise:
+            options = {name: value for name, value in generate.items() if name != "streamer"}
+            revise_reports(reports, self.model, self.processor, prompts, study, options)
+        look_up(reports, self.model, self.processor, prompts, study)
+        return reports
 
     def _talked(
         self,
@@ -186,6 +198,7 @@ class RadiologyReportPipeline(Pipeline):
         study: Any,
         chat: list[Mapping[str, Any]],
         abstain: bool,
+        revise: bool,
         generate: dict[str, Any],
     ) -> TalkedStudy:
         """One study with its report, written or the first reply of a chat; the one before it goes to rest."""
@@ -201,14 +214,13 @@ class RadiologyReportPipeline(Pipeline):
             chat = chat[replies[0] if replies else len(chat) :]
             if not chat:
                 raise PromptError("messages: no reply of the assistant; the first one is the report")
-            self.processor.check_said("assistant message", report := said(chat[0]))
-            written = self.processor.reply_ids(report.strip() + self.processor.tokenizer.eos_token).to(ids.device)
+            self.processor.check_said("assistant message", first := said(chat[0]))
+            written = self.processor.reply_ids(first.strip() + self.processor.tokenizer.eos_token).to(ids.device)
             generated = GenerateDecoderOnlyOutput(sequences=torch.cat([ids, written], 1))
         else:
             options = {**generate, "return_dict_in_generate": True}
             generated = self.model.generate(ids, attention_mask=prompts["attention_mask"], study=study, **options)
-        (report,) = self.processor.post_process_report(generated, prompts, study, abstain)
-        look_up([report], self.model, self.processor, prompts, study)
+        (report,) = self._read(generated, prompts, study, abstain, revise and not chat, generate)
         options = {name: value for name, value in self._forward_params.items() if name not in _LOOK}
         talked = TalkedStudy(report, self.model, self.processor, batch, study, options, generated)
         talked.recall(chat[1:])

@@ -56,6 +56,7 @@ from .prompt_trrg import (
     report_messages,
 )
 from .report_trrg import Report, decode, length_of_prompts, note_readable, sorted_clues, split_report
+from .revised_trrg import revise_reports as revise_reports  # copied to the Hub with this file
 from .sentences_trrg import cut_sentences as cut_sentences  # copied to the Hub with this file
 from .statements_trrg import look_up as look_up  # this too
 

@@ -67,6 +67,7 @@ class Report:
         readable: whether the model takes a picture for an upright frontal chest X-ray; None where it was not fitted to
             tell, or saw no picture. Where it does not, findings and text are `UNREADABLE`, and no clue is selected.
         readable_score: what `readable` was decided by, higher is better.
+        as_written: the text as the model wrote it first, where it was then revised by its clues (`revised_trrg`).
     """
 
     findings: str
@@ -80,6 +81,7 @@ class Report:
     left_out: list[str] | None = None
     readable: bool | None = None
     readable_score: float | None = None
+    as_written: str | None = None
 
     @property
     def boxes(self) -> list[FindingBox]:
@@ -102,6 +104,7 @@ class Report:
             "findings": self.findings,
             "impression": self.impression,
             "text": self.text,
+            "as_written": self.as_written,
             "missing": self.missing,
             "complete": self.complete,
             "readable": self.readable,

@@ -8,7 +8,7 @@ Research only, never for clinical use.
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Literal
@@ -113,6 +113,13 @@ def read_statements(report: Any, names: Sequence[str]) -> list[Statement]:
     return said
 
 
+def unsaid(said: Sequence[Statement], selected: Set[str], names: Sequence[str]) -> list[str]:
+    """The selected clues, of all by their `names`, that no sentence states or doubts; "No Finding" is none."""
+    told = {name for one in said for name, value in one.clues.items() if value}
+    told |= {finding_of(name) for name in told} | {NO_FINDING}
+    return [name for name in names if name in selected and name not in told]
+
+
 def look_up(reports: Sequence[Any], model: Any, processor: Any, batch: Mapping[str, Any], study: Any) -> None:
     """Give each report its `sentences` and what it `left_out`.
 
@@ -123,7 +130,7 @@ def look_up(reports: Sequence[Any], model: Any, processor: Any, batch: Mapping[s
         study: their features, `TRRGStudyFeatures`.
     """
     names: list[str] = batch.clue_names if study.clue_scores is not None else []  # type: ignore[attr-defined]
-    checkable = _checkable(model, study, names)
+    checkable = checkable_clues(model, study, names)
     places: list[tuple[int, Statement]] = []
     for row, report in enumerate(reports):
         report.sentences = read_statements(report, names)
@@ -133,16 +140,14 @@ def look_up(reports: Sequence[Any], model: Any, processor: Any, batch: Mapping[s
                 holds = all((name in selected) == (value != 0) for name, value in said.clues.items())
                 said.support = "supported" if holds else "unsupported"
                 places.append((row, said))
-        told = {name for said in report.sentences for name, value in said.clues.items() if value}
-        told |= {finding_of(name) for name in told} | {NO_FINDING}
-        report.left_out = [name for name in names if name in selected & checkable and name not in told]
+        report.left_out = unsaid(report.sentences, selected & checkable, names)
     if places and model.config.clue_source == "classifier":
         _score_by_clue(reports, places)
     elif places and study.last_hidden_state is not None:
         _score(model, processor, names, study, places)
 
 
-def _checkable(model: Any, study: Any, names: Sequence[str]) -> set[str]:
+def checkable_clues(model: Any, study: Any, names: Sequence[str]) -> set[str]:
     """The clues whose score alone says whether they are there."""
     config = model.config
     if not names or (config.clue_source == "zero_shot" and config.clue_scoring == "softmax"):

@@ -1,13 +1,11 @@
 """Chats about studies that were looked at once: the model's report, then any number of questions, each on its own."""
 
 from collections.abc import Iterator, Sequence
-from functools import partial
 from typing import Any, NamedTuple
 
 import torch
-from torch.nn.utils.rnn import pad_sequence
 
-from processing_trrg import StudyBatch
+from processing_trrg import StudyBatch, revise_reports, unpadded
 
 YES, NO = "Yes.", "No."
 """How answers begin in training (`training/data/dialogue.py`)."""
@@ -62,7 +60,8 @@ class Chats:
         options: of `generate`, for reports and answers.
 
     Attributes:
-        reports: one a study, with its clues; of pictures that the model cannot read too, since each is asked about.
+        reports: one a study, with its clues, and revised by them as in the pipeline; of pictures that the model cannot
+            read too, since each is asked about.
     """
 
     def __init__(self, model: Any, processor: Any, batch: StudyBatch, **options: Any):
@@ -75,9 +74,9 @@ class Chats:
             self.reports = processor.post_process_report(
                 model.generate(**texts, study=self.study, **options), prompts, self.study, abstain=False
             )
+            revise_reports(self.reports, model, processor, prompts, self.study, options)
         self._names = [words["study_id"] for words in prompts.studies]
-        pairs = zip(prompts["input_ids"].cpu(), prompts["attention_mask"].cpu().bool(), strict=True)
-        self._prompts = [ids[mask] for ids, mask in pairs]
+        self._prompts = unpadded(prompts)
 
     def ask(self, questions: Sequence[Question]) -> list[str]:
         """The answer to each question, which knows of no other question.
@@ -108,21 +107,16 @@ class Chats:
             ]
         return answers
 
-    def _turn(self, asked: Question) -> tuple[torch.Tensor, torch.Tensor]:
-        """The ids of the report and of the question behind it, as a `TalkedStudy` reads them."""
-        self.processor.check_request("question", asked.text)
-        return self.processor.reply_ids(asked.reply), self.processor.turn_ids(asked.text.strip())
-
     def _inputs(self, questions: Sequence[Question]) -> Iterator[dict[str, Any]]:
         """Tensors of `generate`, for as many questions at a time as there are studies in the batch."""
         size = len(self.reports)
         for start in range(0, len(questions), size):
             some = questions[start : start + size]
-            texts = [torch.cat([self._prompts[asked.row], *(ids[0] for ids in self._turn(asked))]) for asked in some]
-            pad = partial(pad_sequence, batch_first=True, padding_side="left")
-            ids = pad(texts, padding_value=self.processor.tokenizer.pad_token_id)
-            inputs = {"input_ids": ids, "attention_mask": pad([torch.ones_like(text) for text in texts])}
-            inputs = {name: value.to(self.model.device) for name, value in inputs.items()}
+            for asked in some:
+                self.processor.check_request("question", asked.text)
+            prompts, replies = [self._prompts[asked.row] for asked in some], [asked.reply for asked in some]
+            texts = self.processor.next_turns(prompts, replies, [asked.text.strip() for asked in some])
+            inputs = self.processor.pad_chats(texts, self.model.device)
             lengths, most = inputs["attention_mask"].sum(1), self.processor.max_length
             if most is not None and lengths.max() > most:
                 name = self._names[some[int(lengths.argmax())].row]

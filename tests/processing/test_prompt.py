@@ -194,7 +194,7 @@ def test_a_report_becomes_json_with_and_without_its_maps():
             {"name": "Mass", "score": 0.1, "selected": False, "answer": None},
         ],
         "boxes": [],
-        **dict.fromkeys(("sentences", "left_out", "readable", "readable_score")),
+        **dict.fromkeys(("as_written", "sentences", "left_out", "readable", "readable_score")),
     }
     maps = json.loads(json.dumps(report.to_dict(evidence=True)))["clues"]
     assert maps[0]["evidence"] == evidence.tolist() and maps[1]["evidence"] is None

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# The small RaDialog, from its data to its scores: some three hours on two CPU cores, or minutes on a GPU. The real sets
-# come from $TRRG_DATA. Run it with .venv active. Research only, never for clinical use.
+# The small RaDialog, from its data to its scores: some four hours on two CPU cores (estimated from first steps), or
+# minutes on a GPU. The real sets come from $TRRG_DATA. Run it with .venv active. Research only, never for clinical use.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
-model=runs/radialog-small-stage2/model
+model=runs/radialog-small-talk/model
 
 # data: synthetic phantoms, NIH images with labels, Indiana University reports
 python -m training.builders.small_data --out runs/small-data
@@ -13,14 +13,16 @@ python training/pretrain.py --config training/configs/radialog-small-stage1.yaml
 python -m training.measure.clues --config training/configs/radialog-small-stage1.yaml
 python -m training.calibrate runs/radialog-small-stage1/model --data runs/small-data/nih runs/small-data/nih_128 runs/small-data/phantoms --write
 
-# stage 2: reports and the turns after them, with the findings in the prompt, half of them the classifier's
+# stage 2: reports and the turns after them, with the findings in the prompt; then nearly every study is talked about
 python training/finetune.py --config training/configs/radialog-small-stage2.yaml
+accelerate launch --config_file training/accelerate/cpu_2.yaml training/finetune.py --config training/configs/radialog-small-talk-stage2.yaml
 
 # scores: reports of phantoms and of unseen NIH patients; questions and corrections beside the classifier alone
 python -m evaluation.score_phantoms --checkpoint "$model"
 python evaluation/generate.py --checkpoint "$model" --data runs/small-data/nih --split validation --out runs/radialog-small-nih
 python -m evaluation.score_labels runs/radialog-small-nih/predictions.jsonl --out runs/radialog-small-nih
-python evaluation/dialogue.py --checkpoint "$model" --phantoms 300 --tasks binary_qa complete_qa synthetic_correction --out runs/radialog-small-dialogue-phantoms
+python -m evaluation.metrics.truthfulness runs/radialog-small-nih/predictions.jsonl --out runs/radialog-small-nih
+python evaluation/dialogue.py --checkpoint "$model" --phantoms 120 --tasks binary_qa complete_qa synthetic_correction --out runs/radialog-small-dialogue-phantoms
 python evaluation/dialogue.py --checkpoint "$model" --data runs/small-data/nih --split validation --train-split train --tasks binary_qa complete_qa correction --out runs/radialog-small-dialogue-nih
 
 # the Hub folder

@@ -1,0 +1,101 @@
+"""A report that says what its clues say: where it does not, the model is asked to correct it, in turns after it.
+
+    revise_reports(reports, model, processor, prompts, study, options)   # in place; the pipeline does it
+
+The language model hears a clue that scores just over its threshold so softly that it may leave it out, and now and then
+it states what no clue told. It obeys a correction better (`corrected_trrg`), so it is given one, from the clues alone.
+Our addition; the paper has no such step. Research only, never for clinical use.
+"""
+
+from collections.abc import Mapping, Sequence, Set
+from typing import Any
+
+import torch
+
+from .chat_trrg import longest_chat, unpadded
+from .corrected_trrg import kept_but_for
+from .findings_trrg import SIDES, finding_of
+from .prompt_trrg import correction_request
+from .report_trrg import UNREADABLE, Report, report_text, split_report
+from .statements_trrg import NO_FINDING, checkable_clues, read_statements, unsaid
+
+MOST_ADDED = 3  # findings of a correction in training
+MOST_TURNS = 3
+
+
+def unmet(report: Report, names: Sequence[str], own: Set[str]) -> tuple[list[str], list[str]]:
+    """The clues over their threshold that a report does not state, and those that it states and that are not over it.
+
+    A finding is left to its side where both are unsaid. A stated side of a finding that is there is wrong only where
+    the other side is over its threshold.
+
+    Args:
+        names: of all clues of the study.
+        own: those that count: the checkpoint's. One that was fitted on no study is never over its threshold.
+    """
+    selected = {clue.name for clue in report.clues if clue.selected}
+    said = read_statements(report, names)
+    left = [name for name in unsaid(said, selected, names) if name in own]
+    sided = {finding_of(name) for name in left if finding_of(name) != name}
+    wrong: list[str] = []
+    for name in (name for one in said for name, value in one.clues.items() if value and name in own - selected):
+        finding = finding_of(name)
+        other_sides = {f"{side.title()} {finding}" for side in SIDES} - {name}
+        if finding not in selected:
+            wrong.append(finding)
+        elif finding != name and other_sides & selected:
+            wrong.append(name)
+    wrong = [name for name in dict.fromkeys(wrong) if name != NO_FINDING]
+    return [name for name in left if name not in sided], wrong
+
+
+def revise_reports(
+    reports: Sequence[Report], model: Any, processor: Any, prompts: Any, study: Any, options: Mapping[str, Any]
+) -> None:
+    """Give reports the words that their clues ask for, by at most `MOST_TURNS` corrections, one behind the other. Their
+    `as_written` is what the model wrote first.
+
+    A report stays as it is where the checkpoint learned no corrections, no clue of it is the checkpoint's own and says
+    alone whether it is there, the picture is not readable, or the context has no room. A correction that was not ended,
+    or that brings the report no nearer to its clues, is not taken.
+
+    Args:
+        reports: of a batch, with their clues.
+        model, processor: that wrote them.
+        prompts: their requests, as tensors.
+        study: their features.
+        options: of `generate`, without a streamer.
+    """
+    names: list[str] = prompts.clue_names if study.clue_scores is not None else []
+    own = {clue["name"] for clue in processor.clues}.intersection(names)
+    if not model.config.learned_dialogue or not own & checkable_clues(model, study, names):
+        return
+    chats, room = dict(enumerate(unpadded(prompts))), longest_chat(model, processor)
+    rows = [row for row in chats if reports[row].text != UNREADABLE]
+    for _ in range(MOST_TURNS):
+        asked = {row: owed for row in rows if any(owed := unmet(reports[row], names, own))}
+        rows = []
+        for row, (left, wrong) in asked.items():
+            request = correction_request(left[:MOST_ADDED], wrong)
+            (turn,) = processor.next_turns([chats[row]], [reports[row].text], [request])
+            if len(turn) + 2 * processor.reply_ids(reports[row].text).shape[1] <= room:  # of a reply somewhat longer
+                chats[row] = turn
+                rows.append(row)
+        if not rows:
+            return
+        inputs = processor.pad_chats([chats[row] for row in rows], model.device)
+        ids = model.generate(**inputs, study=study.select(torch.tensor(rows)), **options)
+        for row, answer in zip(rows, processor.post_process_report(ids, inputs), strict=True):
+            if answer.text and answer.complete is not False:
+                _take(reports[row], answer.text, asked[row], names, own)
+
+
+def _take(report: Report, text: str, asked: tuple[list[str], list[str]], names: Sequence[str], own: Set[str]) -> None:
+    """Take a correction for the report, if it is nearer to the clues."""
+    add, remove = asked[0][:MOST_ADDED], asked[1]
+    before, request = (report.findings, report.impression), correction_request(add, remove) or ""
+    findings, impression = kept_but_for(before, split_report(text), request, add, remove)
+    revised = Report(findings, impression, report_text(findings, impression), report.clues)
+    if sum(map(len, unmet(revised, names, own))) < sum(map(len, asked)):
+        report.as_written = report.as_written or report.text
+        report.findings, report.impression, report.text = findings, impression, revised.text

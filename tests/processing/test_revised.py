@@ -1,0 +1,100 @@
+"""Reports revised by their clues: what is asked of the model, what is taken, and where nothing is."""
+
+import pytest
+
+from modeling_trrg import TRRGForConditionalGeneration
+from processing_trrg import RadiologyReportPipeline, TRRGProcessor
+from processing_trrg.report_trrg import ClueScore, Report
+from processing_trrg.revised_trrg import unmet
+from tests.helpers.paths import ROOT
+from tests.helpers.tiny_processors import radiograph
+
+SMALL = ROOT / "hub_cards" / "trrg-small"
+NAMES = ("No Finding", "Edema", "Atelectasis", "Pleural Effusion", "Left Pleural Effusion", "Right Pleural Effusion")
+PRESENT = [
+    ("Atelectasis", "Lung Lesion", "Pleural Other"),
+    ("Edema", "Pneumothorax", "Consolidation", "Support Devices", "Lung Opacity"),
+    ("No Finding",),
+]
+
+
+@pytest.mark.parametrize(
+    ("text", "selected", "expected"),
+    [
+        ("There is edema.", ["Edema"], ([], [])),
+        ("There may be edema.", ["Edema"], ([], [])),
+        ("No edema.", ["Edema"], (["Edema"], [])),
+        ("There is edema.", [], ([], ["Edema"])),
+        ("Possible edema. Edema.", ["Atelectasis"], (["Atelectasis"], ["Edema"])),
+        ("The lungs are clear.", ["No Finding"], ([], [])),
+        ("Clear.", ["Pleural Effusion", "Left Pleural Effusion"], (["Left Pleural Effusion"], [])),
+        ("Left effusion.", ["Pleural Effusion", "Left Pleural Effusion"], ([], [])),
+        ("Left effusion.", ["Pleural Effusion"], ([], [])),  # nothing tells the side
+        ("Left effusion.", ["Edema"], (["Edema"], ["Pleural Effusion"])),
+        ("Left effusion.", ["Pleural Effusion", "Right Pleural Effusion"],
+         (["Right Pleural Effusion"], ["Left Pleural Effusion"])),
+        ("There is a mass.", [], ([], [])),  # no clue of the study
+    ],
+)  # fmt: skip
+def test_what_a_report_owes_to_its_clues(text, selected, expected):
+    clues = [ClueScore(name, 0.5, selected=name in selected) for name in NAMES]
+    assert unmet(Report(text, None, text, clues), NAMES, set(NAMES)) == expected
+    assert unmet(Report(text, None, text, clues), NAMES, set()) == ([], [])
+
+
+@pytest.fixture(scope="module")
+def write():
+    model = TRRGForConditionalGeneration.from_pretrained(SMALL).eval()
+    return RadiologyReportPipeline(model=model, processor=TRRGProcessor.from_pretrained(SMALL))
+
+
+def scores(write, present, score):
+    return {clue["name"]: score if clue["name"] in present else 0.0 for clue in write.processor.clues}
+
+
+def owed(write, report):
+    names = [clue["name"] for clue in write.processor.clues]
+    return sum(map(len, unmet(report, names, set(names))))
+
+
+def test_reports_say_what_their_clues_say_in_a_batch_as_alone(write):
+    studies = [{"clue_scores": scores(write, names, 0.45)} for names in PRESENT]
+    written = write(studies, batch_size=3, revise=False)
+    revised = write(studies, batch_size=3)
+    before, after = ([owed(write, report) for report in reports] for reports in (written, revised))
+    assert sum(before) >= 3 * sum(after) and sum(before) > 3, (before, after)
+    assert after[0] == after[2] == 0
+    for first, last in zip(written, revised, strict=True):
+        assert first.as_written is None
+        assert last.as_written == (None if last.text == first.text else first.text)
+    assert [report.text for report in write(studies)] == [report.text for report in revised]
+
+
+def test_a_talk_goes_on_from_the_revised_report(write):
+    study = write({"clue_scores": scores(write, PRESENT[1], 0.45)})
+    assert study.as_written and study.to_dict()["as_written"] == study.as_written
+    assert [message["content"][0]["text"] for message in study.messages[1:]] == [study.text]
+    again = write({"clue_scores": scores(write, PRESENT[1], 0.45)}, messages=study.messages)
+    assert again.text == study.text and again.as_written is None  # a chat's report is never revised
+    assert study.ask("Is there edema?") == again.ask("Is there edema?")
+    assert study.correct(remove=["Edema"]).report.as_written is None
+
+
+def test_what_is_not_the_checkpoints_own_is_asked_of_nobody(write, monkeypatch):
+    calls = []
+    generate = type(write.model).generate
+    monkeypatch.setattr(type(write.model), "generate", lambda *a, **k: calls.append(1) or generate(*a, **k))
+    foreign = {"name": "Golden calf", "positive": "There is a golden calf.", "negative": "There is no golden calf."}
+    write({"clue_scores": {"Golden calf": 1.0}}, clues=[foreign])
+    monkeypatch.setattr(write.model.config, "learned_dialogue", False)
+    write({"clue_scores": scores(write, PRESENT[0], 0.45)})
+    assert len(calls) == 2
+    monkeypatch.setattr(write.model.config, "learned_dialogue", True)
+    write([{"images": radiograph()}])  # a picture that it cannot read
+    assert len(calls) == 3
+
+
+def test_a_correction_that_is_cut_or_comes_no_nearer_is_not_taken(write):
+    study = {"clue_scores": scores(write, PRESENT[1], 0.45)}
+    written = write(study, revise=False, max_new_tokens=12)
+    assert write(study, max_new_tokens=12).text == written.text  # every reply is cut
