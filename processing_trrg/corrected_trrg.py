@@ -19,6 +19,8 @@ _COMMON = set(
     _WORDS.findall("there right lungs heart chest small moderate large severe report please remove image evidence")
 )
 """Words of five letters and more that sentences share whatever they speak of."""
+_QUIET = ("Support Devices", "Fracture", "Pleural Other")
+"""Findings beside which "no acute cardiopulmonary disease" may stand."""
 
 
 def kept_but_for(
@@ -28,6 +30,7 @@ def kept_but_for(
     """A corrected report with every sentence of the one before that speaks of nothing that was asked, word for word and
     in its place, and without new ones of that sort. A sentence that states what is to be removed, and no other finding
     of `FINDING_WORDS` or of its other side, goes as a whole, also where the model left it, unless nothing is left then.
+    So does one that denies what was added, and nothing else, by its name or by calling all normal.
 
     A sentence is open to change where it names a finding that was asked for, and not its other side alone, names no
     finding and uses a longer word of the request, calls normal what is to be added, or says that there is nothing.
@@ -64,11 +67,11 @@ def kept_but_for(
         others = FINDING_WORDS.keys() - {finding_of(name) for name in named}
         return bool(named) and not any(states(sentence, other) for other in others)
 
-    kept = []
-    for old, new in zip(before, after, strict=True):
-        sentences, written = [*cut_sentences(old or "")], [*cut_sentences(new or "")]
-        merged = [sentence for sentence in _merged(sentences, written, is_open) if not is_to_go(sentence)]
-        kept.append(new if merged == written else " ".join(merged))
+    written = [[*cut_sentences(text or "")] for text in after]
+    merged = [_merged([*cut_sentences(old or "")], new, is_open) for old, new in zip(before, written, strict=True)]
+    added = [name for name in add if any(states(sentence, name) for lines in merged for sentence in lines)]
+    merged = [[line for line in lines if not (is_to_go(line) or _denies_only(line, added))] for lines in merged]
+    kept = [text if lines == new else " ".join(lines) for text, lines, new in zip(after, merged, written, strict=True)]
     return (kept[0] or "", kept[1] or None) if any(kept) else after
 
 
@@ -83,6 +86,21 @@ def _speaks_of(sentence: str, name: str) -> bool:
     if states(sentence, name) is not None:
         return True
     return states(sentence, finding_of(name)) is not None and states(sentence, _other_side(name)) is None
+
+
+def _denies_only(sentence: str, added: Sequence[str]) -> bool:
+    """Whether a sentence says nothing but that there is not what was added."""
+    told = {name: states(sentence, name) for name in FINDING_WORDS}
+    if any(told.values()):
+        return False
+    if denied := {name for name, value in told.items() if value is False}:
+        return denied <= {finding_of(name) for name in added if _speaks_of(sentence, name)}
+    if NOTHING.search(sentence):
+        return any(finding_of(name) not in _QUIET for name in added)
+    named = {place for place, words in ORDINARY.items() if re.search(words, sentence, re.I)}
+    if "Cardiomegaly" in named:  # a cardiomediastinal silhouette
+        named.discard("Enlarged Cardiomediastinum")
+    return bool(re.search(NORMAL, sentence, re.I)) and bool(named) and named <= {_normal_without(n) for n in added}
 
 
 def _normal_without(name: str) -> str:

@@ -34,7 +34,7 @@ ORDINARY = {
 """What is called normal or clear, by the clue that this denies."""
 NOTHING = re.compile(
     r"\b(?:no|without) (?:\w+ ){0,3}(?:abnormalit\w+|disease|process|findings?)\b"
-    r"|\bnormal (?:\w+ ){0,2}(?:chest|exam\w*)",
+    r"|\b(?:normal|negative) (?:\w+ ){0,2}(?:chest|exam\w*)",
     re.IGNORECASE,
 )
 

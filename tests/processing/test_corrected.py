@@ -96,3 +96,27 @@ def test_a_word_that_the_request_shares_opens_no_other_finding():
 
 def test_a_correction_never_empties_a_report():
     assert corrected(("Rib fracture.", None), "no edema", (), ["Edema"], ("Edema.", None)) == ("Rib fracture.", None)
+
+
+@pytest.mark.parametrize(
+    ("sentence", "add", "stays"),
+    [
+        ("No edema.", "Edema", False),
+        ("No edema or pneumothorax.", "Edema", True),  # half of it is still true
+        ("The lungs are clear.", "Edema", False),
+        ("The heart is normal and the lungs are clear.", "Edema", True),
+        ("The cardiomediastinal silhouette is normal.", "Cardiomegaly", False),
+        ("No acute cardiopulmonary disease.", "Edema", False),
+        ("Negative chest.", "Lung Lesion", False),
+        ("No acute cardiopulmonary disease.", "Support Devices", True),
+        ("Cardiomegaly without acute disease.", "Edema", True),
+        ("No right effusion.", "Left Pleural Effusion", True),
+        ("No effusion.", "Left Pleural Effusion", False),
+    ],
+)
+def test_what_denies_the_finding_that_was_added_goes_and_nothing_else(sentence, add, stays):
+    said = f"There is {add.lower()}."
+    before, after = (sentence, "Old scar."), (f"{said} {sentence}", "Old scar.")
+    findings = corrected(after, f"add {add.lower()}", [add], before=before)[0]
+    assert findings == (f"{said} {sentence}" if stays else said)
+    assert corrected(before, f"add {add.lower()}", [add], before=before) == before  # it was not added
