@@ -34,6 +34,7 @@ from yaml import YAMLError
 from hub_cards.push import SUMS, push, push_space, without_token, write_code_section
 from hub_cards.space_examples import write_examples
 from processing_trrg.fingerprint_trrg import check_local_code
+from training.data.card import PHANTOMS
 from training.phantoms.generate import generate_phantom
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -120,7 +121,7 @@ def write_card(folder: Path) -> None:
 
 
 def assemble_space(out: Path, repository: str | None = None) -> None:
-    """Write the Space's folder: its page, its README, which names the model's repository, and its requirements.
+    """Write the Space's folder: its page, its README, which names model and data, and its requirements.
 
     Raises:
         ValueError: `out` holds other things.
@@ -130,10 +131,11 @@ def assemble_space(out: Path, repository: str | None = None) -> None:
     out.mkdir(parents=True, exist_ok=True)
     for file in (REPOSITORY / "hub_cards" / "space").glob("[!_]*.*"):
         shutil.copyfile(file, out / file.name)
+    card = SpaceCard.load(out / "README.md")
+    card.data.datasets = [PHANTOMS]  # its examples
     if repository is not None:
-        card = SpaceCard.load(out / "README.md")
         card.data.models = [repository]
-        card.save(out / "README.md")
+    card.save(out / "README.md")
     write_requirements(out, "space")
 
 

@@ -23,6 +23,7 @@ from evaluation.metrics.signature import VERSION
 from hub_cards import demo
 from hub_cards.publish import AUTO_CLASSES, SOURCE_PACKAGES, source_files
 from tests.helpers.hub_server import card_faults
+from training.data.card import PHANTOMS
 
 ROOT = Path(__file__).resolve().parent.parent
 ALIAS = ROOT / "modeling_trrg" / "configuration_trrg.py"
@@ -237,6 +238,8 @@ def test_a_card_names_what_its_weights_come_from() -> None:
         assert set(data.base_model or ()) == names, path
         results = {result.dataset_type for result in data.eval_results or ()}
         assert data.datasets and set(data.datasets) >= results, path
+    for path in (SMALL, ROOT / "evaluation" / "radiology-ce"):
+        assert PHANTOMS in ModelCard.load(path / "README.md").data.datasets, path
 
 
 def test_the_small_cards_scores_are_those_of_its_table() -> None:

@@ -13,6 +13,7 @@ from hub_cards import publish
 from hub_cards.push import push, push_space, write_code_section
 from tests.helpers.checkpoints import save_checkpoint
 from tests.helpers.hub_server import HubServer, hub_server
+from training.data.card import PHANTOMS
 
 TOKEN, REPOSITORY = "hf_verySecretOfTheTests", "org/small"
 CARD = "---\nlicense: apache-2.0\n---\n\n# A card\n"
@@ -104,7 +105,8 @@ def test_the_space_names_its_model(hub, tmp_path):
     publish.assemble_space(tmp_path / "space", REPOSITORY)
     push_space(tmp_path / "space", REPOSITORY, REPOSITORY)
     _, files = hub.head(f"spaces/{REPOSITORY}")
-    assert files["README.md"].decode().split("---")[1].count(f"models:\n- {REPOSITORY}\n") == 1
+    told = files["README.md"].decode().split("---")[1]
+    assert told.count(f"models:\n- {REPOSITORY}\n") == told.count(f"datasets:\n- {PHANTOMS}\n") == 1
     assert {"app.py", "requirements.txt"} <= set(files)
 
 
