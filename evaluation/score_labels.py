@@ -9,8 +9,8 @@ Prints and writes label_scores.json:
   has no clues (clue_scores null in every line);
 - F1 of the findings the report claims (rule labeler, uncertain = 0) against the same labels, micro and macro over the
   same label names, beside a report that is always normal.
-95 % percentile intervals by bootstrap over studies. Mined labels are noisy: part
-of every error below is theirs. Never for clinical use.
+95 % percentile intervals by bootstrap over studies, and signatures. Mined labels are noisy: part of every error below
+is theirs. Never for clinical use.
 """
 
 import argparse
@@ -23,6 +23,7 @@ import numpy as np
 
 from evaluation.metrics.classification import judged_columns, known_f1, mean_auroc
 from evaluation.metrics.resampling import bootstrap, with_interval
+from evaluation.metrics.signature import LABELER, signature
 from evaluation.predictions.records import read_lines, text_field
 from evaluation.reading.labeler import label_report
 from evaluation.reading.observations import CHEXPERT_14, NO_FINDING, certain, tensor_labels
@@ -99,12 +100,21 @@ def score(file: Path, min_positives: int, resamples: int = RESAMPLES, seed: int 
     if scores is not None:
         keys = [*(f"auroc/{n}" for n in names), "auroc/mean", *keys]
     *_, macro, micro = measure(labels, None, normal, once).tolist()
+
+    def sign(key: str) -> str:
+        reader = {"labeler": LABELER, "uncertain": 0} if key.startswith("f1/") else {}
+        size = {"labels": len(names), "n": len(labels), "bootstrap": resamples, "seed": seed}
+        return signature(f"labels/{key}", **reader, **size)
+
     return {
         "studies": len(labels),
         "positives": {name: int((labels[:, c] == 1).sum()) for c, name in enumerate(names)},
         "min_positives": min_positives,
         "resamples": resamples,
-        "scores": {key: with_interval(value[column], draws[:, column]) for column, key in enumerate(keys)},
+        "scores": {
+            key: with_interval(value[column], draws[:, column]) | {"signature": sign(key)}
+            for column, key in enumerate(keys)
+        },
         "always_normal": {"f1/macro": macro, "f1/micro": micro},
     }
 

@@ -5,8 +5,9 @@
 
 Writes phantom_scores.json: precision, recall and F1 of each finding and side (`report_sides` of
 `training/phantoms/scoring.py` reads the prediction; the truth is what the generator planted, not its text), their
-macro F1 over findings and sides, and its 95 % bootstrap interval over phantoms. Phantoms come from a seed of their own
-(12141; training draws from 2408), so none was ever trained on. No number here says anything about patients.
+macro F1 over findings and sides, its 95 % bootstrap interval over phantoms, and its signature. Phantoms come from a
+seed of their own (12141; training draws from 2408), so none was ever trained on. No number here says anything about
+patients.
 """
 
 import argparse
@@ -21,6 +22,7 @@ import numpy as np
 from evaluation import generate
 from evaluation.metrics.classification import precision_recall_f1
 from evaluation.metrics.resampling import bootstrap, with_interval
+from evaluation.metrics.signature import signature
 from evaluation.predictions.prediction_parts import PREDICTIONS
 from evaluation.predictions.records import read_lines, text_field
 from evaluation.predictions.study_sources import TEST_PHANTOM_SEED
@@ -86,7 +88,12 @@ def score(planted: Sequence[set[Pair]], claimed: Sequence[set[Pair]], resamples:
     return {
         "phantoms": len(planted),
         "synthetic": True,
-        "macro_f1": with_interval(macro_f1(counts), draws),
+        "macro_f1": with_interval(macro_f1(counts), draws)
+        | {
+            "signature": signature(
+                "phantoms/macro_f1", pairs=len(PAIRS), n=len(planted), bootstrap=resamples, seed=seed
+            )
+        },
         "resamples": resamples,
         "pairs": pairs,
         "claimed_without_side": sum(pair not in PAIRS for said in claimed for pair in said),

@@ -5,7 +5,8 @@
 CHECKPOINT is a published folder. The studies are SYNTHETIC phantoms, asked for at several operating points where the
 checkpoint has any. Prints for each door a row for one client and one for --clients: seconds of a request at the median
 and at the 95th percentile, requests a second, answers that differ from those of one client, and by how many MB the
-memory of the process grew from the first third of the requests to their end. Ends with 1 where an answer differs.
+memory of the process grew from the first third of the requests to their end; then the machine and the versions. Ends
+with 1 where an answer differs.
 """
 
 import argparse
@@ -13,6 +14,7 @@ import base64
 import io
 import json
 import os
+import platform
 import subprocess
 import sys
 import time
@@ -20,6 +22,7 @@ import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +34,7 @@ from training.phantoms.generate import generate_phantom
 STUDIES = 12
 """Different requests; those of a run take turns."""
 START_SECONDS = 600
+DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # a proxy has no way to our own loopback
 Ask = Callable[[int], str]
 
 
@@ -87,21 +91,28 @@ def server(checkpoint: Path, pictures: Sequence[str], max_new_tokens: int) -> It
                 body["operating_point"] = point
             address, headers = f"http://127.0.0.1:{port}/v1/chat/completions", {"Content-Type": "application/json"}
             request = urllib.request.Request(address, json.dumps(body).encode(), headers)
-            with urllib.request.urlopen(request, timeout=START_SECONDS) as reply:
+            with DIRECT.open(request, timeout=START_SECONDS) as reply:
                 return json.load(reply)["choices"][0]["message"]["content"]
 
         try:
-            for _ in range(START_SECONDS):
-                if process.poll() is not None:
-                    raise RuntimeError(f"the server of {checkpoint} ended with {process.returncode}")
-                try:
-                    urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=5).close()
-                    break
-                except OSError:
-                    time.sleep(1)
+            end = time.monotonic() + START_SECONDS
+            while not is_up(port):
+                if process.poll() is not None or time.monotonic() > end:
+                    state = "did not answer" if process.returncode is None else f"ended with {process.returncode}"
+                    raise RuntimeError(f"the server {state}; by itself it says why: python {' '.join(words)}")
+                time.sleep(1)
             yield ask, process.pid
         finally:
             process.terminate()
+
+
+def is_up(port: int) -> bool:
+    """Whether a server answers there."""
+    try:
+        DIRECT.open(f"http://127.0.0.1:{port}/health", timeout=5).close()
+    except OSError:
+        return False
+    return True
 
 
 def free_port() -> int:
@@ -146,6 +157,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     if not (options.checkpoint / "config.json").is_file():
         parser.error(f"{options.checkpoint}: expected a published folder, with config.json")
+    for name in ("clients", "requests", "max_new_tokens"):
+        if vars(options)[name] < 1:
+            parser.error(f"--{name.replace('_', '-')} is {vars(options)[name]}, expected at least 1")
     pictures, wrong = [phantom(number) for number in range(STUDIES)], 0
     print(
         "| door | clients | requests | p50, s | p95, s | a second | other answers | memory, MB |\n" + "|---" * 8 + "|"
@@ -161,6 +175,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 numbers = f"{p50:.2f} | {p95:.2f} | {requests / total:.2f} | {differ} | {growth:+.1f}"
                 print(f"| {door} | {clients} | {requests} | {numbers} |", flush=True)
                 wrong += differ
+    versions = f"torch {version('torch')}, transformers {version('transformers')}"
+    print(f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}, {versions}")
     print("Never for clinical use.")
     return int(wrong > 0)
 

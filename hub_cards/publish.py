@@ -15,6 +15,7 @@ the commit that the card pins. Tried against a server that plays the Hub, never 
 import argparse
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -34,11 +35,14 @@ from yaml import YAMLError
 from hub_cards.push import SUMS, push, push_space, without_token, write_code_section
 from hub_cards.space_examples import write_examples
 from processing_trrg.fingerprint_trrg import check_local_code
+from training.data.card import PHANTOMS
 from training.phantoms.generate import generate_phantom
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 CARD_TEMPLATE = REPOSITORY / "hub_cards" / "card_template.md"
 SOURCE_PACKAGES = ("configuration_trrg", "modeling_trrg", "processing_trrg")
+UNFILLED = re.compile(r"^(?:license_name:|-) fill-in$|^Fill in", re.MULTILINE)
+"""What the template has and a card has not."""
 AUTO_CLASSES = ("AutoConfig", "AutoProcessor", "AutoModel", "AutoModelForImageTextToText")
 CHECKPOINT_SUFFIXES = (".json", ".jinja", ".md", ".png", ".safetensors", ".txt")
 WRITTEN = ("handler.py", "notebook.ipynb", "phantom.png", "LICENSE-CODE", SUMS)  # by `assemble`, of every checkpoint
@@ -120,7 +124,7 @@ def write_card(folder: Path) -> None:
 
 
 def assemble_space(out: Path, repository: str | None = None) -> None:
-    """Write the Space's folder: its page, its README, which names the model's repository, and its requirements.
+    """Write the Space's folder: its page, its README, which names model and data, and its requirements.
 
     Raises:
         ValueError: `out` holds other things.
@@ -130,10 +134,11 @@ def assemble_space(out: Path, repository: str | None = None) -> None:
     out.mkdir(parents=True, exist_ok=True)
     for file in (REPOSITORY / "hub_cards" / "space").glob("[!_]*.*"):
         shutil.copyfile(file, out / file.name)
+    card = SpaceCard.load(out / "README.md")
+    card.data.datasets = [PHANTOMS]  # its examples
     if repository is not None:
-        card = SpaceCard.load(out / "README.md")
         card.data.models = [repository]
-        card.save(out / "README.md")
+    card.save(out / "README.md")
     write_requirements(out, "space")
 
 
@@ -354,10 +359,14 @@ def main(arguments: list[str] | None = None) -> None:
             assemble_space(args.space, args.repo)
     except ValueError as error:
         raise SystemExit(f"Not published: {error}") from error
-    if Path("README.md") not in checkpoint_files(args.checkpoint):
+    if UNFILLED.search((args.out / "README.md").read_text(encoding="utf-8")):
         if args.push:
             raise SystemExit(f"Not pushed: {args.out}/README.md is the template; put the card into {args.checkpoint}")
-        print(f"{args.checkpoint} has no card: {args.out}/README.md is the template. Fill it in before you upload it.")
+        print(
+            f"{args.out}/README.md is the template. Fill it in, as {args.checkpoint}/README.md, before you upload it."
+        )
+    if args.push and get_token() is None:
+        raise SystemExit("Not pushed: there is no token of the Hub; `hf auth login` asks for one")
     size = sum(path.stat().st_size for path in files) / 1e6
     print(f"Assembled {args.out}: {len(files)} files, {size:.1f} MB")
     for path in files:

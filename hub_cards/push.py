@@ -43,8 +43,9 @@ def sha256(file: Path) -> str:
 
 
 def files_of(folder: Path) -> list[str]:
-    """The files of a folder, relative to it, sorted."""
-    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+    """The files of a folder, relative to it, sorted, without what Python left there when they were run."""
+    files = (path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
+    return sorted(path.as_posix() for path in files if "__pycache__" not in path.parts)
 
 
 def write_code_section(folder: Path, repository: str, revision: str = UNPINNED) -> None:

@@ -39,6 +39,8 @@ MODALITIES = (
     "RTSTRUCT", "RWV", "SEG", "SM", "SMR", "SR", "SRF", "ST", "STAIN", "TEXTUREMAP", "TG", "US", "VA", "VF", "XA",
     "XAPROTOCOL", "XC",
 )  # fmt: skip
+# View positions of headers and tables; others (oblique, decubitus, swimmer's, not given) have no name here.
+VIEWS = dict.fromkeys(("PA", "AP", "AP AXIAL"), "frontal") | dict.fromkeys(("LATERAL", "LL", "RL"), "lateral")
 GREY = ("MONOCHROME1", "MONOCHROME2")
 COLOURS = (
     "RGB", "HSV", "ARGB", "CMYK", "XYB", "YBR_FULL", "YBR_FULL_422", "YBR_PARTIAL_422", "YBR_PARTIAL_420",

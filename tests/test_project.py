@@ -23,6 +23,7 @@ from evaluation.metrics.signature import VERSION
 from hub_cards import demo
 from hub_cards.publish import AUTO_CLASSES, SOURCE_PACKAGES, source_files
 from tests.helpers.hub_server import card_faults
+from training.data.card import PHANTOMS
 
 ROOT = Path(__file__).resolve().parent.parent
 ALIAS = ROOT / "modeling_trrg" / "configuration_trrg.py"
@@ -237,15 +238,19 @@ def test_a_card_names_what_its_weights_come_from() -> None:
         assert set(data.base_model or ()) == names, path
         results = {result.dataset_type for result in data.eval_results or ()}
         assert data.datasets and set(data.datasets) >= results, path
+    for path in (SMALL, ROOT / "evaluation" / "radiology-ce"):
+        assert PHANTOMS in ModelCard.load(path / "README.md").data.datasets, path
 
 
 def test_the_small_cards_scores_are_those_of_its_table() -> None:
     card = ModelCard.load(SMALL / "README.md")
     results = card.data.eval_results
-    assert [result.dataset_args["images"] for result in results] == ["synthetic", "real", "real", "none"]
+    images = [result.dataset_args["images"] for result in results]
+    assert images == ["synthetic", *["real"] * 5, "none"]
     for result in results:
         low, high = result.metric_args["interval"]
         assert f"{result.metric_value:.3f} [{low:.3f}, {high:.3f}]" in card.text, result.metric_name
+        assert re.search(r"\|n:\d+\|.*\|version:", result.metric_args["signature"]), result.metric_name
 
 
 def test_the_small_checkpoint_says_how_long_a_report_may_be() -> None:

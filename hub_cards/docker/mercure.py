@@ -2,7 +2,8 @@
 
 mercure calls it with the folders MERCURE_IN_DIR and MERCURE_OUT_DIR; the first holds `[series UID]#[file UID].dcm` and
 `task.json`, whose settings ("process" > "settings") may be `keep_identity` (true or false, default false) and
-`indication`. DICOM files go to the second, under names of the same kind. Research only, never for clinical use.
+`indication`. Frontal views come first, by their ViewPosition. DICOM files go to the second, under names of the same
+kind. Research only, never for clinical use.
 """
 
 import json
@@ -15,6 +16,7 @@ from typing import Any
 import pydicom
 
 from hub_cards.hospital.__main__ import main
+from hub_cards.hospital.source import frontal_first, view_of
 
 CHECKPOINT = Path(__file__).resolve().parents[1] / "trrg-small"
 KINDS = {"keep_identity": bool, "indication": str}
@@ -29,7 +31,7 @@ def read_settings(folder: Path) -> dict[str, Any]:
     try:
         task = json.loads((folder / "task.json").read_text(encoding="utf-8"))
         settings = (task.get("process") or {}).get("settings") or {}
-        unknown = sorted(set(settings) - set(KINDS))
+        unknown = sorted(settings.keys() - KINDS)
     except (OSError, ValueError, AttributeError, TypeError) as error:
         raise ValueError(f"task.json cannot be read as a task of mercure ({type(error).__name__})") from None
     if unknown:
@@ -44,16 +46,21 @@ def run_module(source: Path, target: Path, checkpoint: Path) -> None:
     """One task of mercure.
 
     Raises:
-        ValueError: no DICOM file, or settings that are none.
+        ValueError: no DICOM file, none that may be a frontal view, or settings that are none.
     """
     settings = read_settings(source)
-    files = sorted(str(path) for path in source.glob("*.dcm"))
+    files = frontal_first(sorted(source.glob("*.dcm")))
     if not files:
         raise ValueError("the in folder holds no .dcm file")
+    if view_of(files[0]) == "lateral":
+        raise ValueError("the in folder holds lateral views alone; a frontal one is needed")
+    most = json.loads((checkpoint / "processor_config.json").read_text(encoding="utf-8"))["max_views"]
+    if len(files) > most:
+        print(f"The checkpoint takes {most} of the {len(files)} views; the others are not read.")
     options = ["--keep-identity"] if settings.get("keep_identity") else []
     options += [f"--indication={settings['indication']}"] if "indication" in settings else []
     with tempfile.TemporaryDirectory() as folder:
-        written = main([*files, f"--checkpoint={checkpoint}", f"--out={folder}", *options])
+        written = main([*map(str, files[:most]), f"--checkpoint={checkpoint}", f"--out={folder}", *options])
         for path in (path for path in written if path.suffix == ".dcm"):
             header = pydicom.dcmread(path, stop_before_pixels=True)
             name = f"{header.SeriesInstanceUID}#{header.SOPInstanceUID}.dcm"

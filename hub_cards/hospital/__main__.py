@@ -2,10 +2,11 @@
 
     python -m hub_cards.hospital STUDY --checkpoint demo/trrg-small --out DIR
 
-STUDY is a DICOM, PNG or JPEG file, several views, or a folder of them. Writes report.json, form.json, fhir.json,
-report-sr.dcm, a heat-*.dcm for each finding with a place, and view-*.dcm, to which these refer. The documents are
-nobody's, with new UIDs, unless --keep-identity copies patient and study from the DICOM files; then they refer to these
-files. Needs `pip install "trrg[hospital]"`. Research only, never for clinical use.
+STUDY is a DICOM, PNG or JPEG file, several views, or a folder of them, whose frontal views (by ViewPosition) are taken
+first. Writes report.json, form.json, fhir.json, report-sr.dcm, a heat-*.dcm for each finding with a place, and
+view-*.dcm, to which these refer; those of an earlier study go. The documents are nobody's, with new UIDs, unless
+--keep-identity copies patient and study from the DICOM files; then they refer to these files. Needs `pip install
+"trrg[hospital]"`. Research only, never for clinical use.
 """
 
 import argparse
@@ -19,7 +20,7 @@ import numpy as np
 
 from hub_cards.hospital.fhir import Device, fhir_bundle
 from hub_cards.hospital.form import NOTICE, form_rows
-from hub_cards.hospital.source import new_headers, read_headers
+from hub_cards.hospital.source import frontal_first, new_headers, read_headers
 from processing_trrg import Report, __version__, list_views, read_radiograph, stretch
 
 
@@ -43,13 +44,13 @@ def main(arguments: Sequence[str] | None = None) -> list[Path]:
 
     try:
         folder = args.study[0] if len(args.study) == 1 and args.study[0].is_dir() else None
-        paths = list_views(folder) if folder else args.study
+        paths = frontal_first(list_views(folder)) if folder else args.study
         headers = read_headers(paths) if args.keep_identity else new_headers(len(paths))
         write: Any = pipeline("radiology-report", model=str(args.checkpoint), trust_remote_code=True)
         report = write(paths, indication=args.indication)
     except ValueError as error:
         raise SystemExit(f"This study cannot be read: {error}") from error
-    device = Device(f"TRRG {args.checkpoint.resolve().name}", __version__)
+    device = Device(f"TRRG {args.checkpoint.resolve().name}"[:64], __version__)  # as long as DICOM has it
     radiographs = [read_radiograph(path) for path in paths]
     views = [(stretch(*view, "percentiles") * 255).round().astype(np.uint8) for view in radiographs]
     heats = heat_maps(report, write.image_processor, views[0].shape)
@@ -86,6 +87,8 @@ def write_documents(
     }
     objects = dicom_objects(report, device, headers, views, heats, stored=named)
     out.mkdir(parents=True, exist_ok=True)
+    for old in (*out.glob("heat-*.dcm"), *out.glob("view-*.dcm")):  # of another study, which may have had more
+        old.unlink()
     for name, document in documents.items():
         (out / name).write_text(json.dumps(document, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     for name, picture in objects.items():

@@ -1,7 +1,8 @@
 """Every code of the documents, in one table with its source. What has no code here is written as text.
 
 Sources: the presence of a finding and its values, the procedure and "no finding" by SNOMED CT and LOINC as IHE's draft
-Imaging Diagnostic Report uses them; findings by the Open Imaging Data Model (MIT); changes and values by RadLex. The
+Imaging Diagnostic Report uses them; findings by the Open Imaging Data Model (MIT); changes and values by RadLex: of
+these two the source gives the identifier alone, so the meaning is in our own words. The
 names of DICOM's own templates (TID 1500, 1501, 1410) come from pydicom's and highdicom's tables, not from here, but for
 one that these lack.
 """

@@ -14,7 +14,7 @@ from pydicom.config import disable_value_validation
 from pydicom.uid import SecondaryCaptureImageStorage, generate_uid
 
 from processing_trrg import RadiographError
-from processing_trrg.dicom_header_trrg import PYDICOM_ERRORS
+from processing_trrg.dicom_header_trrg import PYDICOM_ERRORS, VIEWS
 from processing_trrg.dicom_trrg import is_dicom
 from processing_trrg.picture_trrg import decoding
 
@@ -58,11 +58,28 @@ def read_headers(paths: Sequence[Path]) -> list[Header]:
     return headers
 
 
-def _read_header(path: Path) -> Header:
+def view_of(path: Path) -> str | None:
+    """ "frontal" or "lateral", by the ViewPosition of a DICOM file; None where it names neither, and of other files.
+
+    Raises:
+        ValueError: a header that cannot be read.
+    """
     data = path.read_bytes()
-    if not is_dicom(data):
-        raise ValueError(f"{path}: no DICOM, so it has no identity to copy; leave out --keep-identity")
-    names = [*IDENTITY, *UIDS, *SIZE, "SpecificCharacterSet"]
+    return VIEWS.get(_elements(path, data, ["ViewPosition"])["ViewPosition"].upper()) if is_dicom(data) else None
+
+
+def frontal_first(paths: Sequence[Path]) -> list[Path]:
+    """Views in the order that a model takes them: frontal ones, those that are not named, lateral ones; each as given.
+
+    Raises:
+        ValueError: as `view_of`.
+    """
+    order = {"frontal": 0, None: 1, "lateral": 2}
+    return sorted(paths, key=lambda path: order[view_of(path)])
+
+
+def _elements(path: Path, data: bytes, names: list[str]) -> dict[str, str]:
+    """Elements of a header as text; one that it lacks is empty."""
     try:
         with (
             warnings.catch_warnings(action="ignore"),
@@ -70,9 +87,16 @@ def _read_header(path: Path) -> Header:
             decoding(" DICOM header", PYDICOM_ERRORS),
         ):
             read = pydicom.dcmread(BytesIO(data), force=True, stop_before_pixels=True, specific_tags=names)
-            values = {name: "" if read.get(name) is None else str(read.get(name)).strip(" \0") for name in names}
+            return {name: "" if read.get(name) is None else str(read.get(name)).strip(" \0") for name in names}
     except RadiographError as error:
         raise ValueError(f"{path}: {error}") from None
+
+
+def _read_header(path: Path) -> Header:
+    data = path.read_bytes()
+    if not is_dicom(data):
+        raise ValueError(f"{path}: no DICOM, so it has no identity to copy; leave out --keep-identity")
+    values = _elements(path, data, [*IDENTITY, *UIDS, *SIZE, "SpecificCharacterSet"])
     for name, looks in {**IDENTITY, **dict.fromkeys(UIDS, r"[0-9.]{1,64}"), **dict.fromkeys(SIZE, r"\d+")}.items():
         if not re.fullmatch(looks, values[name]) or not values[name].isprintable():
             told = "missing" if not values[name] else "not what this element can be"

@@ -4,16 +4,19 @@ loads from it: create, validate-yaml, preupload, LFS, commit, tree, revision, re
 import base64
 import hashlib
 import json
+import re
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import huggingface_hub.constants
 import pytest
 import yaml
+from huggingface_hub import DatasetCard, DatasetCardData
 
 LARGE = (".safetensors", ".png")
 Files = dict[str, bytes]
@@ -129,6 +132,8 @@ def card_faults(text: str) -> list[str]:
     faults = []
     if data.get("license") == "other" and not data.get("license_name"):
         faults.append('"license_name" is required')
+    if not re.fullmatch(r"n<1K|1K<n<10K|10K<n<100K|100K<n<1M|1M<n<10M", data.get("size_categories", "n<1K")):
+        faults.append("size_categories is none of the Hub's")
     for model in data.get("model-index", []):
         for result in model["results"]:
             if not result["task"].get("type") or not {"type", "name"} <= set(result["dataset"]):
@@ -136,6 +141,14 @@ def card_faults(text: str) -> list[str]:
             if any("type" not in metric or metric.get("value") is None for metric in result["metrics"]):
                 faults.append("model-index: a metric needs type and value")
     return faults
+
+
+def checked_card(folder: Path) -> DatasetCard:
+    """The card beside a data set, which the Hub's client reads as it was written and the Hub would take."""
+    card = DatasetCard.load(folder / "README.md")
+    assert DatasetCardData(**card.data.to_dict()).to_dict() == card.data.to_dict() and not card_faults(str(card))
+    assert "never for clinical use" in card.text and str(folder) not in card.text
+    return card
 
 
 @contextmanager

@@ -11,7 +11,7 @@ import pytest
 from hub_cards.hospital.codes import FINDINGS
 from hub_cards.hospital.fhir import Device, fhir_bundle
 from hub_cards.hospital.form import form_rows
-from hub_cards.hospital.source import new_headers, read_headers
+from hub_cards.hospital.source import frontal_first, new_headers, read_headers
 from processing_trrg import CHEXPERT_14, ClueScore, Report
 from tests.helpers.hospital_reports import NAMES, UNREAD, report_of
 from tests.helpers.paths import ROOT
@@ -40,6 +40,14 @@ def resources(report: Report, **options) -> dict[str, list[dict]]:
 def dicom_file(folder: Path, name: str = "a.dcm", **tags) -> Path:
     folder.joinpath(name).write_bytes(dicom_bytes(dicom_dataset(radiograph(), **{**IDENTITY, **tags})))
     return folder / name
+
+
+def test_frontal_views_come_before_unnamed_and_lateral_ones(tmp_path) -> None:
+    positions = {"a.dcm": "LL", "b.dcm": "RLO", "c.dcm": "pa ", "d.dcm": "AP", "f.dcm": None}
+    files = [dicom_file(tmp_path, name, **({"ViewPosition": p} if p else {})) for name, p in positions.items()]
+    (tmp_path / "e.png").write_bytes(picture_bytes(radiograph()))
+    ordered = frontal_first([*files, tmp_path / "e.png"])
+    assert [path.name for path in ordered] == ["c.dcm", "d.dcm", "b.dcm", "f.dcm", "e.png", "a.dcm"]
 
 
 @pytest.mark.parametrize(

@@ -158,7 +158,8 @@ def test_a_dicom_without_pixel_spacing_and_with_a_name(tmp_path, write, capfd) -
     bare = dict.fromkeys(("PatientName", "PatientID"))
     for name, tags in (("named", IDENTITY), ("bare", bare)):
         (tmp_path / f"{name}.dcm").write_bytes(dicom_bytes(dicom_dataset(pixels, **tags)))
-        out = tmp_path / name
+        (out := tmp_path / name).mkdir()
+        (out / "heat-9.dcm").write_bytes(b"of an earlier study, with more findings")
         paths = command.main([str(tmp_path / f"{name}.dcm"), f"--checkpoint={tmp_path}", f"--out={out}"])
         assert {path.name for path in out.iterdir()} == {path.name for path in paths} >= {"view-1.dcm", "fhir.json"}
         told = capfd.readouterr()
@@ -176,6 +177,7 @@ def test_a_dicom_without_pixel_spacing_and_with_a_name(tmp_path, write, capfd) -
 def test_mercure_gives_a_folder_and_settings_and_gets_dicom(tmp_path, write) -> None:
     source, target = tmp_path / "in", tmp_path / "out"
     source.mkdir(), target.mkdir()
+    (tmp_path / "processor_config.json").write_text('{"max_views": 1}')
     dicom_file(source, "1.2.3.4.5#1.2.3.4.5.6.dcm").with_suffix(".tags").write_text("{}")
     (source / "task.json").write_text(json.dumps({"process": {"settings": {"keep_identity": True}}}))
     run_module(source, target, tmp_path)
@@ -185,6 +187,21 @@ def test_mercure_gives_a_folder_and_settings_and_gets_dicom(tmp_path, write) -> 
     assert {picture.StudyInstanceUID for picture in found} == {"1.2.3.4"}
     for path, picture in ((path, pydicom.dcmread(path)) for path in target.iterdir()):
         assert path.name == f"{picture.SeriesInstanceUID}#{picture.SOPInstanceUID}.dcm"
+
+
+def test_mercures_frontal_view_is_read_whatever_its_file_is_called(tmp_path, write, capsys) -> None:
+    (source := tmp_path / "in").mkdir()
+    (source / "task.json").write_text("{}")
+    lateral = dicom_file(source, "1#1.dcm", ViewPosition="LL")
+    (tmp_path / "processor_config.json").write_text('{"max_views": 2}')
+    with pytest.raises(ValueError, match="lateral views alone"):
+        run_module(source, tmp_path, tmp_path)
+    frontal = dicom_file(source, "1#2.dcm", ViewPosition="PA")
+    run_module(source, tmp_path, tmp_path)
+    assert list(write.views) == [frontal, lateral]
+    (tmp_path / "processor_config.json").write_text('{"max_views": 1}')
+    run_module(source, tmp_path, tmp_path)
+    assert list(write.views) == [frontal] and "takes 1 of the 2 views" in capsys.readouterr().out
 
 
 @pytest.mark.slow
@@ -224,6 +241,7 @@ def test_hadolint_finds_nothing() -> None:
     [
         (None, "task.json cannot be read"),
         ('["x"]', "task.json cannot be read"),
+        ('{"process": {"settings": ["indication"]}}', "task.json cannot be read"),
         ('{"process": {"settings": {"identity": true}}}', r"unknown settings \['identity'\]"),
         ('{"process": {"settings": {"keep_identity": "no"}}}', "keep_identity is str, expected bool"),
         ('{"process": {}}', "holds no .dcm file"),

@@ -3,9 +3,12 @@
 import base64
 import io
 import re
+import subprocess
+import sys
 import threading
 import zlib
 from concurrent.futures import ThreadPoolExecutor
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
@@ -65,6 +68,33 @@ def test_clients_at_once_get_what_each_gets_alone_and_bad_requests_disturb_nobod
     with ThreadPoolExecutor(8) as clients:
         list(clients.map(ask, range(24)))
     assert threading.active_count() < 20
+
+
+class Silent(subprocess.Popen):
+    """In place of the server: a process that says nothing."""
+
+    def __init__(self, *_: object, **__: object) -> None:
+        super().__init__([sys.executable, "-S", "-c", "import time; time.sleep(60)"])
+
+
+class Healthy(BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        self.send_response(200 if self.path == "/health" else 404)
+        self.end_headers()
+
+
+def test_a_server_is_reached_past_a_proxy_and_one_that_stays_silent_is_told(tmp_path, monkeypatch) -> None:
+    for name in ("config.json", "processor_config.json"):
+        (tmp_path / name).write_text("{}")
+    monkeypatch.setattr(load.subprocess, "Popen", Silent)
+    monkeypatch.setattr(load, "START_SECONDS", 0)
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+    with pytest.raises(RuntimeError, match="did not answer; by itself it says why"), load.server(tmp_path, [], 4):
+        pass
+    with HTTPServer(("127.0.0.1", 0), Healthy) as healthy:
+        threading.Thread(target=healthy.serve_forever, daemon=True).start()
+        assert load.is_up(healthy.server_port)
+        healthy.shutdown()
 
 
 @pytest.mark.slow

@@ -13,6 +13,7 @@ from hub_cards import publish
 from hub_cards.push import push, push_space, write_code_section
 from tests.helpers.checkpoints import save_checkpoint
 from tests.helpers.hub_server import HubServer, hub_server
+from training.data.card import PHANTOMS
 
 TOKEN, REPOSITORY = "hf_verySecretOfTheTests", "org/small"
 CARD = "---\nlicense: apache-2.0\n---\n\n# A card\n"
@@ -102,10 +103,13 @@ def test_a_card_that_the_hub_refuses_is_told(hub, folder):
 
 def test_the_space_names_its_model(hub, tmp_path):
     publish.assemble_space(tmp_path / "space", REPOSITORY)
+    (tmp_path / "space" / "__pycache__").mkdir()
+    (tmp_path / "space" / "__pycache__" / "page.pyc").write_bytes(b"of a trial on this machine")
     push_space(tmp_path / "space", REPOSITORY, REPOSITORY)
     _, files = hub.head(f"spaces/{REPOSITORY}")
-    assert files["README.md"].decode().split("---")[1].count(f"models:\n- {REPOSITORY}\n") == 1
-    assert {"app.py", "requirements.txt"} <= set(files)
+    told = files["README.md"].decode().split("---")[1]
+    assert told.count(f"models:\n- {REPOSITORY}\n") == told.count(f"datasets:\n- {PHANTOMS}\n") == 1
+    assert {"app.py", "requirements.txt"} <= set(files) and not any("__pycache__" in name for name in files)
 
 
 def test_a_folder_that_is_published_again_has_one_list(folder):
@@ -122,11 +126,17 @@ def test_a_folder_that_is_published_again_has_one_list(folder):
         ([], "without --repo it needs --out"),
         (["--repo", "a/b/c"], "Repo id must be"),
         (["--repo", "org/name", "--push"], "is the template"),
+        (["--repo", "org/name", "--push", "unfilled"], "is the template"),
+        (["--repo", "org/name", "--push", "filled"], "no token of the Hub"),
     ],
 )
 def test_what_cannot_be_pushed_is_told(words, told, tmp_path, monkeypatch, capsys):
     checkpoint = save_checkpoint(tmp_path / "trrg-random", "maira1")
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(publish, "get_token", lambda: None)
+    if words[-1:] in (["unfilled"], ["filled"]):
+        card = publish.CARD_TEMPLATE.read_text() if words.pop() == "unfilled" else CARD
+        (checkpoint / "README.md").write_text(card)
     with pytest.raises(SystemExit) as stopped:
         publish.main([str(checkpoint), *words])
     assert told in f"{stopped.value}{capsys.readouterr().err}"

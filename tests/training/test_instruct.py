@@ -13,6 +13,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from evaluation.reading.labeler import label_report
 from evaluation.reading.observations import positives
 from processing_trrg import TRRGProcessor
+from tests.helpers.hub_server import checked_card
 from tests.helpers.models import TINY_TEXT
 from tests.helpers.paths import ROOT
 from tests.helpers.stub_chat_server import stub_server
@@ -21,6 +22,7 @@ from training.builders import instruct
 from training.builders.instruct import KINDS, PROMPTS, answer_fault
 from training.builders.small_data import write_set
 from training.data.dialogue import Exchange
+from training.data.study import Studies
 from training.phantoms.generate import generate_phantom
 
 
@@ -87,7 +89,17 @@ def test_shards_hold_the_pictures_and_completions_the_last_turn(data, tmp_path):
         assert len(loaded) == len(rows) and loaded[0]["images"][0].size == (64, 64)
         assert loaded.with_format("arrow")[0]["images"][0][0]["bytes"].as_py()
         assert set(loaded.column_names) == {"study_id", "kind", "images", *columns}
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["train", "train.jsonl", "train.manifest.json"]
+    names = ["README.md", "train", "train.jsonl", "train.manifest.json"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == names
+    card = checked_card(tmp_path)
+    assert (card.data.license, card.data.size_categories) == ("apache-2.0", "n<1K")
+    assert f"| train | {len(rows)} |" in card.text and "correction, report" in card.text and "SYNTHETIC" in card.text
+    assert "--shards --completions" in card.text and "| prompt, completion |" in card.text
+    write_set(tmp_path / "real", [dict(vars(Studies(data, "train", 1).records[0])) | {"synthetic": False}])
+    (tmp_path / "real" / "phantom-3-0.png").symlink_to(data / "phantom-3-0.png")
+    instruct.main(["--data", str(tmp_path / "real"), "--out", str(tmp_path / "of-real"), *kinds])
+    card = checked_card(tmp_path / "of-real")
+    assert card.data.license == "other" and "whose terms hold" in card.text and "SYNTHETIC" not in card.text
 
 
 def test_an_untrained_model_has_all_its_answers_dropped_and_counted(data, tmp_path):

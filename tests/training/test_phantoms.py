@@ -11,7 +11,9 @@ import pytest
 from PIL import Image
 
 from evaluation.reading.observations import CHEXPERT_14
+from tests.helpers.hub_server import checked_card
 from tests.helpers.paths import ROOT
+from training.data.card import STUDY_COLUMNS
 from training.data.study import read_study
 from training.phantoms.drawing import Anatomy
 from training.phantoms.findings import draw_phantom, plan_findings
@@ -217,6 +219,10 @@ def test_the_command_writes_a_data_set(tmp_path):
             (LABEL_OF[f.name], f.side, f.box) for f in phantom.findings
         ]
     assert Image.open(tmp_path / "contact_sheet.png").size[0] == 4 * 96
+    card = checked_card(tmp_path)
+    assert card.data.license == "apache-2.0" and "synthetic" in card.data.tags and "| test | 5 |" in card.text
+    assert "--count 5 --seed 4 --size 96 --split test" in card.text and "96 x 96 pixels" in card.text
+    assert set(studies[0]) >= {name for names in STUDY_COLUMNS for name in names.split(", ")}
 
 
 def test_the_command_refuses_a_bad_count(tmp_path):

@@ -24,10 +24,6 @@ from evaluation.reading.targets import target_of
 from processing_trrg import report_text
 from training.data.study import Study, View
 
-VIEWS = dict.fromkeys(("PA", "AP", "AP AXIAL"), "frontal") | dict.fromkeys(("LATERAL", "LL", "RL"), "lateral")
-"""View positions of DICOM headers and tables; others (oblique, decubitus, swimmer's, not given) have no name here."""
-
-
 MAX_REPORT_BYTES = 100_000
 MAX_CELL = 1_000_000
 """Characters of one cell of a table; csv's own limit of 131,072 is less than some reports."""

@@ -36,9 +36,9 @@ from tqdm import tqdm
 from evaluation.reading.labeler import label_report
 from evaluation.reading.sections import Sections, clean, split_sections, unheaded_text
 from processing_trrg import report_text
+from processing_trrg.dicom_header_trrg import VIEWS
 from training.builders.builder import (
     NO_SECTION,
-    VIEWS,
     StudySet,
     TreeError,
     hashed_split,

@@ -8,7 +8,7 @@ OUT/<split>.jsonl has one chat a line: {"study_id", "kind", "images", "messages"
 `datasets.load_dataset("json", data_files=...)`. A trainer that learns all turns of the assistant would learn the wrong
 reports of the corrections too: --completions writes `prompt` and `completion`, the last turn alone, in place of
 `messages`. With --shards OUT/<split> is a `datasets` folder that holds the pictures. OUT/<split>.manifest.json counts
-what was made, what was dropped and why, prompts, tokens and failures.
+what was made, what was dropped and why, prompts, tokens and failures; OUT/README.md is the card.
 
 Without a model all kinds are made by rules. With one, region QA, easy language, summaries and corrected reports are its
 words, as in RaDialog: the labeler reads each answer, and one that says something else than it may is dropped. Answers
@@ -18,6 +18,7 @@ reports go to that server; mind the terms of your data.
 
 import argparse
 import json
+import shlex
 import shutil
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -41,6 +42,7 @@ from training.builders.chat_model import ChatModel
 from training.builders.context_leaks import LeakCount
 from training.config.command_line import run_command
 from training.config.run_config import DIALOGUE_KINDS
+from training.data.card import write_card
 from training.data.dialogue import Exchange, make_exchange
 from training.data.images import ImageBank
 from training.data.places import places
@@ -265,14 +267,49 @@ def main(arguments: Sequence[str] | None = None) -> None:
     rows = instruct_rows(studies, options.kinds, options.style, options.views, options.seed, chat)
     manifest: dict[str, Any] = {
         "data": str(options.data), "split": options.split, "studies": len(studies), "style": options.style,
-        "seed": options.seed, "context_leaks": LeakCount(studies.records).manifest(str(options.data)),
+        "seed": options.seed, "synthetic": all(study.synthetic for study in studies.records),
+        "context_leaks": LeakCount(studies.records).manifest(str(options.data)),
     }  # fmt: skip
     manifest |= write_instructions(studies, rows, options.out, options.views, options.shards, options.completions)
     if chat:
         manifest |= {"model": options.model, "url": options.url, "chat": chat.counts()}
     text = json.dumps(manifest, indent=1)
     (options.out / f"{options.split}.manifest.json").write_text(text + "\n", encoding="utf-8")
+    write_instruct_card(options)
     print(text)
+
+
+def write_instruct_card(options: argparse.Namespace) -> None:
+    """The card of OUT, from the manifests of its splits and the options of the last one."""
+    manifests = [json.loads(file.read_text(encoding="utf-8")) for file in sorted(options.out.glob("*.manifest.json"))]
+    splits = {manifest["split"]: sum(manifest["chats"].values()) for manifest in manifests}
+    kinds = sorted({kind for manifest in manifests for kind in manifest["chats"]})
+    turns = (
+        {"prompt, completion": "the turns before the last, and the last"}
+        if options.completions
+        else {"messages": "the turns: role and content; the last is the answer to learn"}
+    )
+    columns = {
+        "study_id": "of the study that it is about",
+        "kind": ", ".join(kinds),
+        "images": "the views, with their bytes" if options.shards else "paths of the views on the machine that made it",
+    }
+    load = (
+        "`datasets.load_from_disk(SPLIT)` reads it, and its `push_to_hub` publishes it."
+        if options.shards
+        else '`datasets.load_dataset("json", data_files="SPLIT.jsonl")` reads it; --shards makes one to give away.'
+    )
+    words = ["--data", options.data.name, "--out", "DIR", "--split", options.split, "--style", options.style]
+    words += ["--views", str(options.views), "--seed", str(options.seed), "--kinds", *options.kinds]
+    words += [f"--{name}" for name in ("shards", "completions") if vars(options)[name]]
+    words += ["--max-studies", str(options.max_studies)] if options.max_studies else []
+    words += ["--model", Path(options.model).name] if options.model else []
+    write_card(
+        options.out, "TRRG instructions: chats about chest X-rays",
+        "Reports, questions about them with their answers, and corrections, as RaDialog's instruct data has them.",
+        splits, columns | turns, f"python -m training.builders.instruct {shlex.join(words)}", load,
+        all(manifest.get("synthetic") for manifest in manifests), "chats",
+    )  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -17,8 +17,8 @@ from tqdm import tqdm
 
 from evaluation.reading.observations import CHEXPERT_14
 from evaluation.reading.sections import split_sections
+from processing_trrg.dicom_header_trrg import VIEWS
 from training.builders.builder import (
-    VIEWS,
     StudySet,
     TreeError,
     label_value,

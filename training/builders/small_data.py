@@ -2,12 +2,12 @@
 
     python -m training.builders.small_data --out DIR [--data DIR] [--phantoms 8000]
 
-Writes `phantoms/`, `followed/` (phantoms with a prior report), `nih/`, `nih_128/`, `jsrt/`, `wingspan_ctr/` and `iu/`
-(study records), the two tokenizers (of `phantoms/` and `iu/`), and `manifest.json` (counts a split, what was left out
-and why, a hash). The real sets come from --data, $TRRG_DATA or ../shared/data (`small_sets.py` says what is read of
-them); their images are linked, not copied. Splits: images by a fixed hash of the patient, the same one in both NIH
-sets; IU by R2Gen's split (its test set, and reports without one, are not used); phantoms by index. Never for clinical
-use.
+Writes `phantoms/`, `followed/` (phantoms with a prior report; both with a card), `nih/`, `nih_128/`, `jsrt/`,
+`wingspan_ctr/` and `iu/` (study records), the two tokenizers (of `phantoms/` and `iu/`), and `manifest.json` (counts a
+split, what was left out and why, a hash). The real sets come from --data, $TRRG_DATA or ../shared/data (`small_sets.py`
+says what is read of them); their images are linked, not copied. Splits: images by a fixed hash of the patient, the same
+one in both NIH sets; IU by R2Gen's split (its test set, and reports without one, are not used); phantoms by index.
+Never for clinical use.
 """
 
 import argparse
@@ -34,6 +34,7 @@ from training.builders.train_tokenizers import (
     train_clue_tokenizer,
     train_text_tokenizer,
 )
+from training.data.card import write_phantom_card
 from training.data.study import Study, View, write_studies
 from training.phantoms.follow_up import generate_followed
 from training.phantoms.generate import Phantom, generate_phantom
@@ -134,6 +135,8 @@ def main() -> None:
         NOTHING_LEFT: len(found.dropped),
     }
     phantoms = (arguments.phantoms, arguments.phantom_validation, arguments.phantom_test)
+    made = "python -m training.builders.small_data --out DIR --phantoms {} --phantom-validation {} --phantom-test {}"
+    made = f"{made} --followed {{}} {{}} {{}} --size {arguments.size}".format(*phantoms, *arguments.followed)
     for name, generate, seed, numbers in (
         ("phantoms", generate_phantom, PHANTOM_SEED, phantoms),
         ("followed", generate_followed, FOLLOWED_SEED, arguments.followed),
@@ -141,6 +144,7 @@ def main() -> None:
         counts = dict(zip(("train", "validation", "test"), numbers, strict=True))
         studies = phantom_records(out / name, generate, seed, counts, arguments.size, arguments.processes)
         manifest[name] = write_set(out / name, studies)
+        write_phantom_card(out / name, counts, arguments.size, made, name == "followed")
 
     folders = [out / "phantoms", out / "iu"]
     train_text_tokenizer(list(texts_for_reports(folders)), arguments.text_vocab).save_pretrained(out / "tokenizer")

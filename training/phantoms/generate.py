@@ -18,6 +18,7 @@ from PIL import Image, ImageDraw, PngImagePlugin
 from tqdm import tqdm
 
 from evaluation.reading.observations import CHEXPERT_14, NO_FINDING, Labels
+from training.data.card import write_phantom_card
 from training.data.study import Box, Study, write_studies
 from training.phantoms.drawing import Anatomy, Array
 from training.phantoms.findings import Plan, draw_phantom, plan_findings
@@ -150,7 +151,9 @@ def main() -> None:
     """The command at the top of this file."""
     parser = argparse.ArgumentParser(description="Write SYNTHETIC chest radiographs with reports, labels and boxes.")
     parser.add_argument("--count", type=int, required=True, help="number of phantoms, at least 1")
-    parser.add_argument("--out", type=Path, required=True, help="folder for PNGs, studies.jsonl and contact_sheet.png")
+    parser.add_argument(
+        "--out", type=Path, required=True, help="folder for PNGs, studies.jsonl, card and contact sheet"
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--split", default="train", help="the split that studies.jsonl names")
     parser.add_argument("--size", type=int, default=224, help="side of the image in pixels")
@@ -178,6 +181,8 @@ def main() -> None:
 
     write_studies(args.out / "studies.jsonl", drawn())
     contact_sheet(shown).save(args.out / "contact_sheet.png", pnginfo=note)
+    command = f"python -m training.phantoms.generate --count {args.count} --seed {args.seed} --size {args.size}"
+    write_phantom_card(args.out, {args.split: args.count}, args.size, f"{command} --split {args.split} --out DIR")
     rate = args.count / seconds
     print(f"{args.count} synthetic phantoms of {args.size} px in {args.out}: {rate:.0f} images a second of one core")
 

@@ -47,5 +47,6 @@ python -m evaluation.score_grounding --checkpoint "$model" --data runs/small-dat
 python -m evaluation.score_abstention --checkpoint "$model" --data runs/small-data/nih runs/small-data/jsrt runs/small-data/wingspan_ctr --out runs/trrg-small-abstention
 python evaluation/dialogue.py --checkpoint "$model" --phantoms 120 --tasks binary_qa complete_qa synthetic_correction --out runs/trrg-small-dialogue
 
-# the Hub folder
+# the Hub folder; for the numbers of its card, and of what else tells them (--pages):
+#   python -m hub_cards.card_scores runs/phantom-scores/phantom_scores.json runs/trrg-small-nih/label_scores.json runs/trrg-small-nih/truthfulness.json runs/trrg-small-oracle/scores/metrics.json --pages README.md training/RESULTS.md
 python hub_cards/publish.py "$model" --out runs/trrg-small-published
