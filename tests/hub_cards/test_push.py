@@ -105,7 +105,11 @@ def test_the_space_names_its_model(hub, tmp_path):
     push_space(tmp_path / "space", REPOSITORY, REPOSITORY)
     _, files = hub.head(f"spaces/{REPOSITORY}")
     assert files["README.md"].decode().split("---")[1].count(f"models:\n- {REPOSITORY}\n") == 1
-    assert {"app.py", "requirements.txt"} <= set(files)
+    assert {"app.py", "requirements.txt", "hub_cards/space/page.py", "evaluation/reading/labeler.py"} <= set(files)
+    assert hub.variables == {f"spaces/{REPOSITORY}": {"TRRG_CHECKPOINT": REPOSITORY}}
+    push_space(tmp_path / "space", REPOSITORY, "org/other")  # it is there already
+    assert hub.variables == {f"spaces/{REPOSITORY}": {"TRRG_CHECKPOINT": "org/other"}}
+    assert len(hub.commits[f"spaces/{REPOSITORY}"]) == 2, "the folder was there already"
 
 
 def test_a_folder_that_is_published_again_has_one_list(folder):
