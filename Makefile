@@ -34,6 +34,15 @@ help: ## list the targets
 	.venv/bin/python -m pip install --quiet --no-deps --no-build-isolation --editable .
 	@touch $@
 
+# Gradio is laid over .venv: it takes Pillow down, and the rest is tested with the newer one.
+.venv-space/.installed: .venv/.installed hub_cards/space/requirements.lock
+	.venv/bin/python -m venv --without-pip .venv-space
+	@base=$$(.venv/bin/python -c 'import site; print(site.getsitepackages()[0])'); \
+	own=$$(.venv-space/bin/python -c 'import site; print(site.getsitepackages()[0])'); \
+	echo "import site; site.addsitedir('$$base')" > "$$own/base.pth"
+	.venv/bin/python -m pip --python .venv-space/bin/python install --quiet --requirement hub_cards/space/requirements.lock
+	@touch $@
+
 .venv: .venv/.installed ## set up .venv from requirements.lock (again when the lock changes)
 
 demo: .venv/.installed ## report, clue table and picture; on your own study: make demo STUDY=path
@@ -42,10 +51,9 @@ demo: .venv/.installed ## report, clue table and picture; on your own study: mak
 chat: .venv/.installed ## the same, then questions and corrections in the terminal: make chat STUDY=path
 	.venv/bin/python -m hub_cards.demo $(if $(STUDY),"$(STUDY)") $(TOLD) --out "$(OUT)" --chat
 
-space: .venv/.installed ## the page of the Space on this machine, with examples; another checkpoint: CHECKPOINT=path
-	.venv/bin/python -c 'import gradio' 2>/dev/null || .venv/bin/python -m pip install --quiet --editable '.[space]'
+space: .venv-space/.installed ## the page of the Space on this machine, with examples; another checkpoint: CHECKPOINT=path
 	.venv/bin/python hub_cards/publish.py "$(CHECKPOINT)" --out "$(OUT)/$(notdir $(CHECKPOINT))" --space "$(OUT)/space"
-	HF_HUB_OFFLINE=1 TRRG_CHECKPOINT="$(OUT)/$(notdir $(CHECKPOINT))" .venv/bin/python "$(OUT)/space/app.py"
+	HF_HUB_OFFLINE=1 TRRG_CHECKPOINT="$(OUT)/$(notdir $(CHECKPOINT))" .venv-space/bin/python "$(OUT)/space/app.py"
 
 test: .venv/.installed ## the tests (offline, two processes)
 	OMP_NUM_THREADS=1 .venv/bin/python -m pytest -n 2
@@ -85,9 +93,11 @@ types: .venv/.installed ## mypy
 
 check: lint types test ## lint, types, test
 
-lock: .venv/.installed ## write requirements.lock from .venv; torch's CUDA libraries exist for Linux only
+lock: .venv/.installed ## write requirements.lock from .venv, the Space's from .venv-space; torch's CUDA libraries exist for Linux only
 	.venv/bin/python -m pip freeze --all --exclude-editable --exclude pip \
 	  | sed -E '/^(nvidia|cuda|triton)/ s/$$/ ; platform_system == "Linux"/' > requirements.lock
+	test ! -d .venv-space || .venv/bin/python -m pip freeze --path .venv-space/lib/python3*/site-packages \
+	  > hub_cards/space/requirements.lock
 
 clean: ## remove caches and what the demo wrote; keeps .venv and runs/
 	rm -rf build dist demo bench .mypy_cache .pytest_cache .ruff_cache

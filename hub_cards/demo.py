@@ -102,7 +102,7 @@ def run(args: argparse.Namespace) -> None:
     if synthetic:
         phantom = generate_phantom(PHANTOM_SEED, PHANTOM_INDEX, size=512)
         Image.fromarray(phantom.image).save(study)
-    # Every training phantom came with its technique; without it the prompt is one that the checkpoint never saw.
+    # As a training phantom is told; without it the report is about the same (hub_cards/space/README.md).
     technique = phantom.record.technique if synthetic else None
     context = {"indication": args.indication, "technique": technique, "prior_report": args.prior}
 

@@ -43,6 +43,10 @@ CARD_TEMPLATE = REPOSITORY / "hub_cards" / "card_template.md"
 SOURCE_PACKAGES = ("configuration_trrg", "modeling_trrg", "processing_trrg")
 UNFILLED = re.compile(r"^(?:license_name:|-) fill-in$|^Fill in", re.MULTILINE)
 """What the template has and a card has not."""
+SPACE_CODE = (  # what its app.py imports
+    "configuration_trrg/*.py", "processing_trrg/*.py", "evaluation/__init__.py", "evaluation/reading/*.py",
+    "hub_cards/__init__.py", "hub_cards/hospital/*.py", "hub_cards/space/[!a]*.py",
+)  # fmt: skip
 AUTO_CLASSES = ("AutoConfig", "AutoProcessor", "AutoModel", "AutoModelForImageTextToText")
 CHECKPOINT_SUFFIXES = (".json", ".jinja", ".md", ".png", ".safetensors", ".txt")
 WRITTEN = ("handler.py", "notebook.ipynb", "phantom.png", "LICENSE-CODE", SUMS)  # by `assemble`, of every checkpoint
@@ -124,7 +128,8 @@ def write_card(folder: Path) -> None:
 
 
 def assemble_space(out: Path, repository: str | None = None) -> None:
-    """Write the Space's folder: its page, its README, which names model and data, and its requirements.
+    """Write the Space's folder: its page with the code that it imports, its README, which names model and data, and its
+    requirements.
 
     Raises:
         ValueError: `out` holds other things.
@@ -132,8 +137,11 @@ def assemble_space(out: Path, repository: str | None = None) -> None:
     if out.exists() and any(out.iterdir()) and not (out / "app.py").is_file():
         raise ValueError(f"{out} is not empty and is no Space: not replaced")
     out.mkdir(parents=True, exist_ok=True)
-    for file in (REPOSITORY / "hub_cards" / "space").glob("[!_]*.*"):
-        shutil.copyfile(file, out / file.name)
+    files = {out / name: REPOSITORY / "hub_cards" / "space" / name for name in ("app.py", "README.md")}
+    files |= {out / path.relative_to(REPOSITORY): path for pattern in SPACE_CODE for path in REPOSITORY.glob(pattern)}
+    for copy, source in files.items():
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(source, copy)
     card = SpaceCard.load(out / "README.md")
     card.data.datasets = [PHANTOMS]  # its examples
     if repository is not None:

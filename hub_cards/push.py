@@ -115,9 +115,9 @@ def push_space(folder: Path, repository: str, checkpoint: str) -> None:
         SystemExit: as `push`.
     """
     api = HfApi()
-    variables = [{"key": "TRRG_CHECKPOINT", "value": checkpoint}]
     with pushing(f"the Space {repository}"):
-        api.create_repo(repository, repo_type="space", space_sdk="gradio", space_variables=variables, exist_ok=True)
+        api.create_repo(repository, repo_type="space", space_sdk="gradio", exist_ok=True)
+        api.add_space_variable(repository, "TRRG_CHECKPOINT", checkpoint)  # also of a Space that was there before
         commit_folder(api, folder, repository, "space")
 
 

@@ -34,7 +34,8 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("training.builders", "training.run"),
     ("training", "evaluation"),  # the commands
     ("training.measure", "evaluation.bench"),
-    ("hub_cards.hospital", "hub_cards.space"),
+    ("hub_cards.hospital",),
+    ("hub_cards.space",),
     ("hub_cards",),
 )
 """Rooms from the ground up. A module imports from its own room and from floors below it."""

@@ -180,9 +180,9 @@ def development_requirements() -> Iterator[Requirement]:
         yield from (requirement for requirement in map(Requirement, lines) if requirement.name != own.name)
 
 
-def test_the_lock_pins_every_dependency_above_its_floor_and_names_no_address() -> None:
-    text = (ROOT / "requirements.lock").read_text(encoding="utf-8")
-    pins = {}
+def pinned(lock: Path) -> dict[str, str]:
+    """Name -> the one version that a lock has of it; without an address."""
+    text, pins = lock.read_text(encoding="utf-8"), {}
     for line in text.splitlines():
         requirement = Requirement(line)
         assert requirement.url is None
@@ -191,9 +191,19 @@ def test_the_lock_pins_every_dependency_above_its_floor_and_names_no_address() -
         pins[requirement.name.lower().replace("_", "-")] = specifier.version
     assert "/" not in text
     assert "-e " not in text
-    for requirement in development_requirements():
-        pin = pins[requirement.name.lower().replace("_", "-")]
-        assert requirement.specifier.contains(pin), f"{requirement} but the lock has {pin}"
+    return pins
+
+
+def test_the_locks_pin_every_dependency_above_its_floor_and_name_no_address() -> None:
+    pins = pinned(ROOT / "requirements.lock")
+    laid_over = pinned(ROOT / "hub_cards" / "space" / "requirements.lock")
+    page = map(Requirement, [*PROJECT["dependencies"], *PROJECT["optional-dependencies"]["space"]])
+    for lock, wanted in ((pins, development_requirements()), (pins | laid_over, page)):
+        for requirement in wanted:
+            pin = lock[requirement.name.lower().replace("_", "-")]
+            assert requirement.specifier.contains(pin), f"{requirement} but the lock has {pin}"
+    for card in ("hub_cards/space/README.md", "evaluation/radiology-ce/README.md"):
+        assert ModelCard.load(ROOT / card).data.sdk_version == laid_over["gradio"], card
 
 
 def test_version_and_citation_agree() -> None:

@@ -45,16 +45,13 @@ def main(arguments: Sequence[str] | None = None) -> list[Path]:
     try:
         folder = args.study[0] if len(args.study) == 1 and args.study[0].is_dir() else None
         paths = frontal_first(list_views(folder)) if folder else args.study
-        headers = read_headers(paths) if args.keep_identity else new_headers(len(paths))
+        headers = read_headers(paths) if args.keep_identity else None
         write: Any = pipeline("radiology-report", model=str(args.checkpoint), trust_remote_code=True)
         report = write(paths, indication=args.indication)
     except ValueError as error:
         raise SystemExit(f"This study cannot be read: {error}") from error
     device = Device(f"TRRG {args.checkpoint.resolve().name}"[:64], __version__)  # as long as DICOM has it
-    radiographs = [read_radiograph(path) for path in paths]
-    views = [(stretch(*view, "percentiles") * 255).round().astype(np.uint8) for view in radiographs]
-    heats = heat_maps(report, write.image_processor, views[0].shape)
-    written = write_documents(args.out, report, device, headers, views, heats, args.keep_identity)
+    written = write_forms(args.out, report, device, paths, write.image_processor, headers)
     print(f"Wrote {', '.join(path.name for path in written)} to {args.out}. {NOTICE}")
     return written
 
@@ -72,6 +69,18 @@ def heat_maps(report: Report, image_processor: Any, shape: Sequence[int]) -> dic
     return heats
 
 
+def write_forms(
+    out: Path, report: Report, device: Device, views: Sequence[Any], image_processor: Any,
+    headers: Sequence[dict[str, str]] | None = None,
+) -> list[Path]:  # fmt: skip
+    """Write all forms of a report of `views`, which `read_radiograph` reads. `headers`: of the DICOM files, whose
+    identity is written then; without them the documents are nobody's."""
+    radiographs = [read_radiograph(view) for view in views]
+    greys = [(stretch(*view, "percentiles") * 255).round().astype(np.uint8) for view in radiographs]
+    heats = heat_maps(report, image_processor, greys[0].shape)
+    return write_documents(out, report, device, headers or new_headers(len(views)), greys, heats, headers is not None)
+
+
 def write_documents(
     out: Path, report: Report, device: Device, headers: Sequence[dict[str, str]], views: Sequence[np.ndarray],
     heats: dict[str, np.ndarray], named: bool,
@@ -79,7 +88,7 @@ def write_documents(
     """Write all forms of a report. `named`: whether `headers` are those of the DICOM files, and may be written."""
     from hub_cards.hospital.dicom import dicom_objects
 
-    told = {"notice": NOTICE, "model": device.name, "version": device.version, "readable": report.readable}
+    told = {"notice": device.notice, "model": device.name, "version": device.version, "readable": report.readable}
     documents = {
         "report.json": report.to_dict(),
         "form.json": {**told, "rows": [asdict(row) for row in form_rows(report)]},

@@ -19,7 +19,7 @@ from pydicom.uid import generate_uid
 
 from hub_cards.hospital.codes import ANSWERS, CHEST_ONE_VIEW, EVALUATIONS, FINDINGS, PRESENCE, Code
 from hub_cards.hospital.fhir import Device
-from hub_cards.hospital.form import NOTICE, Row, form_rows, stated_rows
+from hub_cards.hospital.form import Row, form_rows, stated_rows
 from hub_cards.hospital.source import IDENTITY, SIZE, Header
 from processing_trrg import FindingBox, Report
 
@@ -57,7 +57,9 @@ def dicom_objects(
             picture = _capture(
                 heat_picture(views[0], heat), own, device, number, f"Visual explanation: {finding}", 9001
             )
-            picture.DerivationDescription = f"Where the model's evidence for {finding} is. No segmentation. {NOTICE}"
+            picture.DerivationDescription = (
+                f"Where the model's evidence for {finding} is. No segmentation. {device.notice}"
+            )
             picture.DerivationCodeSequence = [sr.CodedConcept.from_code(codes.DCM.VisualExplanation)]
             maps[finding] = picture
         written |= {f"heat-{number}.dcm": picture for number, picture in enumerate(maps.values(), 1)}
@@ -86,7 +88,7 @@ def _capture(pixels: np.ndarray, header: Header, device: Device, number: int, to
     )  # fmt: skip
     picture.PatientOrientation, picture.BodyPartExamined = None, "CHEST"  # the orientation is not known
     picture.ImageType = ["DERIVED", "SECONDARY"]
-    picture.ImageComments = NOTICE
+    picture.ImageComments = device.notice
     for name in IDENTITY:
         setattr(picture, name, header[name])
     return picture
@@ -129,7 +131,7 @@ def _report(
             for name, text in (
                 (codes.DCM.Findings, report.findings),
                 (codes.DCM.Impression, report.impression),
-                (codes.DCM.Comment, NOTICE),
+                (codes.DCM.Comment, device.notice),
             )
             if text
         ]

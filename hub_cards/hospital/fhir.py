@@ -24,11 +24,12 @@ NOBODY = {"display": "not named"}
 
 
 class Device(NamedTuple):
-    """What wrote the report."""
+    """What wrote the report; `notice` stands in every document."""
 
     name: str
     version: str
     maker: str = "TRRG package authors"
+    notice: str = NOTICE
 
 
 def fhir_bundle(report: Report, device: Device, headers: Sequence[Header], named: bool = False) -> dict[str, Any]:
@@ -65,7 +66,7 @@ def fhir_bundle(report: Report, device: Device, headers: Sequence[Header], named
         "result": [{"reference": url} for url in findings],
         "conclusion": (report.impression or report.findings).strip(),
         "presentedForm": [{
-            "contentType": "text/html", "language": "en", "title": NOTICE, "size": len(page),
+            "contentType": "text/html", "language": "en", "title": device.notice, "size": len(page),
             "data": base64.b64encode(page).decode(),
             "hash": base64.b64encode(hashlib.sha1(page, usedforsecurity=False).digest()).decode(),
         }],
@@ -73,7 +74,7 @@ def fhir_bundle(report: Report, device: Device, headers: Sequence[Header], named
     model = {
         "resourceType": "Device", "status": "active", "manufacturer": device.maker,
         "deviceName": [{"name": device.name, "type": "model-name"}], "version": [{"value": device.version}],
-        "note": [{"text": NOTICE}],
+        "note": [{"text": device.notice}],
     }  # fmt: skip
     entries = {urls["report"]: document, **findings, urls["device"]: model, urls["study"]: study}
     if named:
@@ -107,7 +108,7 @@ def _observation(row: Row, device: Device, urls: dict[str, str], common: dict[st
     if row.confidence is not None:
         value = {"value": round(row.confidence, 4)}
         told.append({"code": {"text": "Score of the model, 0 to 1"}, "valueQuantity": value})
-    notes = [NOTICE] + ([f"The report: {row.sentence}"] if row.sentence else [])
+    notes = [device.notice] + ([f"The report: {row.sentence}"] if row.sentence else [])
     if row.support == "unsupported":
         notes.append("The image does not support this sentence of the report.")
     return {
@@ -125,7 +126,7 @@ def _page(report: Report, device: Device) -> str:
     """The report as a page of HTML, to be read by a human; what the model wrote is text in it, never markup."""
     parts = [("Findings", report.findings), ("Impression", report.impression)]
     words = "".join(f"<h2>{name}</h2><p>{html.escape(text)}</p>" for name, text in parts if text)
-    told = f"<p>{html.escape(f'Preliminary. {device.name} {device.version}. {NOTICE}')}</p>"
+    told = f"<p>{html.escape(f'Preliminary. {device.name} {device.version}. {device.notice}')}</p>"
     head = '<!DOCTYPE html><html lang="en"><head><meta charset="utf-8"><title>Chest X-ray</title></head>'
     return f"{head}<body><h1>Chest X-ray</h1>{told}{words}</body></html>"
 

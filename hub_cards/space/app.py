@@ -2,7 +2,7 @@
 
     make space        or: TRRG_CHECKPOINT=demo/published python demo/space/app.py
 
-What is shown is made in page.py; here is the page itself, in Gradio's own parts. Research only, never for clinical use.
+What is shown is made in page.py, files in take_home.py; here are Gradio's parts. Research only, never for clinical use.
 """
 
 import html
@@ -27,14 +27,17 @@ except ImportError:
 
 
 import gradio as gr
-import page as shown
 from transformers import TextIteratorStreamer, pipeline
+
+from hub_cards.space import page as shown
+from hub_cards.space import take_home
 
 HOUR = 3600  # seconds that a study stays, on a page that nobody touches
 ANSWERS = ["present", "indeterminate", "absent"]
 FIELDS = ("indication", "technique", "prior_report")
 DIAL = ["careful", "balanced", "sensitive"]
-TECHNIQUE = "As the model learned it. For a phantom: Synthetic phantom, single frontal view."
+PHANTOM = "Synthetic phantom, single frontal view."
+HOW_IT_WAS_MADE = "How it was made, as its report would say. Left empty, the model is told nothing of it."
 
 checkpoint = os.environ["TRRG_CHECKPOINT"]
 write: Any = pipeline("radiology-report", model=checkpoint, trust_remote_code=True)
@@ -120,23 +123,19 @@ def filled(visit: shown.Visit) -> dict[Any, Any]:
     """The page of a study with its report."""
     report = visit.report
     visit.messages = report.messages
-    return {
-        state: visit,
+    return empty(visit) | {
         report_box: [(span.text, span.mark) for span in shown.report_spans(report)],
         differ: shown.differences(report),
-        **drawn(visit),
         table: shown.clue_rows(visit),
         point: gr.Dropdown(choices=shown.places_to_point(report), value=None),
-        told: "",
-        by_hand: gr.Radio(value=None, label="Answer by hand", interactive=False),
         chat: visit.chat,
-        downloads: shown.write_files(visit, Path(checkpoint).name),
+        downloads: take_home.write_files(visit, Path(checkpoint).name, write.image_processor),
     }
 
 
 def written(visit: shown.Visit) -> Iterator[dict[Any, Any]]:
     """The page while a report is written, sentence by sentence."""
-    visit.report, visit.chat, visit.by_hand = None, [], {}
+    visit.report, visit.chat, visit.by_hand, visit.corrected = None, [], {}, False
     yield empty(visit, "The radiograph is read ...")
     streamer = TextIteratorStreamer(write.tokenizer, skip_prompt=True, skip_special_tokens=True)
     future = model_thread.submit(look, visit.views, visit.words, visit.dial, streamer=streamer)
@@ -274,6 +273,7 @@ def on_correct(visit: Any, request: str) -> dict[Any, Any]:
 
 def corrected(visit: shown.Visit, request: str, done: Any) -> dict[Any, Any]:
     """The page behind a correction."""
+    visit.corrected = True
     visit.chat += shown.chat_turn(request, shown.correction_words(done))
     return filled(visit)
 
@@ -335,11 +335,10 @@ with gr.Blocks(title="TRRG", analytics_enabled=False, delete_cache=(HOUR, HOUR))
                 "The next upload is the next study. Uploads are deleted as soon as they are read. "
                 "Share no image that you have no right to share."
             )
-            indication = gr.Textbox(
-                label="Indication", placeholder="Why the study was made", max_length=shown.MAX_CHARACTERS
-            )
-            technique = gr.Textbox(label="Technique", placeholder=TECHNIQUE, max_length=shown.MAX_CHARACTERS)
-            prior = gr.Textbox(label="Report of the study before", lines=2, max_length=shown.MAX_CHARACTERS)
+            bounded: dict[str, Any] = {"max_length": shown.MAX_CHARACTERS}
+            indication = gr.Textbox(label="Indication", placeholder="Why the study was made", **bounded)
+            technique = gr.Textbox(label="Technique", info=HOW_IT_WAS_MADE, placeholder=PHANTOM, **bounded)
+            prior = gr.Textbox(label="Report of the study before", lines=2, **bounded)
             dial = gr.Radio(
                 DIAL, value="balanced", label="Dial of the clues", visible=has_dial,
                 info="Careful states fewer findings, sensitive misses fewer.",
@@ -369,12 +368,13 @@ with gr.Blocks(title="TRRG", analytics_enabled=False, delete_cache=(HOUR, HOUR))
     with gr.Row():
         with gr.Column(scale=2, min_width=320):
             chat = gr.Chatbot(label="Questions and corrections", render_markdown=False, height=300, buttons=[])
-            line = gr.Textbox(label="Ask about the study, or correct its report", max_length=shown.MAX_CHARACTERS)
+            line = gr.Textbox(label="Ask about the study, or correct its report", **bounded)
             with gr.Row():
                 ask = gr.Button("Ask", variant="primary")
                 correct = gr.Button("Correct the report")
         with gr.Column(min_width=300):
-            downloads = gr.File(label="Take home: text, JSON, picture", interactive=False)
+            downloads = gr.File(label="Take home: text, JSON, picture, FHIR, DICOM SR", interactive=False)
+            gr.Markdown(take_home.ABOUT)
 
     words = [indication, technique, prior, dial]
     page = [state, uploads, report_box, differ, *pictures, table, point, told, by_hand, chat, downloads]

@@ -1,10 +1,9 @@
-"""What the Space shows of a study, without Gradio: its sentences, clues and places, and the files to take home.
+"""What the Space shows of a study, without Gradio: its sentences, clues and places.
 
 Shapes: V views, S pixels, the side of a shown view, H, W pixels, h, w patches. Research only, never for clinical use.
 """
 
 import html
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -47,6 +46,7 @@ class Visit:
         messages: the chat as the model knows it, to go on with there.
         chat: what the page shows of it.
         by_hand: the clues that were edited, with the answers that they got.
+        corrected: whether the report is as a visitor wanted it, by words or by such a clue.
         folder: for the files to take home.
     """
 
@@ -59,6 +59,7 @@ class Visit:
     messages: list[dict[str, Any]] = field(default_factory=list)
     chat: list[dict[str, str]] = field(default_factory=list)
     by_hand: dict[str, str] = field(default_factory=dict)
+    corrected: bool = False
 
 
 def read_uploads(paths: Sequence[str], most: int, kept: bool = False) -> list[bytes]:
@@ -186,6 +187,12 @@ def without_side(name: str) -> str:
     return name.removeprefix("Left ").removeprefix("Right ")
 
 
+def set_by_hand(visit: Visit, name: str) -> bool:
+    """Whether a clue was edited: itself, its finding, a side of it, or, since it follows any, that there is none."""
+    edited = {without_side(other) for other in visit.by_hand}
+    return without_side(name) in edited or (bool(edited) and name == NO_FINDING)
+
+
 def speaks_of(said: Any, name: str) -> str | None:
     """What a sentence does with a clue ("stated", "doubted", "denied"); None where it says nothing of it."""
     return next((TOLD[value] for clue, value in said.clues.items() if name in (clue, without_side(clue))), None)
@@ -202,8 +209,7 @@ def has_place(visit: Visit, key: str) -> tuple[bool, str]:
     named = [key] if said is None else [name for name, value in said.clues.items() if value]
     if named == [NO_FINDING]:
         return False, f"{NO_FINDING!r} has no place."
-    edited = {without_side(name) for name in visit.by_hand}
-    if any(without_side(name) in edited for name in named):
+    if any(set_by_hand(visit, name) for name in named):
         return False, "It was set by hand, not seen, so no place is shown."
     if under := [name for name in named if not clues[name].selected]:
         return False, f"{', '.join(under)}: under the threshold, so no place is shown."
@@ -368,31 +374,3 @@ def worth(checkpoint: str) -> str:
     if not lines:
         return f"What {folder.name} is worth is not known: its card has no scores. **{NOTICE}**"
     return "\n".join([f"What **{folder.name}** is worth, by its card (95 % intervals):\n", *lines, "", f"**{NOTICE}**"])
-
-
-def report_as_text(visit: Visit) -> str:
-    """The report, and what the image says to each of its sentences."""
-    spans = [
-        f"[{span.mark}] {span.text}" if span.mark else f"\n{span.text.strip()}" for span in report_spans(visit.report)
-    ]
-    return "\n".join([visit.report.text, *spans, "", differences(visit.report), NOTICE, ""])
-
-
-def write_files(visit: Visit, checkpoint: str) -> list[str]:
-    """The files to take home; every further format of a report is one more line here.
-
-    Args:
-        visit: with its report.
-        checkpoint: its name, for the record.
-    """
-    text, record, picture = (visit.folder / f"report.{kind}" for kind in ("txt", "json", "png"))
-    text.write_text(report_as_text(visit), encoding="utf-8")
-    told: dict[str, Any] = {"notice": NOTICE, "checkpoint": checkpoint, **visit.words, "operating_point": visit.dial}
-    told |= {"by_hand": visit.by_hand, **visit.report.to_dict()}
-    record.write_text(json.dumps(told, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    views = [image for image, _ in draw_views(visit)]
-    beside = Image.new("RGB", (SIDE * len(views), views[0].height))
-    for place, image in enumerate(views):
-        beside.paste(image, (SIDE * place, 0))
-    beside.save(picture)
-    return [str(file) for file in (text, record, picture)]

@@ -29,6 +29,7 @@ class HubServer:
         commits: of each repository ("spaces/org/name" for a Space), the files of each commit by its name, oldest first.
         objects: large files by their SHA-256, also those that no commit has yet.
         requests: method and path of each request.
+        variables: of each Space.
         refuse_at: the number of the request that is answered by an error, with the token in it; None for none.
     """
 
@@ -36,6 +37,7 @@ class HubServer:
         self.commits: dict[str, dict[str, Files]] = {}
         self.objects: Files = {}
         self.requests: list[str] = []
+        self.variables: dict[str, dict[str, str]] = {}
         self.refuse_at: int | None = None
         self.address = ""
 
@@ -72,6 +74,10 @@ class HubServer:
             repository = f"spaces/{name}" if kind == "spaces" else name
             if repository not in self.commits:
                 return 404, {"error": "Repository not found"}, {"X-Error-Code": "RepoNotFound"}
+            if what == ["variables"]:
+                told = json.loads(body)
+                self.variables.setdefault(repository, {})[told["key"]] = told["value"]
+                return 200, {key: {"value": value} for key, value in self.variables[repository].items()}, {}
             return self.api(repository, what, body)
         if parts[-3:] == ["lfs", "objects", "batch"]:
             wanted = json.loads(body)["objects"]

@@ -109,7 +109,12 @@ def test_the_space_names_its_model(hub, tmp_path):
     _, files = hub.head(f"spaces/{REPOSITORY}")
     told = files["README.md"].decode().split("---")[1]
     assert told.count(f"models:\n- {REPOSITORY}\n") == told.count(f"datasets:\n- {PHANTOMS}\n") == 1
-    assert {"app.py", "requirements.txt"} <= set(files) and not any("__pycache__" in name for name in files)
+    assert {"app.py", "requirements.txt", "hub_cards/space/page.py", "evaluation/reading/labeler.py"} <= set(files)
+    assert hub.variables == {f"spaces/{REPOSITORY}": {"TRRG_CHECKPOINT": REPOSITORY}}
+    push_space(tmp_path / "space", REPOSITORY, "org/other")  # it is there already
+    assert hub.variables == {f"spaces/{REPOSITORY}": {"TRRG_CHECKPOINT": "org/other"}}
+    assert len(hub.commits[f"spaces/{REPOSITORY}"]) == 2, "the folder was there already"
+    assert not any("__pycache__" in name for name in files)
 
 
 def test_a_folder_that_is_published_again_has_one_list(folder):

@@ -10,10 +10,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from hub_cards.space import page
+from hub_cards.space import page, take_home
 from processing_trrg import ClueScore, Placement, Report
 from processing_trrg.report_trrg import UNREADABLE, Change
 from processing_trrg.statements_trrg import Statement
+from tests.helpers.tiny_dicom import dicom_bytes, dicom_dataset
+from tests.helpers.tiny_processors import picture_bytes, radiograph, tiny_processor
 
 
 def evidence(views: int, row: int, column: int) -> np.ndarray:
@@ -179,13 +181,41 @@ def test_words_of_the_last_study_are_not_those_of_the_next(visit: page.Visit) ->
 
 
 def test_the_files_to_take_home(visit: page.Visit) -> None:
-    text, record, picture = (Path(name) for name in page.write_files(visit, "trrg-tiny"))
-    assert "[unsupported] A pneumothorax." in text.read_text(encoding="utf-8")
-    told = json.loads(record.read_text(encoding="utf-8"))
+    pytest.importorskip("highdicom", reason="needs the extra `space`")
+    named = dicom_bytes(dicom_dataset(radiograph(), PatientName="Doe^Jane", PatientID="MRN-77"))
+    visit.views = [named, picture_bytes(radiograph())]
+
+    def files() -> dict[str, Path]:
+        names = take_home.write_files(visit, "trrg-tiny", tiny_processor(size=64).image_processor)
+        assert len({Path(name).name for name in names}) == len(names)
+        return {Path(name).name: Path(name) for name in names}
+
+    found = files()
+    assert list(found)[:5] == ["report.txt", "report.json", "report.png", "form.json", "fhir.json"]
+    assert {"report-sr.dcm", "view-1.dcm", "view-2.dcm"} <= set(found)
+    text = found["report.txt"].read_text(encoding="utf-8")
+    told = json.loads(found["report.json"].read_text(encoding="utf-8"))
+    assert "[unsupported] A pneumothorax." in text
     assert told["checkpoint"] == "trrg-tiny" and told["left_out"] == ["Edema"] and told["indication"].startswith("<scr")
-    assert told["notice"] == page.NOTICE and page.NOTICE in text.read_text(encoding="utf-8")
-    with Image.open(picture) as image:
+    assert told["notice"] == page.NOTICE and page.NOTICE in text
+    with Image.open(found["report.png"]) as image:
         assert image.size == (2 * page.SIDE, page.SIDE + page.LEGEND)
+    fhir = found["fhir.json"].read_text(encoding="utf-8")
+    assert '"preliminary"' in fhir and "Patient" not in [
+        e["resource"]["resourceType"] for e in json.loads(fhir)["entry"]
+    ]
+    for name, file in found.items():
+        assert b"Jane" not in file.read_bytes() and b"MRN-77" not in file.read_bytes(), name
+    assert take_home.CHANGED not in fhir
+
+    visit.by_hand, visit.corrected = {"Pleural Effusion": "present"}, True
+    changed = files()
+    rows = {row["clue"]: row for row in json.loads(changed["form.json"].read_text(encoding="utf-8"))["rows"]}
+    assert [rows[name]["confidence"] for name in ("Left Pleural Effusion", "No Finding", "Edema")] == [None, None, 0.8]
+    assert rows["Left Pleural Effusion"]["support"] == "not checkable"
+    assert take_home.CHANGED in changed["fhir.json"].read_text(encoding="utf-8")
+    assert take_home.CHANGED.encode() in changed["report-sr.dcm"].read_bytes()
+    assert visit.report.clues[0].score == 0.9, "the page keeps what it had"
 
 
 def test_the_page_says_what_the_checkpoint_is_worth(tmp_path: Path) -> None:
