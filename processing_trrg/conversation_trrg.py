@@ -17,7 +17,7 @@ from transformers.utils import logging
 
 from .batch_trrg import StudyBatch, scores_by_clue
 from .chat_trrg import longest_chat
-from .corrected_trrg import kept_but_for
+from .corrected_trrg import MOST_ASKS, kept_but_for
 from .findings_trrg import finding_of, known_findings, read_request, stated
 from .grounding_trrg import FindingBox, read_grounded
 from .prompt_trrg import (
@@ -41,6 +41,7 @@ from .report_trrg import (
     sorted_clues,
     split_report,
 )  # fmt: skip
+from .revised_trrg import Revision
 from .statements_trrg import NO_FINDING, look_up
 
 logger = logging.get_logger(__name__)
@@ -104,8 +105,6 @@ class TalkedStudy(Report):
         messages, asked = self._first_turn(study)
         self._turns = [self._turn(messages, asked, generated, asked.shape[1])]
         self._current = self._turns[0]
-        if report.as_written is not None:
-            self._reword(self._current, report.text)
 
     def __reduce__(self):
         return Report, _values(self)
@@ -177,7 +176,8 @@ class TalkedStudy(Report):
     ) -> Correction:
         """Have the report written again with what is asked and nothing else changed; it is the current one then. What
         the model changed beside the findings that were asked for is taken back, and what was to be removed and it left
-        goes (`corrected_trrg.kept_but_for`).
+        goes (`corrected_trrg.kept_but_for`). A finding that is to be added and that the report still does not state is
+        asked for again, at most twice.
 
         Args:
             request: free words.
@@ -206,10 +206,12 @@ class TalkedStudy(Report):
         try:
             if study is not None:
                 self._see(study, sorted_clues(study, self._batch.clue_names, 1)[0], *self._first_turn(study))
-            if request is not None and (turn := self._say(request, streamer, generate)).reply:
-                if adding or removing:
-                    self._take_back(turn, request, adding, removing)
-                self._take(turn)
+            if request is not None and self._correct_once(request, adding, removing, streamer, generate):
+                for _ in range(MOST_ASKS - 1):
+                    left = [name for name in adding if not stated(self.text, name)]
+                    again = correction_request(left, ())
+                    if again is None or not self._correct_once(again, left, (), streamer, generate):
+                        break
         except BaseException:  # broken off: all is as it was
             if study is not None:
                 self._see(*seen)
@@ -232,12 +234,22 @@ class TalkedStudy(Report):
             words = [said(message).strip() for message in (user, assistant)]
             self._processor.check_request("user message", words[0])
             self._processor.check_said("assistant message", words[1])
-            asked, answer = self._processor.turn_ids(words[0]), self._processor.reply_ids(words[1])
-            device = self._turns[0].asked.device
-            self._turns.append(Turn([message("user", words[0])], asked.to(device), words[1], answer.to(device), None))
+            self._put(*words)
             if assistant.get("name") == "report":
                 self._take(self._turns[-1])
                 look_up([self], self._model, self._processor, self._batch, self._awake())
+
+    def remember(self, turns: Sequence[Revision]) -> None:
+        """Put the turns that revised the report behind it as it was written."""
+        for turn in turns:
+            self._current = self._put(turn.request, turn.report)
+
+    def _put(self, request: str, reply: str) -> Turn:
+        """A turn that was not generated here."""
+        asked, answer = self._processor.turn_ids(request), self._processor.reply_ids(reply)
+        device = self._turns[0].asked.device
+        self._turns.append(Turn([message("user", request)], asked.to(device), reply, answer.to(device), None))
+        return self._turns[-1]
 
     # --- what is asked ---
 
@@ -335,17 +347,24 @@ class TalkedStudy(Report):
         self._turns.append(self._turn([message("user", request)], asked, generated, ids.shape[1]))
         return self._turns[-1]
 
+    def _correct_once(
+        self, request: str, add: Sequence[str], remove: Sequence[str], streamer: Any, generate: Mapping[str, Any]
+    ) -> bool:
+        """A turn whose reply is the report; whether there was one."""
+        turn = self._say(request, streamer, generate)
+        if turn.reply:
+            if add or remove:
+                self._take_back(turn, request, add, remove)
+            self._take(turn)
+        return bool(turn.reply)
+
     def _take_back(self, turn: Turn, request: str, add: Sequence[str], remove: Sequence[str]) -> None:
-        """See `kept_but_for`."""
+        """See `kept_but_for`; where a correction is not as it was written, the cache ends before it."""
         wrote = split_report(turn.reply)
         kept = kept_but_for((self.findings, self.impression), wrote, request, add, remove)
         if kept == wrote:
             return
-        self._reword(turn, report_text(*kept))
-
-    def _reword(self, turn: Turn, text: str) -> None:
-        """Put other words into the last turn; the cache ends before them."""
-        turn.reply = text
+        turn.reply = report_text(*kept)
         turn.answer = self._processor.reply_ids(turn.reply).to(turn.asked.device)
         before = sum(said.asked.shape[1] + said.answer.shape[1] for said in self._turns[:-1]) + turn.asked.shape[1]
         for cache in self._cache.values():

@@ -13,6 +13,8 @@ from .findings_trrg import FINDING_WORDS, finding_of, states
 from .sentences_trrg import cut_sentences
 from .statements_trrg import NORMAL, NOTHING, ORDINARY
 
+MOST_ASKS = 3
+"""Times that a model is asked to state what it was to add and did not."""
 _WORDS = re.compile(r"[a-z]{5,}")
 _OF_THE_LUNGS = ("Lung Lesion", "Edema", "Consolidation", "Pneumonia", "Atelectasis")
 _COMMON = set(

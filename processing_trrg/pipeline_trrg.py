@@ -21,7 +21,7 @@ from .batch_trrg import StudyBatch, StudyError
 from .conversation_trrg import TalkedStudy
 from .prompt_trrg import PromptError, check_messages, said
 from .report_trrg import UNREADABLE, Report
-from .revised_trrg import revise_reports
+from .revised_trrg import Revision, revise_reports
 from .statements_trrg import look_up
 
 _LOOK = ("on_error", "operating_point", "abstain", "revise")  # options that are not for `generate`
@@ -177,19 +177,22 @@ class RadiologyReportPipeline(Pipeline):
             if talk is not None:
                 return results | {kept[0]: self._talked(batch, prompts, study, talk, abstain, revise, generate)}
             generated = self.model.generate(**texts, study=study, **generate)
-            results |= zip(kept, self._read(generated, prompts, study, abstain, revise, generate), strict=True)
+            reports, _ = self._read(generated, prompts, study, abstain, revise, generate)
+            results |= zip(kept, reports, strict=True)
         return results
 
     def _read(
         self, generated: Any, prompts: StudyBatch, study: Any, abstain: bool, revise: bool, generate: dict[str, Any]
-    ) -> list[Report]:
-        """What was generated as reports: revised by their clues, their sentences looked up in the image."""
+    ) -> tuple[list[Report], list[list[Revision]]]:
+        """What was generated as reports, revised by their clues, and the turns that revised each; their sentences are
+        looked up in the image."""
         reports = self.processor.post_process_report(generated, prompts, study, abstain)
+        turns: list[list[Revision]] = [[] for _ in reports]
         if revise:
             options = {name: value for name, value in generate.items() if name != "streamer"}
-            revise_reports(reports, self.model, self.processor, prompts, study, options)
+            turns = revise_reports(reports, self.model, self.processor, prompts, study, options)
         look_up(reports, self.model, self.processor, prompts, study)
-        return reports
+        return reports, turns
 
     def _talked(
         self,
@@ -220,10 +223,11 @@ class RadiologyReportPipeline(Pipeline):
         else:
             options = {**generate, "return_dict_in_generate": True}
             generated = self.model.generate(ids, attention_mask=prompts["attention_mask"], study=study, **options)
-        (report,) = self._read(generated, prompts, study, abstain, revise and not chat, generate)
+        (report,), (turns,) = self._read(generated, prompts, study, abstain, revise and not chat, generate)
         options = {name: value for name, value in self._forward_params.items() if name not in _LOOK}
         talked = TalkedStudy(report, self.model, self.processor, batch, study, options, generated)
         talked.recall(chat[1:])
+        talked.remember(turns)
         self._last_talked = weakref.ref(talked)
         return talked
 

@@ -1,6 +1,6 @@
 """A report that says what its clues say: where it does not, the model is asked to correct it, in turns after it.
 
-    revise_reports(reports, model, processor, prompts, study, options)   # in place; the pipeline does it
+    turns = revise_reports(reports, model, processor, prompts, study, options)   # in place; the pipeline does it
 
 The language model hears a clue that scores just over its threshold so softly that it may leave it out, and now and then
 it states what no clue told. It obeys a correction better (`corrected_trrg`), so it is given one, from the clues alone.
@@ -8,19 +8,25 @@ Our addition; the paper has no such step. Research only, never for clinical use.
 """
 
 from collections.abc import Mapping, Sequence, Set
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
 from .chat_trrg import longest_chat, unpadded
-from .corrected_trrg import kept_but_for
+from .corrected_trrg import MOST_ASKS, kept_but_for
 from .findings_trrg import SIDES, finding_of
 from .prompt_trrg import correction_request
 from .report_trrg import UNREADABLE, Report, report_text, split_report
 from .statements_trrg import NO_FINDING, checkable_clues, read_statements, unsaid
 
 MOST_ADDED = 3  # findings of a correction in training
-MOST_TURNS = 3
+
+
+class Revision(NamedTuple):
+    """A turn that revised a report: what was asked, and the whole report behind it."""
+
+    request: str
+    report: str
 
 
 def unmet(report: Report, names: Sequence[str], own: Set[str]) -> tuple[list[str], list[str]]:
@@ -51,8 +57,8 @@ def unmet(report: Report, names: Sequence[str], own: Set[str]) -> tuple[list[str
 
 def revise_reports(
     reports: Sequence[Report], model: Any, processor: Any, prompts: Any, study: Any, options: Mapping[str, Any]
-) -> None:
-    """Give reports the words that their clues ask for, by at most `MOST_TURNS` corrections, one behind the other. Their
+) -> list[list[Revision]]:
+    """Give reports the words that their clues ask for, by at most `MOST_ASKS` corrections, one behind the other. Their
     `as_written` is what the model wrote first.
 
     A report stays as it is where the checkpoint learned no corrections, no clue of it is the checkpoint's own and says
@@ -65,36 +71,48 @@ def revise_reports(
         prompts: their requests, as tensors.
         study: their features.
         options: of `generate`, without a streamer.
+
+    Returns:
+        the turns of each report, up to the last one that changed it: a chat goes on behind them.
     """
+    turns: list[list[Revision]] = [[] for _ in reports]
     names: list[str] = prompts.clue_names if study.clue_scores is not None else []
     own = {clue["name"] for clue in processor.clues}.intersection(names)
     if not model.config.learned_dialogue or not own & checkable_clues(model, study, names):
-        return
+        return turns
     chats, room = dict(enumerate(unpadded(prompts))), longest_chat(model, processor)
     rows = [row for row in chats if reports[row].text != UNREADABLE]
-    for _ in range(MOST_TURNS):
+    for _ in range(MOST_ASKS):
         asked = {row: owed for row in rows if any(owed := unmet(reports[row], names, own))}
         rows = []
-        for row, (left, wrong) in asked.items():
-            request = correction_request(left[:MOST_ADDED], wrong)
-            (turn,) = processor.next_turns([chats[row]], [reports[row].text], [request])
+        for row, owed in asked.items():
+            (turn,) = processor.next_turns([chats[row]], [reports[row].text], [_request(owed)])
             if len(turn) + 2 * processor.reply_ids(reports[row].text).shape[1] <= room:  # of a reply somewhat longer
                 chats[row] = turn
                 rows.append(row)
         if not rows:
-            return
+            break
         inputs = processor.pad_chats([chats[row] for row in rows], model.device)
         ids = model.generate(**inputs, study=study.select(torch.tensor(rows)), **options)
         for row, answer in zip(rows, processor.post_process_report(ids, inputs), strict=True):
             if answer.text and answer.complete is not False:
                 _take(reports[row], answer.text, asked[row], names, own)
+            turns[row].append(Revision(_request(asked[row]), reports[row].text))
+    for report, said in zip(reports, turns, strict=True):
+        while said and said[-1].report == (said[-2].report if said[1:] else report.as_written or report.text):
+            said.pop()
+    return turns
+
+
+def _request(asked: tuple[list[str], list[str]]) -> str:
+    return correction_request(asked[0][:MOST_ADDED], asked[1]) or ""
 
 
 def _take(report: Report, text: str, asked: tuple[list[str], list[str]], names: Sequence[str], own: Set[str]) -> None:
     """Take a correction for the report, if it is nearer to the clues."""
     add, remove = asked[0][:MOST_ADDED], asked[1]
-    before, request = (report.findings, report.impression), correction_request(add, remove) or ""
-    findings, impression = kept_but_for(before, split_report(text), request, add, remove)
+    before = report.findings, report.impression
+    findings, impression = kept_but_for(before, split_report(text), _request(asked), add, remove)
     revised = Report(findings, impression, report_text(findings, impression), report.clues)
     if sum(map(len, unmet(revised, names, own))) < sum(map(len, asked)):
         report.as_written = report.as_written or report.text

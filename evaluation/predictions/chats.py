@@ -18,11 +18,13 @@ class Question(NamedTuple):
         row: of the study in its batch.
         reply: the report that the model has written so far.
         text: what the user says next.
+        earlier: turns before that: the report, and what was asked behind it.
     """
 
     row: int
     reply: str
     text: str
+    earlier: tuple[tuple[str, str], ...] = ()
 
 
 class YesNo(NamedTuple):
@@ -74,9 +76,14 @@ class Chats:
             self.reports = processor.post_process_report(
                 model.generate(**texts, study=self.study, **options), prompts, self.study, abstain=False
             )
-            revise_reports(self.reports, model, processor, prompts, self.study, options)
+            revisions = revise_reports(self.reports, model, processor, prompts, self.study, options)
         self._names = [words["study_id"] for words in prompts.studies]
         self._prompts = unpadded(prompts)
+        for row, turns in enumerate(revisions):
+            reply = self.reports[row].as_written
+            for turn in turns:
+                (self._prompts[row],) = processor.next_turns([self._prompts[row]], [reply], [turn.request])
+                reply = turn.report
 
     def ask(self, questions: Sequence[Question]) -> list[str]:
         """The answer to each question, which knows of no other question.
@@ -107,6 +114,12 @@ class Chats:
             ]
         return answers
 
+    def _chat(self, asked: Question) -> torch.Tensor:
+        ids = self._prompts[asked.row]
+        for reply, request in (*asked.earlier, (asked.reply, asked.text.strip())):
+            (ids,) = self.processor.next_turns([ids], [reply], [request])
+        return ids
+
     def _inputs(self, questions: Sequence[Question]) -> Iterator[dict[str, Any]]:
         """Tensors of `generate`, for as many questions at a time as there are studies in the batch."""
         size = len(self.reports)
@@ -114,9 +127,7 @@ class Chats:
             some = questions[start : start + size]
             for asked in some:
                 self.processor.check_request("question", asked.text)
-            prompts, replies = [self._prompts[asked.row] for asked in some], [asked.reply for asked in some]
-            texts = self.processor.next_turns(prompts, replies, [asked.text.strip() for asked in some])
-            inputs = self.processor.pad_chats(texts, self.model.device)
+            inputs = self.processor.pad_chats([self._chat(asked) for asked in some], self.model.device)
             lengths, most = inputs["attention_mask"].sum(1), self.processor.max_length
             if most is not None and lengths.max() > most:
                 name = self._names[some[int(lengths.argmax())].row]

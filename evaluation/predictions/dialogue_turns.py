@@ -26,6 +26,8 @@ from evaluation.predictions.records import digest
 from evaluation.reading.labeler import label_report
 from evaluation.reading.observations import CHEXPERT_14, NO_FINDING, Labels, positives
 from processing_trrg import correction_request, kept_but_for, report_text, split_report
+from processing_trrg.corrected_trrg import MOST_ASKS
+from processing_trrg.findings_trrg import stated
 from training.data.dialogue import QUESTIONS as WORDINGS
 from training.data.dialogue import asked_by_name, single_view
 from training.data.study import Study
@@ -93,16 +95,30 @@ def _complete_qa(chats: Chats, studies: Sequence[Study], _: Sequence[Asked]) -> 
 
 
 def _correct(chats: Chats, requests: Sequence[tuple[list[str], list[str]] | None]) -> Entries:
-    texts = [correction_request(*(request or ([], []))) for request in requests]
-    questions = [Question(row, chats.reports[row].text, text) for row, text in enumerate(texts) if text is not None]
-    answers, entries = _ask(chats, questions, len(requests)), []
-    for report, request, text, answer in zip(chats.reports, requests, texts, answers, strict=True):
-        written = kept = report.text if answer is None else answer
-        if request and text and written:
-            before = (report.findings, report.impression)
-            kept = report_text(*kept_but_for(before, split_report(written), text, *request))
-        entries.append(request and {"missing": request[0], "wrong": request[1], "written": written, "answer": kept})
-    return entries
+    """As `TalkedStudy.correct` does it: what was to be added and is not stated is asked for again."""
+    texts, written = [report.text for report in chats.reports], [report.text for report in chats.reports]
+    earlier: list[tuple[tuple[str, str], ...]] = [()] * len(texts)
+    left = [request or ([], []) for request in requests]
+    for ask in range(MOST_ASKS):
+        questions = [
+            Question(row, texts[row], text, earlier[row])
+            for row, owed in enumerate(left)
+            if (text := correction_request(*owed)) is not None
+        ]
+        for question, answer in zip(questions, chats.ask(questions), strict=True):
+            row = question.row
+            written[row] = answer if ask == 0 else written[row]
+            earlier[row] += ((question.reply, question.text),)
+            if answer:
+                kept = kept_but_for(split_report(texts[row]), split_report(answer), question.text, *left[row])
+                texts[row] = report_text(*kept)
+        left = [
+            ([name for name in add if not stated(text, name)], []) for (add, _), text in zip(left, texts, strict=True)
+        ]
+    told = zip(requests, written, texts, strict=True)
+    return [
+        request and {"missing": request[0], "wrong": request[1], "written": w, "answer": a} for request, w, a in told
+    ]
 
 
 def _correction(chats: Chats, studies: Sequence[Study], _: Sequence[Asked]) -> Entries:

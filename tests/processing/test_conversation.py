@@ -79,7 +79,7 @@ def test_a_turn_computes_its_own_tokens_and_no_image(tiny_config, system):
     seen = Watch(write.model)
     study = write(radiograph(), indication="cough")
     answers = [study.ask(request) for request in ("is there an effusion?", "where?")]
-    correction = study.correct(add=["Edema"])
+    correction = study.correct("Say it shorter.")
     assert seen.looks == 1
     # a reply that was cut at its length has a last token that was never read
     own = [turn.asked.shape[1] for turn in study._turns]

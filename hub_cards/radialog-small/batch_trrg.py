@@ -1,0 +1,1 @@
+../../processing_trrg/batch_trrg.py

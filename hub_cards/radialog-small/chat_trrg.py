@@ -1,0 +1,1 @@
+../../processing_trrg/chat_trrg.py

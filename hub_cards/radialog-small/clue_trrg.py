@@ -1,0 +1,1 @@
+../../modeling_trrg/clue_trrg.py

@@ -1,0 +1,1 @@
+../../configuration_trrg/configuration_trrg.py

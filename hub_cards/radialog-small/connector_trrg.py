@@ -1,0 +1,1 @@
+../../modeling_trrg/connector_trrg.py

@@ -1,0 +1,1 @@
+../../modeling_trrg/contrastive_trrg.py

@@ -1,0 +1,1 @@
+../../processing_trrg/conversation_trrg.py

@@ -1,0 +1,1 @@
+../../processing_trrg/corrected_trrg.py

@@ -1,0 +1,1 @@
+../../processing_trrg/dicom_header_trrg.py

@@ -1,0 +1,1 @@
+../../modeling_trrg/encoder_trrg.py

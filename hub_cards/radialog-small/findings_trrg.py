@@ -1,0 +1,1 @@
+../../processing_trrg/findings_trrg.py

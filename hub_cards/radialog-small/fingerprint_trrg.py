@@ -1,0 +1,1 @@
+../../processing_trrg/fingerprint_trrg.py

@@ -1,0 +1,1 @@
+../../modeling_trrg/generation_trrg.py

@@ -1,0 +1,1 @@
+../../processing_trrg/grey_trrg.py

@@ -1,0 +1,1 @@
+../../processing_trrg/grounding_trrg.py

@@ -1,0 +1,1 @@
+../../processing_trrg/image_processing_trrg.py

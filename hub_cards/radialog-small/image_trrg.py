@@ -1,0 +1,1 @@
+../../processing_trrg/image_trrg.py

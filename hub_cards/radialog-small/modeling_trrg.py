@@ -1,0 +1,1 @@
+../../modeling_trrg/modeling_trrg.py

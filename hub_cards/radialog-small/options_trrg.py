@@ -1,0 +1,1 @@
+../../processing_trrg/options_trrg.py

@@ -1,0 +1,1 @@
+../../modeling_trrg/outputs_trrg.py

@@ -1,0 +1,1 @@
+../../processing_trrg/picture_trrg.py

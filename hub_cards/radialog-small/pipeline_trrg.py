@@ -1,0 +1,1 @@
+../../processing_trrg/pipeline_trrg.py

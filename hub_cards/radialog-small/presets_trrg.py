@@ -1,0 +1,1 @@
+../../configuration_trrg/presets_trrg.py

@@ -1,0 +1,1 @@
+../../modeling_trrg/pretrained_trrg.py

@@ -1,0 +1,1 @@
+../../processing_trrg/processing_trrg.py

@@ -1,0 +1,1 @@
+../../processing_trrg/prompt_trrg.py

@@ -1,0 +1,1 @@
+../../processing_trrg/report_trrg.py

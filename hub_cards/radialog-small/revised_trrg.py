@@ -1,0 +1,1 @@
+../../processing_trrg/revised_trrg.py

@@ -1,0 +1,1 @@
+../../processing_trrg/sentences_trrg.py

@@ -1,0 +1,1 @@
+../../processing_trrg/statements_trrg.py
