@@ -86,7 +86,8 @@ def _capture(pixels: np.ndarray, header: Header, device: Device, number: int, to
         manufacturer=device.maker, manufacturer_model_name=device.name, software_versions=device.version,
         patient_orientation=("L", "F"), series_description=told[:64], specific_character_set="ISO_IR 192",
     )  # fmt: skip
-    picture.PatientOrientation, picture.BodyPartExamined = None, "CHEST"  # the orientation is not known
+    picture["PatientOrientation"].value = None  # it is not known
+    picture.BodyPartExamined = "CHEST"
     picture.ImageType = ["DERIVED", "SECONDARY"]
     picture.ImageComments = device.notice
     for name in IDENTITY:

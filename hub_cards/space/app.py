@@ -353,8 +353,8 @@ with gr.Blocks(title="TRRG", analytics_enabled=False, delete_cache=(HOUR, HOUR))
     with gr.Row():
         with gr.Column(min_width=320):
             report_box = gr.HighlightedText(
-                label="Report; choose a sentence to see its clue and its place", color_map=shown.COLOURS,
-                show_legend=True, combine_adjacent=False,
+                label="Report; choose a sentence to see its clue and its place", elem_id="report", show_legend=True,
+                color_map=shown.COLOURS, combine_adjacent=False,
             )  # fmt: skip
             differ = gr.Textbox(label="Where report and clues differ", interactive=False, lines=2)
             point = gr.Dropdown([], label="Point at a sentence or a clue (the same, by keyboard)", interactive=True)

@@ -179,9 +179,11 @@ def test_a_reply_can_be_streamed(tiny_config):
 
 def test_a_correction_says_what_changed_and_what_was_not_done(scripted):
     after = "findings: the heart is enlarged. no pneumothorax. small right effusion. impression: cardiomegaly. edema."
-    study, asked = scripted(REPORT, after)
+    study, asked = scripted(REPORT, after, after, after)
     done = study.correct(add=["edema", "left lung lesion"], remove=["Left Pleural Effusion"])
-    assert "add edema, left lung lesion and take out left pleural effusion." in asked()
+    said = [message["content"][0]["text"] for message in study.messages if message["role"] == "user"]
+    assert "add edema, left lung lesion and take out left pleural effusion." in said[1]
+    assert said[2] == said[3] and "also left lung lesion in" in asked()  # what is still unsaid is asked for again
     assert done.asked == {"add": ["Edema", "Left Lung Lesion"], "remove": ["Left Pleural Effusion"]}
     assert done.not_done == ["Left Lung Lesion"]
     kinds = {change.after or change.before: (change.kind, change.before) for change in done.changes}
@@ -205,7 +207,7 @@ def test_what_a_correction_changed_beside_what_was_asked_is_taken_back(scripted)
 
 
 def test_a_correction_in_free_words_is_checked_where_it_names_findings(scripted):
-    study, _ = scripted(REPORT, REPORT, "shorter.", "yes.", "")
+    study, _ = scripted(REPORT, *[REPORT] * 3, "shorter.", "yes.", "")
     done = study.correct("There is no effusion on the left; mention the catheter.")
     assert done.asked == {"add": ["Support Devices"], "remove": ["Left Pleural Effusion"]}
     assert done.not_done == ["Support Devices"]
@@ -222,7 +224,7 @@ def test_a_clue_edited_by_hand_reaches_the_model_and_is_asked_for(tiny_config, s
     study = write(radiograph())
     before = study._study
     done = study.correct(clues={"edema": 1, "Fracture": 0.0})
-    assert seen.looks == 1 and len(seen.prefilled) == 2 and seen.prefilled[1] > seen.prefilled[0]
+    assert seen.looks == 1 and len(seen.prefilled) == 4 and seen.prefilled[1] > seen.prefilled[0] > seen.prefilled[2]
     assert done.asked == {"add": ["Edema"], "remove": ["Fracture"]} and done.not_done == ["Edema"]
     scores = {clue.name: clue for clue in study.clues}
     assert scores["Edema"].score == 1 and scores["Edema"].selected and scores["Fracture"].score == 0
