@@ -14,7 +14,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from huggingface_hub.dataclasses import strict
+from huggingface_hub.dataclasses import strict, validated_field
 from transformers import AutoConfig, PreTrainedConfig
 from transformers.models.auto import CONFIG_MAPPING
 
@@ -62,6 +62,19 @@ def check_sizes(name: str, value: Any) -> None:
                 if value > most:
                     raise ValueError(f"{name} is {value}; expected at most {most}.")
                 return
+
+
+def numbers(depth: int, *kinds: type) -> Any:
+    """A field that is None or numbers in lists, `depth` deep: its type could say so, but is checked far more slowly."""
+
+    def check(value: Any) -> None:
+        found = [] if value is None else [value]
+        for _ in range(depth):
+            found = [item for row in found for item in (row if isinstance(row, list) else "?")]
+        if any(isinstance(item, bool) or not isinstance(item, kinds) for item in found):
+            raise TypeError(f"got {value!r:.80}; expected {' or '.join(k.__name__ for k in kinds)} in {depth} lists")
+
+    return validated_field(check, default=None)
 
 
 def _is_dial(row: list[float | int]) -> bool:
@@ -165,10 +178,11 @@ class TRRGConfig(PreTrainedConfig):  # trf-ignore: TRF057
     MISS_RATES = tuple(step / 20 for step in range(1, 11))
     OPERATING_POINTS = ("careful", "sensitive", *MISS_RATES)
 
-    vision_config: dict | PreTrainedConfig | None = None
-    text_config: dict | PreTrainedConfig | None = None
-    clue_config: dict | PreTrainedConfig | None = None
-    query_transformer_config: dict | PreTrainedConfig | None = None
+    # the first type that does not fit is told with its value, so a config that comes second is printed in full
+    vision_config: PreTrainedConfig | dict | None = None
+    text_config: PreTrainedConfig | dict | None = None
+    clue_config: PreTrainedConfig | dict | None = None
+    query_transformer_config: PreTrainedConfig | dict | None = None
 
     connector: Literal["clue_interaction", "mlp", "query_transformer"] = "clue_interaction"
     clue_source: Literal["zero_shot", "classifier", "none"] = "zero_shot"
@@ -193,11 +207,11 @@ class TRRGConfig(PreTrainedConfig):  # trf-ignore: TRF057
     learned_dialogue: bool = False
     image_token_id: int = 32000
     pad_clue_token_id: int = 0
-    clue_token_ids: list[list[list[int]]] | None = None
-    clue_parents: list[int] | None = None
-    clue_calibration: list[list[float | int]] | None = None
-    clue_operating_points: list[list[float | int]] | None = None
-    readable_weights: list[float | int] | None = None
+    clue_token_ids: list | None = numbers(3, int)
+    clue_parents: list | None = numbers(1, int)
+    clue_calibration: list | None = numbers(2, int, float)
+    clue_operating_points: list | None = numbers(2, int, float)
+    readable_weights: list | None = numbers(1, int, float)
     readable_threshold: float | int = 0.0
     tie_word_embeddings: bool = False
 

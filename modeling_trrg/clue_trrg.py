@@ -244,16 +244,18 @@ def inject_clues(
         selected, threshold: `[B, C]`, see `select_clues`.
 
     Returns:
-        Weighted tokens `[B, K, Dc]` and their mask `[B, K]`, K a multiple of L.
+        Weighted tokens `[B, K, Dc]` and their mask `[B, K]`, K the most of a study; none of them is a clue's padding.
     """
     count = max(int(selected.sum(1).max()), 1)
     if bank.calibration is not None:
         threshold = threshold.to(clue_scores.dtype)
         clue_scores = 0.5 + 0.5 * (clue_scores - threshold) / (1 - threshold)
     scores, index = (clue_scores * selected).topk(count, dim=1)
-    tokens = bank.tokens[index] * scores[:, :, None, None].to(bank.tokens.dtype)
-    mask = bank.token_mask[index] & selected.gather(1, index)[:, :, None]
-    return tokens.flatten(1, 2), mask.flatten(1, 2)
+    mask = (bank.token_mask[index] & selected.gather(1, index)[:, :, None]).flatten(1)
+    order = mask.int().argsort(dim=1, descending=True, stable=True)[:, : int(mask.sum(1).max())]
+    clue, place = order // bank.tokens.shape[1], order % bank.tokens.shape[1]
+    tokens = bank.tokens[index.gather(1, clue), place]
+    return tokens * scores.gather(1, clue)[..., None].to(tokens.dtype), mask.gather(1, order)
 
 
 def consistency_loss(

@@ -57,8 +57,9 @@ class ClueAttention(nn.Module):
         self.v_proj = UnitLinear(config.projection_dim, config.projection_dim)
         self.out_proj = UnitLinear(config.projection_dim, config.projection_dim)
 
-    def forward(self, queries: torch.Tensor, keys: torch.Tensor, key_mask: torch.Tensor) -> torch.Tensor:
-        """`queries [n, Q, D]`, `keys [n, K, D]` and `key_mask [n, K]` (bool, a True in each row) to `[n, Q, D]`."""
+    def forward(self, queries: torch.Tensor, keys: torch.Tensor, key_mask: torch.Tensor | None = None) -> torch.Tensor:
+        """`queries [n or 1, Q, D]`, `keys [n, K, D]`, `key_mask [n, K]` (bool, a True in each row; None: all seen) to
+        `[n, Q, D]`."""
         q, k, v = (
             projection(states).unflatten(-1, (self.num_heads, self.head_dim)).transpose(1, 2)
             for projection, states in ((self.q_proj, queries), (self.k_proj, keys), (self.v_proj, keys))
@@ -66,7 +67,8 @@ class ClueAttention(nn.Module):
         attention = eager_attention
         if self.config._attn_implementation != "eager":
             attention = ALL_ATTENTION_FUNCTIONS["sdpa"]
-        mask = key_mask[:, None, None, :].expand(-1, 1, queries.shape[1], -1)
+        q = q.expand(len(keys), -1, -1, -1)  # learned queries are projected once for all
+        mask = None if key_mask is None else key_mask[:, None, None, :].expand(-1, 1, queries.shape[1], -1)
         attended, _ = attention(self, q, k, v, mask, scaling=self.head_dim**-0.5, dropout=0.0, is_causal=False)
         return self.out_proj(attended.flatten(2))
 
@@ -119,15 +121,12 @@ class ClueInteraction(nn.Module):
         clues = torch.cat([self.no_clue.expand(batch, 1, -1), self.clue_in(clue_tokens)], dim=1)
         clue_mask = torch.cat([clue_mask.new_ones(batch, 1), clue_mask], dim=1)
         clues = clues + self.clue_self_attention(clues, clues, clue_mask)
-        clue_queries = self.clue_queries.expand(batch, -1, -1)
-        from_clues = clue_queries + self.clue_attention(clue_queries, clues, clue_mask)
+        from_clues = self.clue_queries + self.clue_attention(self.clue_queries[None], clues, clue_mask)
 
         seen = self.no_patch.expand(views, 1, -1)
         if patches is not None:
             seen = torch.cat([seen, self.patch_norm(self.patch_in(patches)) + self.patch_position], dim=1)
-        patch_queries = self.patch_queries.expand(views, -1, -1)
-        seen_mask = torch.ones(seen.shape[:2], dtype=torch.bool, device=seen.device)
-        from_patches = patch_queries + self.patch_attention(patch_queries, seen, seen_mask)
+        from_patches = self.patch_queries + self.patch_attention(self.patch_queries[None], seen)
 
         features = torch.cat([from_clues[study_index], from_patches], dim=1)
         return self.out_norm(self.linear(self.norm(features)))

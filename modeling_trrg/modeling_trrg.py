@@ -15,6 +15,7 @@ Shapes: B studies, V views, n views of all studies, N image placeholders a view,
 D shared width, Dv/Dc/Dt widths of vision, clue and text model.
 """
 
+import inspect
 from typing import Any
 
 import torch
@@ -390,6 +391,9 @@ class TRRGForConditionalGeneration(TRRGPreTrainedModel, TRRGGenerationMixin):  #
             loss = loss * ((clue_targets == 0) | (clue_targets == 1)).any(1).to(loss.device)
         return loss * report.sum((1, 2))
 
+
+_forward: Any = TRRGForConditionalGeneration.forward
+_forward.__signature__ = inspect.signature(_forward)  # Transformers asks for it at every token
 
 # So that `save_pretrained` writes the source beside the weights, whoever calls it: the folder loads anywhere.
 TRRGModel.register_for_auto_class("AutoModel")

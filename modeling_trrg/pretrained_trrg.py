@@ -1,5 +1,6 @@
 """What all TRRG models share: what they support, how weights start, and strict loading."""
 
+import contextlib
 import copy
 import json
 import logging
@@ -129,11 +130,14 @@ def build_tower(config: Any) -> PreTrainedModel:
     """
     if (config._attn_implementation or "").startswith("flash"):
         config._attn_implementation = None
-    tower = AutoModel.from_config(config)
+    # On the meta device drawing is slow, and for nothing.
+    empty = torch.get_default_device().type == "meta"
+    with init.no_init_weights() if empty else contextlib.nullcontext():
+        tower = AutoModel.from_config(config)
     # Convolutions start by their fan-out. Wrapped timm models start at a fixed deviation of 0.02 instead, at which the
     # first steps of a training from scratch change every depthwise filter beyond recognition.
     for module in tower.modules():
-        if isinstance(module, nn.Conv2d) and not module.weight.is_meta:  # there drawing is slow, and for nothing
+        if isinstance(module, nn.Conv2d) and not empty:
             fan_out = module.kernel_size[0] * module.kernel_size[1] * module.out_channels // module.groups
             nn.init.normal_(module.weight, std=(2.0 / fan_out) ** 0.5)
     if getattr(tower, "pooler", None) is not None and any(True for _ in tower.pooler.parameters()):
@@ -171,8 +175,9 @@ class TRRGPreTrainedModel(PreTrainedModel):
 
     def freeze_unused(self) -> None:
         """Freeze them: plain distributed training waits for a gradient of every weight that asks for one."""
+        patterns = self.unused_weights()
         for name, parameter in self.named_parameters():
-            if any(re.search(pattern, name) for pattern in self.unused_weights()):
+            if any(re.search(pattern, name) for pattern in patterns):
                 parameter.requires_grad_(False)
 
     def save_pretrained(self, save_directory: Any, *args: Any, **kwargs: Any) -> None:

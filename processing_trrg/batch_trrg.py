@@ -11,7 +11,7 @@ from transformers.feature_extraction_utils import BatchFeature
 from .image_trrg import list_views
 from .options_trrg import NO_PADDING
 from .picture_trrg import RadiographError
-from .prompt_trrg import PromptError, count_images, refuse_surrogates
+from .prompt_trrg import PromptError, check_clues, count_images, refuse_surrogates
 
 MAX_KEPT_LISTS = 8
 
@@ -220,33 +220,46 @@ def labels_by_clue(labels: Mapping[str, int | None], names: Sequence[str]) -> li
     return [-100 if value is None else int(value) for value in values]
 
 
-def clue_tensors(
-    clues: Sequence[Mapping[str, str]], tokenizer: Any, kept: dict[tuple, dict[str, torch.Tensor]]
-) -> dict[str, torch.Tensor]:
-    """`clue_input_ids`, `clue_attention_mask` `[S, C, L]` and, where a clue has a parent, `clue_parents` `[C]` of a
-    checked clue list; the last few lists stay tokenised in `kept`.
+class ClueLists:
+    """The clue lists of the last calls, checked and tokenised: a thousand clues take as long as a look at the image."""
 
-    Raises:
-        ValueError: a sentence is longer than the tokenizer's limit.
-    """
-    signs = ("positive", "negative") if all("negative" in clue for clue in clues) else ("positive",)
-    sentences = tuple(clue[sign] for sign in signs for clue in clues)
-    key = (id(tokenizer), len(tokenizer), *sentences)
-    if key not in kept:
-        encoded = tokenizer(list(sentences), padding=True, return_tensors="pt")
+    def __init__(self) -> None:
+        self._given: tuple[Any, list[dict[str, str]]] = None, []
+        self._tokenised: list[tuple[Any, Any, dict[str, torch.Tensor]]] = []
+
+    def checked(self, clues: Any) -> list[dict[str, str]]:
+        """`check_clues`; the last list is not checked again."""
+        given, checked = self._given
+        if not isinstance(clues, list) or clues != given:
+            checked = check_clues(clues)
+            if isinstance(clues, list):
+                self._given = [clue if isinstance(clue, str) else dict(clue) for clue in clues], checked
+        return checked
+
+    def tensors(self, clues: Sequence[Mapping[str, str]], tokenizer: Any) -> dict[str, torch.Tensor]:
+        """`clue_input_ids`, `clue_attention_mask` `[S, C, L]` and, where a clue has a parent, `clue_parents` `[C]` of a
+        checked clue list; the last few stay tokenised.
+
+        Raises:
+            ValueError: a sentence is longer than the tokenizer's limit.
+        """
+        given, whose = [*clues], (id(tokenizer), len(tokenizer))
+        for known, owner, tensors in self._tokenised:
+            if owner == whose and known == given:
+                return dict(tensors)
+        signs = ("positive", "negative") if all("negative" in clue for clue in clues) else ("positive",)
+        encoded = tokenizer([clue[sign] for sign in signs for clue in clues], padding=True, return_tensors="pt")
         length, limit = encoded["input_ids"].shape[1], tokenizer.model_max_length
         if length > limit:
             raise ValueError(f"clues: a sentence is {length} tokens long, the clue tokenizer's limit is {limit}")
-        while len(kept) >= MAX_KEPT_LISTS:
-            del kept[next(iter(kept))]
-        kept[key] = {
-            f"clue_{name}": encoded[name].unflatten(0, (len(signs), -1)) for name in ("input_ids", "attention_mask")
-        }
-    tensors = dict(kept[key])
-    if any("parent" in clue for clue in clues):
-        index = {clue["name"]: row for row, clue in enumerate(clues)}
-        tensors["clue_parents"] = torch.tensor([index[clue["parent"]] if "parent" in clue else -1 for clue in clues])
-    return tensors
+        names = ("input_ids", "attention_mask")
+        tensors = {f"clue_{name}": encoded[name].unflatten(0, (len(signs), -1)) for name in names}
+        if any("parent" in clue for clue in clues):
+            rows = {clue["name"]: row for row, clue in enumerate(clues)}
+            tensors["clue_parents"] = torch.tensor([rows[clue["parent"]] if "parent" in clue else -1 for clue in clues])
+        self._tokenised.append(([dict(clue) for clue in clues], whose, tensors))
+        del self._tokenised[:-MAX_KEPT_LISTS]
+        return dict(tensors)
 
 
 def cut_row(row: dict[str, Any], limit: int, side: str, image_token_id: int) -> dict[str, Any]:

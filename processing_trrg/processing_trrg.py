@@ -13,9 +13,9 @@ import numpy as np
 import torch
 
 from .batch_trrg import (
+    ClueLists,
     StudyBatch,
     check_words,
-    clue_tensors,
     cut_row,
     each_study,
     group_studies,
@@ -122,7 +122,7 @@ class TRRGProcessor(ChatProcessor):  # trf-ignore: TRF057
             if getattr(tokenizer, name) is None:
                 raise ValueError(f"tokenizer: it has no {name}; set one before building the processor")
         self.num_image_tokens = num_image_tokens
-        self._tokenised: dict[tuple, dict[str, torch.Tensor]] = {}
+        self._lists = ClueLists()
         self.clues = default_clues() if clues is None else clues
         self.prompt_style = prompt_style
         self.max_length = max_length
@@ -195,7 +195,7 @@ class TRRGProcessor(ChatProcessor):  # trf-ignore: TRF057
             ValueError: arguments that do not fit together, or a clue list that is not legal.
         """
         options = read_options(kwargs, self.tokenizer.init_kwargs)
-        clue_list = self.clues if clues is None else check_clues(clues)
+        clue_list = self.clues if clues is None else self._lists.checked(clues)
         fields = dict(zip(CONTEXT_FIELDS, (indication, technique, comparison, prior_report, question), strict=True))
         fields |= {name: options.get(name) for name in ("predicted_findings", "turns")} | {"report": report}
         fields |= {"clue_scores": clue_scores, "clue_targets": clue_targets}
@@ -357,7 +357,7 @@ class TRRGProcessor(ChatProcessor):  # trf-ignore: TRF057
         Raises:
             ValueError: a sentence is longer than the clue tokenizer's limit.
         """
-        return clue_tensors(self.clues if clues is None else clues, self.clue_tokenizer, self._tokenised)
+        return self._lists.tensors(self.clues if clues is None else clues, self.clue_tokenizer)
 
     # ------------------------------------------------------------------------------------------- tensors -> reports
 

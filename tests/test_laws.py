@@ -33,7 +33,8 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("evaluation.metrics",),
     ("training.builders", "training.run"),
     ("training", "evaluation"),  # the commands
-    ("training.measure", "evaluation.bench"),
+    ("training.measure",),
+    ("evaluation.bench",),
     ("hub_cards.hospital",),
     ("hub_cards.space",),
     ("hub_cards",),

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 import modeling_trrg  # noqa: F401  registers the model with the Auto classes
-from evaluation.bench.model import build_trrg, clue_inputs, loop_row
+from evaluation.bench.model import build_trrg, clue_inputs, loop_rows
 from evaluation.bench.turns import Row, by_turns, cpu_ms
 from evaluation.clue_lists import nonsense
 from processing_trrg import RadiologyReportPipeline
@@ -41,20 +41,19 @@ def rows(quick: bool) -> Iterator[Row]:
     length: dict[str, Any] = {"max_new_tokens": tokens, "min_new_tokens": tokens}
     processor, model = write.processor, write.model
     with torch.no_grad():
-        yield loop_row(model, processor(**studies[0], return_tensors="pt"), tokens, seconds)
+        yield from loop_rows(model, processor(**studies[0], return_tensors="pt"), tokens, 7 if seconds else 1)
     together, single = (partial(write, studies, batch_size=size, **length) for size in (count, 1))
     row = Row("reports", f"one at a time, {count} studies", f"batch {count}", ">= 4",
               "a step of a batch reads the weights once for all its reports")  # fmt: skip
-    yield row.by_turns(single, together, seconds, count)
+    yield row.by_turns(single, together, seconds, count, turns=3)
     yield second_turn(write, studies[0], seconds)
     lists = {size: nonsense(size) for size in (14, 100, 1000)}
     for size in (100, 1000):
         known, few = (partial(look, write, studies[0], lists[n]) for n in (size, 14))
-        known(), few()  # encoded once
         row = Row("reports", f"reading a study with {size:,} clues, known", "14 clues", "<= 1.2",
                   "a known list's vectors are kept; checking the list and one product a patch grow")  # fmt: skip
-        yield row.by_turns(known, few, seconds / 4)
-    yield encoding(write, lists[100 if quick else 1000])
+        yield row.by_turns(known, few, seconds / 2)
+    yield encoding(write, nonsense(30 if quick else 256), seconds)
 
 
 def look(write: Any, study: dict[str, Any], clues: list[dict[str, str]]) -> Any:
@@ -67,12 +66,13 @@ def second_turn(write: Any, study: dict[str, Any], seconds: float) -> Row:
     first = partial(write, study["images"], max_new_tokens=1, abstain=False)
     row = Row("reports", "a question, to its first token", "the report, to its first token", "<= 0.2",
               "image and text are in the cache; only the question's own tokens are computed")  # fmt: skip
-    chats = [write(study["images"], max_new_tokens=24) for _ in range(5 if seconds else 1)]
-    answer = [cpu_ms(partial(chat.ask, "Is there an effusion?", max_new_tokens=1)) for chat in chats]
-    return row.measured(answer, [cpu_ms(first) for _ in chats])
+    chats = [write(study["images"], max_new_tokens=24) for _ in range(8 if seconds else 1)]
+    asked = [partial(chat.ask, "Is there an effusion?", max_new_tokens=1) for chat in chats]
+    pairs = [(cpu_ms(ask), cpu_ms(first)) for ask in asked]  # a question is a second turn once
+    return row.measured(*map(list, zip(*pairs, strict=True)))
 
 
-def encoding(write: Any, clues: list[dict[str, str]]) -> Row:
+def encoding(write: Any, clues: list[dict[str, str]], seconds: float) -> Row:
     """A new list, milliseconds a clue, beside a list whose sentences are read one by one."""
     tensors = write.processor.clue_tensors(clues)
     model = write.model.model
@@ -88,11 +88,12 @@ def encoding(write: Any, clues: list[dict[str, str]]) -> Row:
         for ids, mask in singles:
             model.embed_sentences(ids[:, : int(mask.sum())], mask[:, : int(mask.sum())])
 
-    row = Row("reports", f"encoding {len(clues):,} new clues, a sentence", "sentence by sentence", "<= 10 ms",
+    row = Row("reports", f"encoding {len(clues):,} new clues, a sentence", "sentence by sentence", "<= 10 ms each",
               "in batches of 64 of about one length")  # fmt: skip
     with torch.no_grad():
-        times = by_turns({"ours": anew, "theirs": one_by_one}, 0)
-    return row.measured([times["ours"][0] / 2 / len(clues)], [times["theirs"][0] / len(singles)])
+        times = by_turns({"ours": anew, "theirs": one_by_one}, seconds / 4, turns=3)
+    counts = {"ours": 2 * len(clues), "theirs": len(singles)}
+    return row.measured(*([time / counts[name] for time in times[name]] for name in counts))
 
 
 def growth(quick: bool) -> list[Curve]:
@@ -103,7 +104,8 @@ def growth(quick: bool) -> list[Curve]:
 
     def curve(name: str, unit: str, steps: list[int], work: Any, reports: Any) -> None:
         steps = steps[:2] if quick else steps
-        rates = [1000 * reports(step) / by_turns({"": partial(work, step)}, 0)[""][0] for step in steps]
+        least = [min(by_turns({"": partial(work, step)}, 0 if quick else 0.1, turns=2)[""]) for step in steps]
+        rates = [1000 * reports(step) / time for step, time in zip(steps, least, strict=True)]
         curves.append((name, unit, steps, rates))
 
     length: dict[str, Any] = {"max_new_tokens": tokens, "min_new_tokens": tokens, "abstain": False}

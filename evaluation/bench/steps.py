@@ -1,48 +1,99 @@
-"""A training step of stage 2, and what its batches wait for and pad."""
+"""A training step of each stage, and what its batches wait for and pad."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import torch
 from accelerate import Accelerator
 
-from evaluation.bench.reports import images, load
+from evaluation.bench.reports import SMALL, images, load
 from evaluation.bench.turns import Row
+from modeling_trrg import TRRGForContrastivePretraining
+from training.config.run_config import FinetuneConfig, PretrainConfig, RunConfig, load_config
+from training.data.collate import count_targets
 from training.finetune import language_loss
+from training.measure import data_path
+from training.pretrain import contrastive_loss
+from training.run.loop import _optimizer_step
 
+CONFIGS, DATA = SMALL.parents[1] / "training" / "configs", Path("runs/small-data")
 REPORT = "The heart is enlarged. There is a small left pleural effusion. No pneumothorax. "
 SENTENCES = (1, 1, 2, 2, 2, 3, 3, 4, 5, 9)  # of ten reports: about the spread of real ones
 
 
 def rows(quick: bool) -> Iterator[Row]:
-    """One step by Accelerate and the run's own loss, and the same modules in a plain loop."""
-    write = load()
-    model, processor = write.model.train(), write.processor
-    studies = images(2 if quick else 4)
-    batch = processor(images=[[study["images"]] for study in studies], text=None, return_tensors="pt")
-    inputs: dict[str, Any] = dict(batch)
-    inputs["labels"] = inputs["input_ids"].masked_fill(inputs["input_ids"] == processor.image_token_id, -100)
+    """Steps beside plain loops, waiting for data, padding."""
+    write, seconds, count = load(), *((0, 2) if quick else (6, 8))
+    model, processor = write.model, write.processor
+    studies = [[study["images"]] for study in images(count)]
+    batch = processor(images=studies, report=[REPORT * number for number in SENTENCES[:count]])
+    yield step_row("1", *first_stage(model, batch), contrastive_loss, seconds)
+    batch = {name: value for name, value in batch.items() if isinstance(value, torch.Tensor)}
+    targets = torch.tensor(float(count_targets(batch)))
+    yield step_row("2", model.train(), batch, language_loss, seconds, targets)
+    for stage, cls in (("1", PretrainConfig), ("2", FinetuneConfig)):
+        yield waiting(stage, cls, quick)
+    yield padding(model, processor, 0 if quick else 4)
+
+
+def first_stage(model: Any, batch: Any) -> tuple[Any, dict[str, torch.Tensor]]:
+    """A model of stage 1 with the towers' sizes, and what it learns from: the images, and three sentences a study."""
+    clues, count = {name: batch[name] for name in ("clue_input_ids", "clue_attention_mask")}, len(batch["pixel_values"])
+    drawn = torch.arange(3 * count) % clues["clue_input_ids"].shape[1]
+    given = {
+        "pixel_values": batch["pixel_values"], "image_mask": batch["image_mask"], **clues,
+        "sentence_input_ids": clues["clue_input_ids"][0, drawn], "sentence_keys": drawn,
+        "sentence_attention_mask": clues["clue_attention_mask"][0, drawn],
+        "sentence_study": torch.arange(count).repeat_interleave(3),
+        "clue_targets": torch.randint(2, (count, clues["clue_input_ids"].shape[1])),
+    }  # fmt: skip
+    return TRRGForContrastivePretraining(model.config).train(), given
+
+
+def step_row(
+    stage: str, model: Any, batch: dict[str, torch.Tensor], loss: Callable, seconds: float, targets: Any = None
+) -> Row:
+    """The step of `training.run.loop` and the same modules in a plain loop."""
     accelerator = Accelerator(cpu=not torch.cuda.is_available())
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-6)
-    prepared, prepared_optimizer = accelerator.prepare(model, torch.optim.AdamW(model.parameters(), lr=1e-6))
-    inputs = {name: value.to(accelerator.device) for name, value in inputs.items() if isinstance(value, torch.Tensor)}
-
-    def ours() -> None:
-        loss, _ = language_loss(prepared, inputs, None)
-        accelerator.backward(loss)
-        prepared_optimizer.step()
-        prepared_optimizer.zero_grad()
+    prepared = accelerator.prepare(model, torch.optim.AdamW(model.parameters(), lr=1e-6))
+    batch = {name: value.to(accelerator.device) for name, value in batch.items()}
+    run: Any = SimpleNamespace(
+        config=SimpleNamespace(run=SimpleNamespace(seed=0), optimizer=SimpleNamespace(max_grad_norm=1.0)),
+        accelerator=accelerator, model=prepared[0], optimizer=prepared[1], stage=SimpleNamespace(loss=loss),
+        progress=SimpleNamespace(step=0),
+    )  # fmt: skip
 
     def plain() -> None:
-        model(**inputs).loss.backward()
+        options = {} if targets is None else {"num_items_in_batch": targets}
+        model(**batch, **options).loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         optimizer.zero_grad()
 
-    row = Row("steps", "training step, stage 2, small", "a plain loop of the same modules", "<= 1.03",
-              "the run adds Accelerate's wrapper around forward, backward and step")  # fmt: skip
-    yield row.by_turns(ours, plain, 0 if quick else 6)
-    yield padding(model, processor, 0 if quick else 4)
+    row = Row("steps", f"training step, stage {stage}", "a plain loop of the same modules", "<= 1.03",
+              "the run adds Accelerate's wrapper, its checks for infinite numbers and its log")  # fmt: skip
+    return row.by_turns(lambda: _optimizer_step(run, [batch | {"study_ids": []}], targets), plain, seconds)
+
+
+def waiting(stage: str, cls: type[RunConfig], quick: bool) -> Row:
+    """Milliseconds of reading a batch in the training's own process, beside those of its step, in wall time."""
+    row = Row("steps", f"reading a batch, stage {stage}, one process", "its training step", "<= 0.02",
+              "one core reads and trains by turns; with data.num_workers a core of its own reads, and the step waits "
+              "for nothing")  # fmt: skip
+    if quick or not DATA.is_dir():
+        row.why = f"{DATA} is not there (python -m training.builders.small_data); `--quick` does not read it"
+        return row
+    overrides = [f"model.checkpoint={SMALL}"] if stage == "2" else []
+    config = load_config(cls, CONFIGS / f"trrg-small-stage{stage}.yaml", overrides)
+    rates = data_path.measure(config, 5, 1)  # the median step, and the mean of many batches
+    size = config.optimizer.micro_batch_size
+    row.measured(*([1000 * size / rates[f"{name}_studies_per_s"]] for name in ("feed", "train")))
+    row.spread = None
+    return row
 
 
 def padding(model: Any, processor: Any, seconds: float) -> Row:

@@ -1,10 +1,11 @@
 """`generate` and `forward` as users of LLaVA call them: assistants, embeddings in place of ids, options of features."""
 
 import copy
+import inspect
 
 import pytest
 import torch
-from transformers import LlamaConfig, LlamaForCausalLM
+from transformers import LlamaConfig, LlamaForCausalLM, LogitsProcessor, LogitsProcessorList
 
 from tests.helpers.models import SYSTEMS, TINY_TEXT, build, only, studies
 from tests.helpers.tiny_llava import llava, llava_inputs
@@ -140,6 +141,25 @@ def test_a_placeholder_is_never_written(tiny_config, options):
     assert model(**inputs).logits[0, -1].argmax() == config.image_token_id
     written = model.generate(**inputs, **{**GREEDY, **options})
     assert config.image_token_id not in written[0, inputs["input_ids"].shape[1] :]
+
+
+@torch.no_grad()
+def test_signatures_of_processors_are_asked_for_once(tiny_config, monkeypatch):
+    config = tiny_config("trrg")
+    model, inputs = build(config), only(studies(config), 0, 1)
+    calls = []
+    slow = LogitsProcessorList.__call__
+    monkeypatch.setattr(LogitsProcessorList, "__call__", lambda *args, **named: calls.append(1) or slow(*args, **named))
+    model.generate(**inputs, **GREEDY)
+    assert not calls
+    with pytest.raises(ValueError, match=r"required parameters.*_AsksForMore"):  # as Transformers says it
+        model.generate(**inputs, **GREEDY, logits_processor=LogitsProcessorList([_AsksForMore()]))
+    assert list(inspect.signature(model.forward).parameters)[:2] == ["input_ids", "attention_mask"]
+
+
+class _AsksForMore(LogitsProcessor):
+    def __call__(self, input_ids, scores, more):
+        return scores
 
 
 @torch.no_grad()

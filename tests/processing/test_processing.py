@@ -144,6 +144,13 @@ def test_a_clue_list_is_tokenised_once(monkeypatch):
         processor.clue_tensors()
         processor.clue_tensors([{"name": "Mass", "positive": "There is a mass.", "negative": "There is no mass."}])
     assert len(calls) - before == 2
+    given = ["Mass"]
+    assert [processor(images=ONE, clues=given).clue_names for _ in range(2)] == [["Mass"]] * 2
+    given.append("Nodule")  # the same list, and no longer what was checked
+    assert processor(images=ONE, clues=given).clue_names == ["Mass", "Nodule"]
+    given[1] = "mass"
+    with pytest.raises(ValueError, match="names must differ"):
+        processor(images=ONE, clues=given)
 
 
 # ------------------------------------------------------------------------------------------------------------- refusals
