@@ -5,6 +5,7 @@ Sets of real patients get none: their owners' terms hold, and they are not ours 
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from huggingface_hub import DatasetCardData
 
@@ -74,7 +75,9 @@ def write_card(
         unit: what a row is.
     """
     rows = sum(splits.values())
-    licence = {"license": "apache-2.0"} if synthetic else {"license": "other", "license_name": "of-the-source-data"}
+    licence: dict[str, Any] = (
+        {"license": "apache-2.0"} if synthetic else {"license": "other", "license_name": "of-the-source-data"}
+    )
     metadata = DatasetCardData(
         language="en",
         **licence,
