@@ -30,7 +30,7 @@ def read_scores(files: Sequence[Path]) -> dict[str, dict[str, Any]]:
     """
     if len({file.name for file in files}) < len(files):
         raise ValueError(f"{', '.join(map(str, files))}: two files have the same name")
-    scores = {}
+    scores: dict[str, dict[str, Any]] = {}
     for file in files:
         told = json.loads(file.read_text(encoding="utf-8"))
         rows = told | told.get("scores", {})

@@ -330,15 +330,16 @@ def draw_evidence(path: Path, cases: Sequence[Case], caption: str) -> None:
     plt.close(figure)
 
 
-def right_and_wrong(write: Any, size: int = 224) -> list[tuple[Phantom, Case]]:
+def right_and_wrong(write: Any, size: int = 224, most: int = TEST_PHANTOMS) -> list[tuple[Phantom, Case]]:
     """The two studies of README's picture, by the rule at the top of this file; one where the other does not occur.
 
     Args:
         write: the pipeline "radiology-report".
         size: of the phantoms, in pixels.
+        most: phantoms that are looked at.
     """
     found: dict[bool, tuple[Phantom, Case]] = {}
-    for phantom in phantoms(TEST_PHANTOM_SEED, TEST_PHANTOMS, size):
+    for phantom in phantoms(TEST_PHANTOM_SEED, most, size):
         if len(phantom.findings) >= 2:
             context = {name: getattr(phantom.record, name) for name in CONTEXT_FIELDS}
             report = write(phantom.image, **context)

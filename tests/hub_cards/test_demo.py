@@ -212,6 +212,9 @@ def test_readmes_picture_takes_the_first_right_and_the_first_wrong_study() -> No
     (first, right), (_, wrong) = right_and_wrong(Writer())
     assert first.findings and len(right.planted or []) == len(first.findings)
     assert right.faults == [] and wrong.faults
+    never = Writer()
+    never.truth = dict.fromkeys(never.truth, "No pleural effusion.")
+    assert len(right_and_wrong(never, most=8)) == 1 and 0 < never.asked <= 8, "a checkpoint that is never right"
 
 
 def test_the_second_time_nothing_is_copied_until_something_changes(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ Sets of real patients get none: their owners' terms hold, and they are not ours 
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from huggingface_hub import DatasetCardData
 
@@ -13,7 +14,7 @@ PHANTOMS = "trrg-phantoms"
 SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
 """Fewer rows than this -> what the Hub calls it."""
 STUDY_COLUMNS = {
-    "study_id, patient_id": "`phantom-SEED-INDEX`, which draws the same study again",
+    "study_id, patient_id": "a name with the seed and the index that draw the same study again",
     "split": "train, validation or test",
     "images": 'the pictures: path relative to this folder, and view ("frontal")',
     "indication, technique, comparison, prior_report": "the words given with the study, or null",
@@ -74,7 +75,9 @@ def write_card(
         unit: what a row is.
     """
     rows = sum(splits.values())
-    licence = {"license": "apache-2.0"} if synthetic else {"license": "other", "license_name": "of-the-source-data"}
+    licence: dict[str, Any] = (
+        {"license": "apache-2.0"} if synthetic else {"license": "other", "license_name": "of-the-source-data"}
+    )
     metadata = DatasetCardData(
         language="en",
         **licence,
