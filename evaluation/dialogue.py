@@ -59,7 +59,7 @@ def dialogue_lines(
 
     def lines(indices: Sequence[int], batch: StudyBatch) -> list[dict[str, Any]]:
         studies = [source.records[index] for index in indices]
-        chats = Chats(model, processor, batch, **generate.decoding(options))
+        chats = Chats(model, processor, batch, not options.as_written, **generate.decoding(options))
         written: list[dict[str, Any]] = [
             {"study_id": study.study_id, "report": report.text, **generate.clue_fields(report, options)}
             for study, report in zip(studies, chats.reports, strict=True)

@@ -219,6 +219,7 @@ def run_parser(description: str | None) -> argparse.ArgumentParser:
     parser.add_argument("--workers", type=int, default=0, help="processes that read images, per process")
     parser.add_argument("--max-new-tokens", type=int, help="of a report (default: the checkpoint's own)")
     parser.add_argument("--num-beams", type=int, default=1)
+    parser.add_argument("--as-written", action="store_true", help="not revised where a report leaves its clues")
     parser.add_argument("--bf16", action="store_true", help="weights and activations in bfloat16")
     parser.set_defaults(images=None, on_error="raise")
     return parser
@@ -247,7 +248,6 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--on-error", choices=("raise", "skip"), default="raise", help="at a study that can't be read")
     parser.add_argument("--operating-point", help="careful, balanced, sensitive or a false-negative rate, as 0.1")
     parser.add_argument("--never-abstain", action="store_true", help="report pictures that the model cannot read too")
-    parser.add_argument("--as-written", action="store_true", help="not revised where a report leaves its clues")
     parser.add_argument("--section", choices=SECTIONS, default="report", help="what prediction and reference hold")
     return read_arguments(parser, arguments)
 

@@ -2,7 +2,7 @@
 
 import functools
 import inspect
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -46,8 +46,8 @@ class NoPlaceholder(LogitsProcessor):
 
 
 @functools.cache
-def _asks_for_more(processor: type) -> bool:
-    return len(inspect.signature(processor.__call__).parameters) > 3  # type: ignore[operator]
+def _asks_for_more(call: Callable[..., Any]) -> bool:
+    return len(inspect.signature(call).parameters) > 3
 
 
 class QuickProcessorList(LogitsProcessorList):
@@ -55,7 +55,7 @@ class QuickProcessorList(LogitsProcessorList):
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor, **kwargs: Any) -> torch.Tensor:
         """`scores` `[B, vocabulary]` after each processor in turn."""
-        if any(_asks_for_more(type(processor)) for processor in self):
+        if any(_asks_for_more(type(processor).__call__) for processor in self):
             return super().__call__(input_ids, scores, **kwargs)
         for processor in self:
             scores = processor(input_ids, scores)

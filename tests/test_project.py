@@ -28,6 +28,7 @@ from training.data.card import PHANTOMS
 ROOT = Path(__file__).resolve().parent.parent
 ALIAS = ROOT / "modeling_trrg" / "configuration_trrg.py"
 SMALL = ROOT / "hub_cards" / "trrg-small"
+SHIPPED = (SMALL, ROOT / "hub_cards" / "radialog-small")
 CARDS = sorted(set((ROOT / "hub_cards").glob("*/README.md")) - {ROOT / "hub_cards" / "hospital" / "README.md"})
 THIRD_PARTY = {"torch", "transformers", "numpy", "PIL", "huggingface_hub"}
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
@@ -227,7 +228,7 @@ def test_a_card_is_valid_and_says_what_it_is_not_for(path: Path) -> None:
 
 
 def test_the_cards_that_carry_weights_say_how_they_are_asked_for_and_cited() -> None:
-    for path in (SMALL / "README.md", ROOT / "hub_cards" / "card_template.md"):
+    for path in (*(folder / "README.md" for folder in SHIPPED), ROOT / "hub_cards" / "card_template.md"):
         card = ModelCard.load(path)
         data = card.data.to_dict()
         assert data["widget"][0]["src"] == "phantom.png" and "never for clinical use" in data["extra_gated_prompt"]
@@ -303,13 +304,14 @@ def test_the_readmes_python_runs_as_written(tmp_path: Path) -> None:
     assert done.stdout.strip()
 
 
-def test_the_small_checkpoint_is_small_and_safe_and_its_source_is_a_link() -> None:
-    links = {path.name: path.resolve() for path in SMALL.glob("*.py")}
-    assert links == {path.name: path for path in TRAVELLING}, "ln -s the new source file into hub_cards/trrg-small"
-    files = [path for path in SMALL.rglob("*") if path.is_file() and path.name not in links]
+@pytest.mark.parametrize("small", SHIPPED, ids=lambda path: path.name)
+def test_a_small_checkpoint_is_small_and_safe_and_its_source_is_a_link(small: Path) -> None:
+    links = {path.name: path.resolve() for path in small.glob("*.py")}
+    assert links == {path.name: path for path in TRAVELLING}, "ln -s the new source file into the folder"
+    files = [path for path in small.rglob("*") if path.is_file() and path.name not in links]
     assert {path.suffix for path in files} <= {".safetensors", ".json", ".jinja", ".md", ".png", ".txt"}
     assert sum(path.stat().st_size for path in files if path.suffix == ".safetensors") <= 25e6
-    config = json.loads((SMALL / "config.json").read_text(encoding="utf-8"))
+    config = json.loads((small / "config.json").read_text(encoding="utf-8"))
     assert set(AUTO_CLASSES) <= set(config["auto_map"])
 
 

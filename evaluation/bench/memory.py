@@ -92,8 +92,9 @@ def generate(quick: bool) -> None:
     model = build_trrg(quick)
     ids = torch.full((STUDIES, PATCHES + PROMPT), 7)
     ids[:, 1 : PATCHES + 1] = IMAGE_TOKEN
-    model.generate(input_ids=ids, attention_mask=torch.ones_like(ids), max_new_tokens=WRITTEN, min_new_tokens=WRITTEN,
-                   pixel_values=torch.zeros(STUDIES, 3, 224, 224), **clue_inputs())  # fmt: skip
+    inputs: dict[str, Any] = {"pixel_values": torch.zeros(STUDIES, 3, 224, 224), **clue_inputs()}
+    length: dict[str, Any] = {"max_new_tokens": WRITTEN, "min_new_tokens": WRITTEN}
+    model.generate(input_ids=ids, attention_mask=torch.ones_like(ids), **inputs, **length)
 
 
 def predicted_generation(model: Any) -> float:

@@ -59,14 +59,14 @@ class Chats:
     Args:
         model, processor: of a checkpoint.
         batch: of `prepare_studies`; the vision tower looks at it here and never again.
+        revise: the reports by their clues, as the pipeline does.
         options: of `generate`, for reports and answers.
 
     Attributes:
-        reports: one a study, with its clues, and revised by them as in the pipeline; of pictures that the model cannot
-            read too, since each is asked about.
+        reports: one a study, with its clues; of pictures that the model cannot read too, since each is asked about.
     """
 
-    def __init__(self, model: Any, processor: Any, batch: StudyBatch, **options: Any):
+    def __init__(self, model: Any, processor: Any, batch: StudyBatch, revise: bool = True, **options: Any):
         self.model, self.processor, self.options = model, processor, options
         batch = batch.to(model.device)
         with torch.no_grad():
@@ -76,7 +76,7 @@ class Chats:
             self.reports = processor.post_process_report(
                 model.generate(**texts, study=self.study, **options), prompts, self.study, abstain=False
             )
-            revisions = revise_reports(self.reports, model, processor, prompts, self.study, options)
+            revisions = revise_reports(self.reports, model, processor, prompts, self.study, options) if revise else []
         self._names = [words["study_id"] for words in prompts.studies]
         self._prompts = unpadded(prompts)
         for row, turns in enumerate(revisions):

@@ -249,7 +249,7 @@ def test_how_it_looks_in_light_and_dark_and_on_a_phone(browser: Any, address: st
         )
         assert (said > behind + 100) if scheme == "dark" else (said < behind - 100), (name, said, behind)
         page.wait_for_timeout(1_000)  # pictures fade in
-        page.screenshot(path=folder / f"{name}.jpg", type="jpeg", quality=70, full_page=True)
+        page.screenshot(path=folder / f"{name}.png", full_page=True)
         context.close()
 
 
@@ -329,7 +329,7 @@ def test_the_metrics_space(browser: Any, tmp_path: Path) -> None:
         page.get_by_role("gridcell", name="Pleural Effusion", exact=True).first.wait_for()
         page.get_by_text("decides").first.wait_for()
         page.wait_for_timeout(1_000)
-        page.screenshot(path=Path(PICTURES or tmp_path) / "metric.jpg", type="jpeg", quality=70, full_page=True)
+        page.screenshot(path=Path(PICTURES or tmp_path) / "metric.png", full_page=True)
         box(page, "Generated report").fill("<script>document.title='gone'</script>No edema.")
         page.get_by_role("button", name="Compare").click()
         page.get_by_role("gridcell", name="Edema", exact=True).first.wait_for()
