@@ -28,28 +28,31 @@ from evaluation.predictions.records import read_lines, text_field
 from evaluation.predictions.study_sources import TEST_PHANTOM_SEED
 from training.phantoms.generate import MIN_SIZE, generate_phantom
 from training.phantoms.report import PAIRS, Pair
-from training.phantoms.scoring import report_sides
+from training.phantoms.scoring import other_findings, report_sides
 
 STUDY_ID = re.compile(r"phantom-(\d+)-(\d+)")
 
 
-def read_predictions(file: Path) -> tuple[list[set[Pair]], list[set[Pair]]]:
-    """What was planted in each phantom, drawn again from its study id, and what its predicted report claims.
+def read_predictions(file: Path) -> tuple[list[set[Pair]], list[set[Pair]], list[list[str]]]:
+    """What was planted in each phantom, drawn again from its study id, what its predicted report claims of that, and the
+    `other_findings` of the report.
 
     Raises:
         ValueError: a line is no prediction of a phantom, or there is none.
     """
-    planted, claimed = [], []
+    planted, claimed, others = [], [], []
     for number, _, record in read_lines(file):
         name = STUDY_ID.fullmatch(record["study_id"])
         if name is None:
             raise ValueError(f"{file}:{number}: {record['study_id']!r} is no phantom, expected phantom-SEED-INDEX")
         phantom = generate_phantom(int(name[1]), int(name[2]), MIN_SIZE)
         planted.append({finding.pair for finding in phantom.findings})
-        claimed.append(report_sides(text_field(record, "prediction", f"{file}:{number}")))
+        text = text_field(record, "prediction", f"{file}:{number}")
+        claimed.append(report_sides(text))
+        others.append(other_findings(text))
     if not planted:
         raise ValueError(f"{file}: no prediction")
-    return planted, claimed
+    return planted, claimed, others
 
 
 def values_of(counts: np.ndarray) -> dict[str, np.ndarray]:
@@ -132,10 +135,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
         chosen = ["--phantoms", str(options.count), "--seed", str(options.seed), "--out", str(options.out)]
         generate.main(["--checkpoint", options.checkpoint, *chosen, *options.more])
         file = options.out / PREDICTIONS
-    result = score(*read_predictions(file), options.resamples, seed=0)
+    planted, claimed, others = read_predictions(file)
+    result = score(planted, claimed, options.resamples, seed=0)
+    result["with_other_findings"] = sum(map(bool, others))
     options.out.mkdir(parents=True, exist_ok=True)
     (options.out / "phantom_scores.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     print(table(result))
+    print(f"reports that state a finding of another kind than can be planted: {result['with_other_findings']}")
     print("SYNTHETIC phantoms: no number here says anything about patients. Never for clinical use.")
 
 

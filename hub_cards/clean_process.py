@@ -85,9 +85,8 @@ def main() -> None:
         generated = model.generate(**inputs, study=study, max_new_tokens=args.max_new_tokens, do_sample=False)
     report = processor.post_process_report(generated, inputs, study, abstain=False)[0]
     write = pipeline("radiology-report", model=args.source, revision=args.revision, trust_remote_code=True)
-    piped = write(
-        args.image, indication=args.indication, max_new_tokens=args.max_new_tokens, do_sample=False, abstain=False
-    )
+    decoding: dict[str, Any] = {"max_new_tokens": args.max_new_tokens, "do_sample": False}
+    piped = write(args.image, indication=args.indication, **decoding, abstain=False, revise=False)
     if not processor.says_findings and piped.text != report.text:
         raise SystemExit(f"pipeline('radiology-report') writes {piped.text!r}, generate {report.text!r}")
 

@@ -239,6 +239,7 @@ def test_a_true_report_has_no_fault_and_a_false_one_says_which(batch):
         PlantedFinding("device", "right", None, kind="central line"),
         PlantedFinding("nodule", "left", "small", zone="upper"),
     ]
+    assert report_faults([], "There is edema. There is lung opacity.") == ["names the edema, which was not planted"]
     assert report_faults(planted, "Right chest port. Left lung nodule. Mild cardiomegaly.") == [
         "does not name the right central line",
         "names the cardiomegaly, which was not planted",

@@ -5,8 +5,8 @@ from collections.abc import Iterator, Sequence
 from itertools import groupby
 
 from evaluation.reading.changes import Change, finding_changes
-from evaluation.reading.labeler import explain_report
-from evaluation.reading.observations import ABSENT
+from evaluation.reading.labeler import explain_report, label_report
+from evaluation.reading.observations import ABSENT, NO_FINDING, ancestors, positives
 from evaluation.reading.sentences import cut_sentences
 from evaluation.reading.sides import sides_of
 from processing_trrg import split_report
@@ -51,16 +51,23 @@ def report_changes(text: str) -> set[tuple[Pair, Change]]:
     return said
 
 
+def other_findings(text: str) -> list[str]:
+    """The observations that a report states and that nobody plants: not those of `LABEL_OF` and what these are kinds of."""
+    drawn = {*_NAME_OF, *(kind for label in _NAME_OF for kind in ancestors(label)), NO_FINDING}
+    return sorted({*positives(label_report(text))} - drawn)
+
+
 def report_faults(planted: Sequence[PlantedFinding], text: str) -> list[str]:
     """What a phantom's report says wrong: planted findings that it does not name, and named ones that were not planted,
-    each with its side, a device by its kind. Sizes and zones are not judged."""
+    each with its side, a device by its kind, and `other_findings`. Sizes and zones are not judged."""
     there = {(finding.kind or finding.name, finding.side) for finding in planted}
     said: set[Pair] = set()
     for name, side, sentence in _claims(text):
         kinds = [kind for kind, words in _KINDS.items() if words.search(sentence)] if name == "device" else []
         said |= {(kind, side) for kind in kinds or [name]}
+    wrong = [*map(_words, sorted(said - there, key=_words)), *map(str.lower, other_findings(text))]
     return [f"does not name the {_words(pair)}" for pair in sorted(there - said, key=_words)] + [
-        f"names the {_words(pair)}, which was not planted" for pair in sorted(said - there, key=_words)
+        f"names the {words}, which was not planted" for words in wrong
     ]
 
 
