@@ -34,8 +34,8 @@ STUDY_ID = re.compile(r"phantom-(\d+)-(\d+)")
 
 
 def read_predictions(file: Path) -> tuple[list[set[Pair]], list[set[Pair]], list[list[str]]]:
-    """What was planted in each phantom, drawn again from its study id, what its predicted report claims of that, and the
-    `other_findings` of the report.
+    """What was planted in each phantom, drawn again from its study id, what its predicted report claims of that, and
+    the `other_findings` of the report.
 
     Raises:
         ValueError: a line is no prediction of a phantom, or there is none.

@@ -52,7 +52,8 @@ def report_changes(text: str) -> set[tuple[Pair, Change]]:
 
 
 def other_findings(text: str) -> list[str]:
-    """The observations that a report states and that nobody plants: not those of `LABEL_OF` and what these are kinds of."""
+    """The observations that a report states and nobody plants: not those of `LABEL_OF`, and not what these are kinds
+    of."""
     drawn = {*_NAME_OF, *(kind for label in _NAME_OF for kind in ancestors(label)), NO_FINDING}
     return sorted({*positives(label_report(text))} - drawn)
 
