@@ -78,8 +78,9 @@ def score_file(path: str | None) -> list[list[Any]]:
     if path is None:
         raise gr.Error("Upload a file first.")
     try:
-        lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
-        rows = list(csv.DictReader(lines)) if path.lower().endswith(".csv") else [json.loads(line) for line in lines]
+        with Path(path).open(encoding="utf-8-sig", newline="") as lines:  # a quoted report may have several
+            is_table = path.lower().endswith(".csv")
+            rows = list(csv.DictReader(lines)) if is_table else [json.loads(line) for line in lines if line.strip()]
         pairs = [[row[column] or "" for column in COLUMNS] for row in rows]
         if not all(isinstance(text, str) for pair in pairs for text in pair):
             raise TypeError

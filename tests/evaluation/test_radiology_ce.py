@@ -163,8 +163,12 @@ def test_app_of_the_space(space: Path, metric, monkeypatch: pytest.MonkeyPatch) 
     for pairs, message in (([], "got 0"), ([["a" * 20_001, "b"]], "20001 characters")):
         with pytest.raises(ValueError, match=message):
             app["score"](pairs)
-    (space / "pairs.csv").write_text('prediction,reference\n"Small effusion, no edema.",Edema.\n')
+    report = "Small effusion,\nno edema."  # a quoted report keeps its lines
+    (space / "pairs.csv").write_text(f'prediction,reference\n"{report}",Edema.\n')
+    seen = MagicMock(wraps=metric.compute)
+    monkeypatch.setattr(metric, "compute", seen)
     assert len(app["score_file"](str(space / "pairs.csv"))) == len(rows)
+    assert report in str(seen.call_args.kwargs["predictions"]).encode().decode("unicode_escape")
     for name, content in (("a.csv", b"a,b\n1,2\n"), ("b.csv", b"\xff"), ("c.jsonl", b"[1]"), ("d.jsonl", b"text")):
         (space / name).write_bytes(content)
         with pytest.raises(ValueError, match="in UTF-8 with the columns prediction and reference") as told:
