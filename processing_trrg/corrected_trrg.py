@@ -21,8 +21,11 @@ _COMMON = set(
     _WORDS.findall("there right lungs heart chest small moderate large severe report please remove image evidence")
 )
 """Words of five letters and more that sentences share whatever they speak of."""
-_QUIET = ("Support Devices", "Fracture", "Pleural Other")
-"""Findings beside which "no acute cardiopulmonary disease" may stand."""
+_ACUTE = ("Edema", "Consolidation", "Pneumonia", "Pneumothorax", "Pleural Effusion")
+"""Findings beside which "no acute disease" cannot stand."""
+_QUIET = ("Support Devices", "Fracture")
+"""Findings beside which "normal chest" may stand."""
+_ELSEWHERE = re.compile(r"\b(?:bon[ey]\w*|osseous|skelet\w+|soft tissues?|abdom\w+)\b", re.I)
 
 
 def kept_but_for(
@@ -97,12 +100,16 @@ def _denies_only(sentence: str, added: Sequence[str]) -> bool:
         return False
     if denied := {name for name, value in told.items() if value is False}:
         return denied <= {finding_of(name) for name in added if _speaks_of(sentence, name)}
+    findings = {finding_of(name) for name in added}
     if NOTHING.search(sentence):
-        return any(finding_of(name) not in _QUIET for name in added)
+        is_acute = re.search(r"\b(?:acute|active)\b", sentence, re.I)
+        against = findings & {*_ACUTE} if is_acute else findings - {*_QUIET}
+        return bool(against) and not _ELSEWHERE.search(sentence)
     named = {place for place, words in ORDINARY.items() if re.search(words, sentence, re.I)}
     if "Cardiomegaly" in named:  # a cardiomediastinal silhouette
         named.discard("Enlarged Cardiomediastinum")
-    return bool(re.search(NORMAL, sentence, re.I)) and bool(named) and named <= {_normal_without(n) for n in added}
+    against = {_normal_without(name) for name in findings - {"Atelectasis"}}  # clear lungs may have some of it
+    return bool(re.search(NORMAL, sentence, re.I)) and bool(named) and named <= against
 
 
 def _normal_without(name: str) -> str:

@@ -29,7 +29,7 @@ NORMAL = r"\b(?:normal|unremarkable|clear)\b"
 ORDINARY = {
     "Cardiomegaly": r"\b(?:heart|cardiac|cardiomediastinal)\b",
     "Enlarged Cardiomediastinum": r"\b(?:cardio)?mediastin\w+",
-    "Lung Opacity": r"\blungs?\b",
+    "Lung Opacity": r"\blungs?\b(?! volumes?)",
 }
 """What is called normal or clear, by the clue that this denies."""
 NOTHING = re.compile(

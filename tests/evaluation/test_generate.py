@@ -359,7 +359,8 @@ def scored(file: Path, out: Path, *more: str) -> dict:
 def test_the_phantoms_own_reports_score_one(tmp_path, capsys):
     file = phantom_predictions(tmp_path / "p.jsonl", 60, lambda phantom: phantom.record["findings"])
     result = scored(file, tmp_path)
-    assert result["macro_f1"] == {"value": 1.0, "low": 1.0, "high": 1.0} and result["claimed_without_side"] == 0
+    assert result["macro_f1"].items() >= {"value": 1.0, "low": 1.0, "high": 1.0}.items()
+    assert result["claimed_without_side"] == result["with_other_findings"] == 0
     assert "macro F1 over findings and sides: 1.000" in capsys.readouterr().out
 
 
