@@ -203,6 +203,7 @@ class TalkedStudy(Report):
                 [name for name in removing if name not in edits or stated(self.text, name)],
             )
         seen = self._study, self.clues, self._turns[0].messages, self._turns[0].asked
+        turns, current = [*self._turns], self._current
         try:
             if study is not None:
                 self._see(study, sorted_clues(study, self._batch.clue_names, 1)[0], *self._first_turn(study))
@@ -212,7 +213,11 @@ class TalkedStudy(Report):
                     again = correction_request(left, ())
                     if again is None or not self._correct_once(again, left, (), streamer, generate):
                         break
-        except BaseException:  # broken off: all is as it was
+        except BaseException:  # broken off, be it when asked again: all is as it was
+            self._turns, self._current = turns, current
+            for field in fields(Report):
+                setattr(self, field.name, getattr(before, field.name))
+            self.free_cache()
             if study is not None:
                 self._see(*seen)
             raise

@@ -196,6 +196,14 @@ def test_a_correction_says_what_changed_and_what_was_not_done(scripted):
     assert study.messages[-1] == {"role": "assistant", "content": [{"type": "text", "text": after}], "name": "report"}
 
 
+def test_a_correction_that_is_broken_off_when_asked_again_leaves_all_as_it_was(scripted):
+    study, _ = scripted(REPORT, "findings: clear.")  # nothing is left to say at the second ask
+    before = study.to_dict(), study.messages
+    with pytest.raises(IndexError):
+        study.correct(add=["edema"])
+    assert (study.to_dict(), study.messages) == before
+
+
 def test_what_a_correction_changed_beside_what_was_asked_is_taken_back(scripted):
     drifted = "findings: the heart is enlarged. small left effusion. edema is new. rib fracture. impression: edema."
     study, _ = scripted(REPORT, drifted, "yes.")
