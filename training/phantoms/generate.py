@@ -17,7 +17,7 @@ import numpy as np
 from PIL import Image, ImageDraw, PngImagePlugin
 from tqdm import tqdm
 
-from evaluation.reading.observations import CHEXPERT_14, NO_FINDING, Labels
+from evaluation.reading.observations import CHEXPERT_14, NO_FINDING, Labels, ancestors
 from training.data.card import write_phantom_card
 from training.data.study import Box, Study, write_studies
 from training.phantoms.drawing import Anatomy, Array
@@ -124,10 +124,12 @@ def _check(name: str, value: int, least: int) -> None:
 
 
 def _labels(findings: tuple[PlantedFinding, ...]) -> Labels:
+    """Nothing but what is planted is drawn, so all else is absent. Not known is what a planted finding is a kind of (a
+    nodule of an opacity), which no report of ours says, and whether a mediastinum counts as enlarged."""
     planted = {LABEL_OF[f.name] for f in findings}
-    labels: Labels = dict.fromkeys(CHEXPERT_14)
-    labels |= {label: int(label in planted) for label in LABEL_OF.values()}
-    return labels | {NO_FINDING: int(not planted)}
+    labels: Labels = {label: int(label in planted) for label in CHEXPERT_14}
+    labels |= dict.fromkeys((kind for label in planted for kind in ancestors(label)), None)
+    return labels | {NO_FINDING: int(not planted), "Enlarged Cardiomediastinum": None}
 
 
 def contact_sheet(batch: list[Phantom], columns: int = 4) -> Image.Image:
