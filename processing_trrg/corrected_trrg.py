@@ -16,7 +16,8 @@ from .statements_trrg import NORMAL, NOTHING, ORDINARY
 MOST_ASKS = 3
 """Times that a model is asked to state what it was to add and did not."""
 _WORDS = re.compile(r"[a-z]{5,}")
-_OF_THE_LUNGS = ("Lung Lesion", "Edema", "Consolidation", "Pneumonia", "Atelectasis")
+OF_THE_LUNGS = ("Lung Lesion", "Edema", "Consolidation", "Pneumonia", "Atelectasis")
+"""The findings that are an opacity of the lung."""
 _COMMON = set(
     _WORDS.findall("there right lungs heart chest small moderate large severe report please remove image evidence")
 )
@@ -114,7 +115,7 @@ def _denies_only(sentence: str, added: Sequence[str]) -> bool:
 
 def _normal_without(name: str) -> str:
     """The clue of which is said, where a finding is not there, that all is normal: clear lungs have no edema."""
-    return "Lung Opacity" if finding_of(name) in _OF_THE_LUNGS else finding_of(name)
+    return "Lung Opacity" if finding_of(name) in OF_THE_LUNGS else finding_of(name)
 
 
 def _merged(old: list[str], new: list[str], is_open: Callable[[str], bool]) -> list[str]:

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import torch
 
 from .chat_trrg import longest_chat, unpadded
-from .corrected_trrg import MOST_ASKS, kept_but_for
+from .corrected_trrg import MOST_ASKS, OF_THE_LUNGS, kept_but_for
 from .findings_trrg import SIDES, finding_of
 from .prompt_trrg import correction_request
 from .report_trrg import UNREADABLE, Report, report_text, split_report
@@ -33,7 +33,7 @@ def unmet(report: Report, names: Sequence[str], own: Set[str]) -> tuple[list[str
     """The clues over their threshold that a report does not state, and those that it states and that are not over it.
 
     A finding is left to its side where both are unsaid. A stated side of a finding that is there is wrong only where
-    the other side is over its threshold.
+    the other side is over its threshold, and an opacity only where none of its kinds is.
 
     Args:
         names: of all clues of the study.
@@ -48,7 +48,7 @@ def unmet(report: Report, names: Sequence[str], own: Set[str]) -> tuple[list[str
         finding = finding_of(name)
         other_sides = {f"{side.title()} {finding}" for side in SIDES} - {name}
         if finding not in selected:
-            wrong.append(finding)
+            wrong += [] if finding == "Lung Opacity" and selected.intersection(OF_THE_LUNGS) else [finding]
         elif finding != name and other_sides & selected:
             wrong.append(name)
     wrong = [name for name in dict.fromkeys(wrong) if name != NO_FINDING]

@@ -10,7 +10,15 @@ from tests.helpers.paths import ROOT
 from tests.helpers.tiny_processors import radiograph
 
 SMALL = ROOT / "hub_cards" / "trrg-small"
-NAMES = ("No Finding", "Edema", "Atelectasis", "Pleural Effusion", "Left Pleural Effusion", "Right Pleural Effusion")
+NAMES = (
+    "No Finding",
+    "Lung Opacity",
+    "Edema",
+    "Atelectasis",
+    "Pleural Effusion",
+    "Left Pleural Effusion",
+    "Right Pleural Effusion",
+)
 PRESENT = [
     ("Atelectasis", "Lung Lesion", "Pleural Other"),
     ("Edema", "Pneumothorax", "Consolidation", "Support Devices", "Lung Opacity"),
@@ -33,6 +41,8 @@ PRESENT = [
         ("Left effusion.", ["Edema"], (["Edema"], ["Pleural Effusion"])),
         ("Left effusion.", ["Pleural Effusion", "Right Pleural Effusion"],
          (["Right Pleural Effusion"], ["Left Pleural Effusion"])),
+        ("There is an opacity.", [], ([], ["Lung Opacity"])),
+        ("There is an opacity.", ["Edema"], (["Edema"], [])),  # an edema is one
         ("There is a mass.", [], ([], [])),  # no clue of the study
     ],
 )  # fmt: skip
