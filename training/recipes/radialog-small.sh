@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# The small RaDialog, from its data to its scores: some four hours on two CPU cores (estimated from first steps), or
-# minutes on a GPU. The real sets come from $TRRG_DATA. Run it with .venv active. Research only, never for clinical use.
+# The small RaDialog, from its data to its scores: some three hours on two CPU cores (estimated from first steps), or
+# eight minutes on a GPU. The real sets come from $TRRG_DATA. Run it with .venv active. Research only, never for clinical use.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
-model=runs/radialog-small-talk/model
+model=runs/radialog-small-stage2/model
 
 # data: synthetic phantoms, NIH images with labels, Indiana University reports
 python -m training.builders.small_data --out runs/small-data
@@ -11,11 +11,10 @@ python -m training.builders.small_data --out runs/small-data
 # stage 1: tower, findings classifier, alignment module; then the classifier's thresholds, which stage 2 inherits
 python training/pretrain.py --config training/configs/radialog-small-stage1.yaml
 python -m training.measure.clues --config training/configs/radialog-small-stage1.yaml
-python -m training.calibrate runs/radialog-small-stage1/model --data runs/small-data/nih runs/small-data/nih_128 runs/small-data/phantoms --write
+python -m training.calibrate runs/radialog-small-stage1/model --data runs/small-data/nih runs/small-data/nih_128 runs/small-data/phantoms --image-cache runs/small-data/cache --write
 
-# stage 2: reports and the turns after them, with the findings in the prompt; then nearly every study is talked about
-python training/finetune.py --config training/configs/radialog-small-stage2.yaml
-accelerate launch --config_file training/accelerate/cpu_2.yaml training/finetune.py --config training/configs/radialog-small-talk-stage2.yaml
+# stage 2: reports and the turns after them, with the findings in the prompt
+accelerate launch --config_file training/accelerate/cpu_2.yaml training/finetune.py --config training/configs/radialog-small-stage2.yaml
 
 # scores: reports of phantoms and of unseen NIH patients; questions and corrections beside the classifier alone
 python -m evaluation.score_phantoms --checkpoint "$model"
