@@ -177,7 +177,7 @@ class TalkedStudy(Report):
         """Have the report written again with what is asked and nothing else changed; it is the current one then. What
         the model changed beside the findings that were asked for is taken back, and what was to be removed and it left
         goes (`corrected_trrg.kept_but_for`). A finding that is to be added and that the report still does not state is
-        asked for again, at most twice.
+        asked for again, at most twice, the last time behind the report as it was written first.
 
         Args:
             request: free words.
@@ -208,10 +208,10 @@ class TalkedStudy(Report):
             if study is not None:
                 self._see(study, sorted_clues(study, self._batch.clue_names, 1)[0], *self._first_turn(study))
             if request is not None and self._correct_once(request, adding, removing, streamer, generate):
-                for _ in range(MOST_ASKS - 1):
+                for ask in range(1, MOST_ASKS):
                     left = [name for name in adding if not stated(self.text, name)]
-                    again = correction_request(left, ())
-                    if again is None or not self._correct_once(again, left, (), streamer, generate):
+                    again, is_last = correction_request(left, ()), ask + 1 == MOST_ASKS
+                    if again is None or not self._correct_once(again, left, (), streamer, generate, is_last):
                         break
         except BaseException:  # broken off, be it when asked again: all is as it was
             self._turns, self._current = turns, current
@@ -332,8 +332,9 @@ class TalkedStudy(Report):
         self._turns[0].messages, self._turns[0].asked = messages, asked
         self.free_cache()
 
-    def _say(self, request: str, streamer: Any, generate: Mapping[str, Any]) -> Turn:
-        """One turn: only its own tokens are computed, what stands before them is in the cache."""
+    def _say(self, request: str, streamer: Any, generate: Mapping[str, Any], anew: bool = False) -> Turn:
+        """One turn: only its own tokens are computed, what stands before them is in the cache. One that is asked anew
+        knows of no turn but the first."""
         self._refuse_unreadable()
         options = {**self._options, **generate}
         if options.get("num_return_sequences", 1) != 1:
@@ -343,20 +344,24 @@ class TalkedStudy(Report):
         request = request.strip()
         asked = self._processor.turn_ids(request).to(self._turns[0].asked.device)
         self._make_room(asked.shape[1], options)
-        ids = torch.cat([*(part for turn in self._turns for part in (turn.asked, turn.answer)), asked], 1)
-        cache = self._cache
+        known = self._turns[:1] if anew else self._turns
+        ids = torch.cat([*(part for turn in known for part in (turn.asked, turn.answer)), asked], 1)
+        cache = {} if anew else self._cache
         self.free_cache()  # a turn that is broken off must not stay in it
         texts = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
         options |= {**cache, "return_dict_in_generate": True}
         generated = self._model.generate(**texts, study=self._awake(), streamer=streamer, **options)
         self._turns.append(self._turn([message("user", request)], asked, generated, ids.shape[1]))
+        if anew:
+            self.free_cache()
         return self._turns[-1]
 
     def _correct_once(
-        self, request: str, add: Sequence[str], remove: Sequence[str], streamer: Any, generate: Mapping[str, Any]
-    ) -> bool:
+        self, request: str, add: Sequence[str], remove: Sequence[str], streamer: Any, generate: Mapping[str, Any],
+        anew: bool = False,
+    ) -> bool:  # fmt: skip
         """A turn whose reply is the report; whether there was one."""
-        turn = self._say(request, streamer, generate)
+        turn = self._say(request, streamer, generate, anew)
         if turn.reply:
             if add or remove:
                 self._take_back(turn, request, add, remove)

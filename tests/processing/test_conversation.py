@@ -46,7 +46,7 @@ def scripted(tiny_config, monkeypatch):
 
         monkeypatch.setattr(type(write.model), "generate", generate)
         study = write(radiograph())
-        return study, lambda: write.tokenizer.batch_decode(asked[-1])[0]
+        return study, lambda ask=-1: write.tokenizer.batch_decode(asked[ask])[0]
 
     return make
 
@@ -186,6 +186,7 @@ def test_a_correction_says_what_changed_and_what_was_not_done(scripted):
     said = [message["content"][-1]["text"] for message in study.messages if message["role"] == "user"]
     assert "add edema, left lung lesion and take out left pleural effusion." in said[1]
     assert said[2] == said[3] and "also left lung lesion in" in asked()  # what is still unsaid is asked for again
+    assert "take out" in asked(-2) and "take out" not in asked()  # the last time behind the first report alone
     assert done.asked == {"add": ["Edema", "Left Lung Lesion"], "remove": ["Left Pleural Effusion"]}
     assert done.not_done == ["Left Lung Lesion"]
     kinds = {change.after or change.before: (change.kind, change.before) for change in done.changes}
