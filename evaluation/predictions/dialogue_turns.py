@@ -140,7 +140,9 @@ def _synthetic_correction(chats: Chats, studies: Sequence[Study], _: Sequence[As
         said = [name for name in positives(read) if name != NO_FINDING]
         add = [name for name in names if name != NO_FINDING and read[name] != 1]
         from_said = bool(said) and (not add or rng.random() < 0.5)
-        names_of = said if from_said else add
+        if not (names_of := said if from_said else add):  # clues of other names alone
+            requests.append(None)
+            continue
         chosen = [names_of[int(rng.integers(len(names_of)))]]
         requests.append(([], chosen) if from_said else (chosen, []))
     return _correct(chats, requests)
