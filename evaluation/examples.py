@@ -27,7 +27,7 @@ matplotlib.use("Agg")
 
 import matplotlib.pyplot as plt
 
-from evaluation.predictions.records import read_lines
+from evaluation.predictions.records import read_lines, text_field
 from evaluation.reading.labeler import label_report
 from evaluation.reading.observations import NO_FINDING
 from processing_trrg import read_radiograph, stretch
@@ -55,7 +55,8 @@ def choose(lines: Sequence[dict[str, Any]], count: int) -> list[dict[str, Any]]:
     Raises:
         ValueError: fewer labelled studies than that.
     """
-    judged = sorted((line for line in lines if line["labels"]), key=lambda line: (-study_f1(line), line["study_id"]))
+    labelled = (line for line in lines if any(value in (0, 1) for value in (line.get("labels") or {}).values()))
+    judged = sorted(labelled, key=lambda line: (-study_f1(line), line["study_id"]))
     if len(judged) < count:
         raise ValueError(f"count: {len(judged)} studies have labels, {count} are wanted")
     return [judged[place] for place in np.linspace(0, len(judged) - 1, count).round().astype(int)]
@@ -83,7 +84,7 @@ def table(lines: Sequence[dict[str, Any]]) -> str:
             told(line),
             line["prediction"],
         )
-        rows.append(f"| {' | '.join(cell.replace('|', '/') for cell in cells)} |")
+        rows.append(f"| {' | '.join(' '.join(cell.replace('|', '/').split()) for cell in cells)} |")
     return "\n".join(rows) + "\n"
 
 
@@ -117,11 +118,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     if options.count < 2:
         parser.error("--count must be at least 2")
-    chosen = choose([record for _, _, record in read_lines(options.predictions)], options.count)
+    lines = [record for _, _, record in read_lines(options.predictions)]
+    for line in lines:
+        text_field(line, "prediction", f"{options.predictions} (study {line['study_id']!r})")
+    chosen = choose(lines, options.count)
     studies = Studies(options.data, options.split)
     places = {study.study_id: index for index, study in enumerate(studies.records)}
     if missing := [line["study_id"] for line in chosen if line["study_id"] not in places]:
         raise ValueError(f"{options.data}: split {options.split!r} has no study {missing[0]!r}")
+    if blind := [line["study_id"] for line in chosen if not studies.num_views(places[line["study_id"]])]:
+        raise ValueError(f"{options.data}: study {blind[0]!r} has no image; expected studies with pictures to show")
     views = [read_radiograph(studies.open_image(places[line["study_id"]], 0)) for line in chosen]
     pictures = [stretch(*view, "percentiles") for view in views]
     options.out.mkdir(parents=True, exist_ok=True)

@@ -8,7 +8,7 @@ Research only, never for clinical use.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import torch
@@ -362,11 +362,11 @@ class TalkedStudy(Report):
     ) -> bool:  # fmt: skip
         """A turn whose reply is the report; whether there was one."""
         turn = self._say(request, streamer, generate, anew)
-        if turn.reply:
+        if has_words := any(split_report(turn.reply)):  # more than a heading
             if add or remove:
                 self._take_back(turn, request, add, remove)
             self._take(turn)
-        return bool(turn.reply)
+        return has_words
 
     def _take_back(self, turn: Turn, request: str, add: Sequence[str], remove: Sequence[str]) -> None:
         """See `kept_but_for`; where a correction is not as it was written, the cache ends before it."""
@@ -421,8 +421,8 @@ class TalkedStudy(Report):
         while len(self._turns) > 1 and room < sum(t.asked.shape[1] + t.answer.shape[1] for t in self._turns):
             oldest = self._turns.pop(1)
             if oldest is self._current:
-                oldest.messages, oldest.asked = self._turns[0].messages, self._turns[0].asked
-                self._turns[0] = oldest
+                first = self._turns[0]
+                self._turns[0] = self._current = replace(oldest, messages=first.messages, asked=first.asked)
             self.free_cache()
             if not self._warned:
                 logger.warning("The chat is longer than the context of the model: its oldest turns are forgotten.")

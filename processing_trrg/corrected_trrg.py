@@ -96,12 +96,12 @@ def _speaks_of(sentence: str, name: str) -> bool:
 
 def _denies_only(sentence: str, added: Sequence[str]) -> bool:
     """Whether a sentence says nothing but that there is not what was added."""
-    told = {name: states(sentence, name) for name in FINDING_WORDS}
+    findings = {finding_of(name) for name in added}
+    told = {name: states(sentence, name) for name in FINDING_WORDS.keys() | findings}
     if any(told.values()):
         return False
     if denied := {name for name, value in told.items() if value is False}:
         return denied <= {finding_of(name) for name in added if _speaks_of(sentence, name)}
-    findings = {finding_of(name) for name in added}
     if NOTHING.search(sentence):
         is_acute = re.search(r"\b(?:acute|active)\b", sentence, re.I)
         against = findings & {*_ACUTE} if is_acute else findings - {*_QUIET}

@@ -62,8 +62,8 @@ def revise_reports(
     `as_written` is what the model wrote first.
 
     A report stays as it is where the checkpoint learned no corrections, no clue of it is the checkpoint's own and says
-    alone whether it is there, the picture is not readable, or the context has no room. A correction that was not ended,
-    or that brings the report no nearer to its clues, is not taken.
+    alone whether it is there, the picture is not readable, it answers a question, or the context has no room. A
+    correction that was not ended, or that brings the report no nearer to its clues, is not taken.
 
     Args:
         reports: of a batch, with their clues.
@@ -81,7 +81,8 @@ def revise_reports(
     if not model.config.learned_dialogue or not own & checkable_clues(model, study, names):
         return turns
     chats, room = dict(enumerate(unpadded(prompts))), longest_chat(model, processor)
-    rows = [row for row in chats if reports[row].text != UNREADABLE]
+    asked_for = [not (words["question"] or "").strip() for words in prompts.studies]
+    rows = [row for row in chats if asked_for[row] and reports[row].text != UNREADABLE]
     for _ in range(MOST_ASKS):
         asked = {row: owed for row in rows if any(owed := unmet(reports[row], names, own))}
         rows = []
@@ -95,11 +96,12 @@ def revise_reports(
         inputs = processor.pad_chats([chats[row] for row in rows], model.device)
         ids = model.generate(**inputs, study=study.select(torch.tensor(rows)), **options)
         for row, answer in zip(rows, processor.post_process_report(ids, inputs), strict=True):
-            if answer.text and answer.complete is not False:
+            if not {"findings", "impression"}.issubset(answer.missing) and answer.complete is not False:
                 _take(reports[row], answer.text, asked[row], names, own)
             turns[row].append(Revision(_request(asked[row]), reports[row].text))
     for report, said in zip(reports, turns, strict=True):
-        while said and said[-1].report == (said[-2].report if said[1:] else report.as_written or report.text):
+        first = report.text if report.as_written is None else report.as_written
+        while said and said[-1].report == (said[-2].report if said[1:] else first):
             said.pop()
     return turns
 
@@ -115,5 +117,5 @@ def _take(report: Report, text: str, asked: tuple[list[str], list[str]], names: 
     findings, impression = kept_but_for(before, split_report(text), _request(asked), add, remove)
     revised = Report(findings, impression, report_text(findings, impression), report.clues)
     if sum(map(len, unmet(revised, names, own))) < sum(map(len, asked)):
-        report.as_written = report.as_written or report.text
+        report.as_written = report.text if report.as_written is None else report.as_written
         report.findings, report.impression, report.text = findings, impression, revised.text

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import torch
 
 from processing_trrg import StudyBatch, revise_reports, unpadded
+from processing_trrg.chat_trrg import longest_chat
 
 YES, NO = "Yes.", "No."
 """How answers begin in training (`training/data/dialogue.py`)."""
@@ -79,17 +80,16 @@ class Chats:
             revisions = revise_reports(self.reports, model, processor, prompts, self.study, options) if revise else []
         self._names = [words["study_id"] for words in prompts.studies]
         self._prompts = unpadded(prompts)
+        self._revisions: list[list[tuple[str, str]]] = [[] for _ in self.reports]
         for row, turns in enumerate(revisions):
-            reply = self.reports[row].as_written
-            for turn in turns:
-                (self._prompts[row],) = processor.next_turns([self._prompts[row]], [reply], [turn.request])
-                reply = turn.report
+            replies = [self.reports[row].as_written, *(turn.report for turn in turns)]
+            self._revisions[row] = [(reply, turn.request) for reply, turn in zip(replies, turns, strict=False)]
 
     def ask(self, questions: Sequence[Question]) -> list[str]:
         """The answer to each question, which knows of no other question.
 
         Raises:
-            ValueError: a chat is longer than the processor's `max_length`.
+            ValueError: a chat is longer than the processor's `max_length` or the model's context.
         """
         answers = []
         for inputs in self._inputs(questions):
@@ -115,10 +115,19 @@ class Chats:
         return answers
 
     def _chat(self, asked: Question) -> torch.Tensor:
-        ids = self._prompts[asked.row]
-        for reply, request in (*asked.earlier, (asked.reply, asked.text.strip())):
-            (ids,) = self.processor.next_turns([ids], [reply], [request])
-        return ids
+        """The ids of a chat. Before the model's own report stand the turns that revised it; the oldest turns are
+        forgotten where there is no room for them and a reply."""
+        turns = [*asked.earlier, (asked.reply, asked.text.strip())]
+        if turns[0][0] == self.reports[asked.row].text:
+            turns = self._revisions[asked.row] + turns
+        reply = self.options.get("max_new_tokens") or self.model.generation_config.max_new_tokens or 0
+        while True:
+            ids = self._prompts[asked.row]
+            for said, request in turns:
+                (ids,) = self.processor.next_turns([ids], [said], [request])
+            if len(turns) == 1 or len(ids) + reply <= longest_chat(self.model, self.processor):
+                return ids
+            turns = turns[1:]
 
     def _inputs(self, questions: Sequence[Question]) -> Iterator[dict[str, Any]]:
         """Tensors of `generate`, for as many questions at a time as there are studies in the batch."""
@@ -128,8 +137,8 @@ class Chats:
             for asked in some:
                 self.processor.check_request("question", asked.text)
             inputs = self.processor.pad_chats([self._chat(asked) for asked in some], self.model.device)
-            lengths, most = inputs["attention_mask"].sum(1), self.processor.max_length
-            if most is not None and lengths.max() > most:
+            lengths, most = inputs["attention_mask"].sum(1), longest_chat(self.model, self.processor)
+            if lengths.max() > most:
                 name = self._names[some[int(lengths.argmax())].row]
                 raise ValueError(
                     f"study {name!r}: report and question are {int(lengths.max())} tokens long, max_length is {most}"

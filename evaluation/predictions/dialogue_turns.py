@@ -95,13 +95,16 @@ def _complete_qa(chats: Chats, studies: Sequence[Study], _: Sequence[Asked]) -> 
 
 
 def _correct(chats: Chats, requests: Sequence[tuple[list[str], list[str]] | None]) -> Entries:
-    """As `TalkedStudy.correct` does it: what was to be added and is not stated is asked for again."""
+    """As `TalkedStudy.correct` does it: what was to be added and is not stated is asked for again, the last time behind
+    the report as it was written first."""
     texts, written = [report.text for report in chats.reports], [report.text for report in chats.reports]
     earlier: list[tuple[tuple[str, str], ...]] = [()] * len(texts)
     left = [request or ([], []) for request in requests]
+    first = [report.text if report.as_written is None else report.as_written for report in chats.reports]
     for ask in range(MOST_ASKS):
+        anew = ask > 0 and ask + 1 == MOST_ASKS
         questions = [
-            Question(row, texts[row], text, earlier[row])
+            Question(row, first[row], text) if anew else Question(row, texts[row], text, earlier[row])
             for row, owed in enumerate(left)
             if (text := correction_request(*owed)) is not None
         ]
@@ -140,7 +143,9 @@ def _synthetic_correction(chats: Chats, studies: Sequence[Study], _: Sequence[As
         said = [name for name in positives(read) if name != NO_FINDING]
         add = [name for name in names if name != NO_FINDING and read[name] != 1]
         from_said = bool(said) and (not add or rng.random() < 0.5)
-        names_of = said if from_said else add
+        if not (names_of := said if from_said else add):  # clues of other names alone
+            requests.append(None)
+            continue
         chosen = [names_of[int(rng.integers(len(names_of)))]]
         requests.append(([], chosen) if from_said else (chosen, []))
     return _correct(chats, requests)

@@ -123,6 +123,14 @@ def test_a_model_that_says_one_thing_scores_no_better_than_chance():
     assert value["complete_qa/names_micro_f1"] < 0.5 and results["view/accuracy"]["commonest"]["value"] == 1
 
 
+def test_a_model_with_clues_of_other_names_is_asked_to_take_out_what_it_says_and_nothing_else():
+    stub = Stub([generate_phantom(3, index, 64).record for index in range(2)], knows=True)
+    stub.processor.clues = check_clues(["Golden calf"])
+    stub.reports = [Report(text, None, text) for text in ("Clear.", "There is edema.")]
+    nothing, edema = TASKS["synthetic_correction"](stub, stub.studies, [[], []])
+    assert nothing is None and (edema["missing"], edema["wrong"]) == ([], ["Edema"])
+
+
 def test_the_order_of_the_studies_changes_no_score():
     lines, fields = lines_of(knows=True)
     once, again = (dialogue_scores(some, fields, ["binary_qa", "complete_qa", "correction", "impression"], 1, 20, 0)

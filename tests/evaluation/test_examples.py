@@ -34,7 +34,7 @@ def test_the_best_the_worst_and_what_lies_between_in_any_order():
     chosen = [one["study_id"] for one in choose(lines[::-1], 3)]
     assert chosen == ["s0", "s2", "s5"] == [one["study_id"] for one in choose(lines, 3)]
     with pytest.raises(ValueError, match="6 studies have labels, 7 are wanted"):
-        choose([*lines, line("none", "Clear.") | {"labels": None}], 7)
+        choose([*lines, line("none", "Clear.") | {"labels": None}, line("nobody knows", "Clear.", Edema=None)], 7)
 
 
 def test_the_command_writes_table_and_picture(tmp_path, capsys):
@@ -45,10 +45,26 @@ def test_the_command_writes_table_and_picture(tmp_path, capsys):
             "study_id": name, "patient_id": name, "split": "validation", "findings": None, "impression": None,
             "images": [{"path": f"{name}.png", "view": "frontal"}], "labels": {"Edema": 1},
         })  # fmt: skip
-    lines = [line("one", "There is edema.", Edema=1), line("two", "Clear | lungs.", Edema=1)]
+    lines = [line("one", "There is edema.", Edema=1), line("two", "Clear |\nlungs.", Edema=1)]
     for name, rows in (("studies.jsonl", records), ("predictions.jsonl", lines)):
         (tmp_path / name).write_text("".join(json.dumps(row) + "\n" for row in rows))
-    main([str(tmp_path / "predictions.jsonl"), "--data", str(tmp_path), "--count", "2", "--out", str(tmp_path / "out")])
+    command = [
+        str(tmp_path / "predictions.jsonl"),
+        "--data",
+        str(tmp_path),
+        "--count",
+        "2",
+        "--out",
+        str(tmp_path / "out"),
+    ]
+    main(command)
     table = (tmp_path / "out" / "examples.md").read_text()
     assert "| one | 1.00 | Edema | Edema 0.70 | There is edema. |" in table and "| Clear / lungs. |" in table
     assert Image.open(tmp_path / "out" / "examples.png").width > 500 and table in capsys.readouterr().out
+    records[1]["images"] = []
+    (tmp_path / "studies.jsonl").write_text("".join(json.dumps(row) + "\n" for row in records))
+    with pytest.raises(ValueError, match=r"study .two. has no image"):
+        main(command)
+    (tmp_path / "predictions.jsonl").write_text('{"study_id": "one", "report": "of a dialogue"}\n')
+    with pytest.raises(ValueError, match=r"study 'one'\): prediction is None"):
+        main(command)

@@ -203,6 +203,16 @@ def test_a_correction_that_is_broken_off_when_asked_again_leaves_all_as_it_was(s
     with pytest.raises(IndexError):
         study.correct(add=["edema"])
     assert (study.to_dict(), study.messages) == before
+    study, _ = scripted(REPORT, "findings: edema.", "findings:")
+    study.correct(add=["edema"])
+    before = study.to_dict(), study.messages
+    study._processor.max_length = sum(turn.asked.shape[1] + turn.answer.shape[1] for turn in study._turns)
+    assert study.correct(remove=["edema"]).not_done == ["Edema"]  # a heading alone is no report
+    assert study.to_dict() == before[0]
+    before = study.to_dict(), study.messages
+    with pytest.raises(IndexError):  # when the turn of the report was forgotten already
+        study.correct(remove=["edema"])
+    assert (study.to_dict(), study.messages) == before
 
 
 def test_what_a_correction_changed_beside_what_was_asked_is_taken_back(scripted):

@@ -115,6 +115,7 @@ def test_a_correction_never_empties_a_report():
         ("Cardiomegaly without acute disease.", "Edema", True),
         ("No right effusion.", "Left Pleural Effusion", True),
         ("No effusion.", "Left Pleural Effusion", False),
+        ("No golden calf.", "Golden calf", False),  # a clue of somebody else
     ],
 )
 def test_what_denies_the_finding_that_was_added_goes_and_nothing_else(sentence, add, stays):

@@ -1,9 +1,12 @@
 """Reports revised by their clues: what is asked of the model, what is taken, and where nothing is."""
 
 import pytest
+import torch
+from transformers.generation import GenerateDecoderOnlyOutput
 
+from evaluation.predictions.chats import Chats, Question
 from modeling_trrg import TRRGForConditionalGeneration
-from processing_trrg import RadiologyReportPipeline, TRRGProcessor
+from processing_trrg import RadiologyReportPipeline, TRRGProcessor, prepare_studies
 from processing_trrg.report_trrg import ClueScore, Report
 from processing_trrg.revised_trrg import unmet
 from tests.helpers.paths import ROOT
@@ -104,6 +107,38 @@ def test_what_is_not_the_checkpoints_own_is_asked_of_nobody(write, monkeypatch):
     monkeypatch.setattr(write.model.config, "learned_dialogue", True)
     write([{"images": radiograph()}])  # a picture that it cannot read
     assert len(calls) == 3
+    answered = write({"clue_scores": scores(write, PRESENT[1], 0.45), "question": "Is there a mass?"})
+    assert len(calls) == 4 and answered.as_written is None  # an answer is no report
+
+
+def test_of_a_report_without_a_word_the_first_one_stays_known(write, monkeypatch):
+    edema = "Findings: There is edema."
+    left = ["", "Findings:", edema, f"{edema} There is pneumothorax."]  # a heading alone is not taken
+
+    def generate(self, input_ids, **_):
+        said = [*write.processor.reply_ids(left.pop(0))[0].tolist(), write.processor.tokenizer.eos_token_id]
+        return GenerateDecoderOnlyOutput(sequences=torch.cat([input_ids, torch.tensor([said])], 1))
+
+    monkeypatch.setattr(type(write.model), "generate", generate)
+    study = write({"clue_scores": scores(write, ("Edema", "Pneumothorax"), 0.45)})
+    assert study.as_written == "" and study.text == f"{edema} There is pneumothorax."
+    said = [message["content"][0]["text"] for message in study.messages if message["role"] == "assistant"]
+    assert said == ["", "", edema, study.text] and study.messages[-1]["name"] == "report"
+
+
+def test_what_revised_a_report_stands_in_the_chats_about_it_and_no_others(write, monkeypatch):
+    processor = write.processor
+    batch = prepare_studies(processor, [{"clue_scores": scores(write, PRESENT[1], 0.45), "study_id": "a"}])
+    chats = Chats(write.model, processor, batch, max_new_tokens=100, do_sample=False)
+    own = Question(0, chats.reports[0].text, "Is there edema?")
+
+    def words(question):
+        return processor.tokenizer.decode(chats._chat(question))
+
+    assert "Please correct the report" in words(own) and chats.reports[0].as_written in words(own)
+    assert "Please correct the report" not in words(own._replace(reply="Findings: Clear."))
+    monkeypatch.setattr(processor, "max_length", len(chats._chat(own)))
+    assert chats.reports[0].as_written not in words(own)  # forgotten, where a reply would have no room
 
 
 def test_a_correction_that_is_cut_or_comes_no_nearer_is_not_taken(write):
