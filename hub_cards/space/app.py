@@ -37,6 +37,8 @@ ANSWERS = ["present", "indeterminate", "absent"]
 FIELDS = ("indication", "technique", "prior_report")
 DIAL = ["careful", "balanced", "sensitive"]
 PHANTOM = "Synthetic phantom, single frontal view."
+DARK = ".dark #report :is(.highlighted, .legend-item) { color: white !important }"
+"""Gradio writes in black on its half-transparent marks, on any ground."""
 HOW_IT_WAS_MADE = "How it was made, as its report would say. Left empty, the model is told nothing of it."
 
 checkpoint = os.environ["TRRG_CHECKPOINT"]
@@ -396,4 +398,4 @@ with gr.Blocks(title="TRRG", analytics_enabled=False, delete_cache=(HOUR, HOUR))
 
 if __name__ == "__main__":
     tools = importlib.util.find_spec("mcp") is not None
-    space.queue(max_size=16).launch(max_file_size="32mb", mcp_server=tools, footer_links=[])
+    space.queue(max_size=16).launch(css=DARK, max_file_size="32mb", mcp_server=tools, footer_links=[])
