@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# The small checkpoint, from its data to its scores: some three and a half hours on two CPU cores (stage 1 40 minutes, stage
-# 2 two and a half hours and 7 minutes), estimated from first steps, or ten minutes on a GPU. Each command that is stopped
+# The small checkpoint, from its data to its scores: some three and a quarter hours on two CPU cores (stage 1 40
+# minutes, stage 2 two and a half hours), estimated from first steps, or ten minutes on a GPU. Each command that is stopped
 # goes on where it was. The real sets come from $TRRG_DATA. Run it with .venv active. Research only, never for clinical use.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
-model=runs/trrg-small-end/model
+model=runs/trrg-small-stage2/model
 
 # data: synthetic phantoms, also followed over time; X-rays with labels of three sources; Indiana University reports
 python -m training.builders.small_data --out runs/small-data
@@ -16,9 +16,8 @@ python training/pretrain.py --config training/configs/trrg-small-stage1.yaml
 python -m training.measure.clues --config training/configs/trrg-small-stage1.yaml
 python -m training.calibrate runs/trrg-small-stage1/model --data runs/small-data/nih runs/small-data/nih_128 runs/small-data/phantoms --image-cache runs/small-data/cache --write
 
-# stage 2: how it is said and talked about; last mostly reports; which pictures it cannot read
+# stage 2: how it is said and talked about; which pictures it cannot read
 accelerate launch --config_file training/accelerate/cpu_2.yaml training/finetune.py --config training/configs/trrg-small-stage2.yaml
-accelerate launch --config_file training/accelerate/cpu_2.yaml training/finetune.py --config training/configs/trrg-small-end-stage2.yaml
 python -m training.fit_readable "$model" --data runs/small-data/nih runs/small-data/jsrt runs/small-data/wingspan_ctr runs/small-data/phantoms --image-cache runs/small-data/cache --write
 
 # scores: phantoms, unseen NIH patients, IU reports from oracle clues, shuffled clues and none
