@@ -37,8 +37,7 @@ ANSWERS = ["present", "indeterminate", "absent"]
 FIELDS = ("indication", "technique", "prior_report")
 DIAL = ["careful", "balanced", "sensitive"]
 PHANTOM = "Synthetic phantom, single frontal view."
-DARK = ".dark #report :is(.highlighted, .legend-item) { color: white !important }"
-"""Gradio writes in black on its half-transparent marks, on any ground."""
+DARK = ".dark #report :is(.highlighted, .legend-item) { color: white !important }"  # Gradio's is black
 HOW_IT_WAS_MADE = "How it was made, as its report would say. Left empty, the model is told nothing of it."
 
 checkpoint = os.environ["TRRG_CHECKPOINT"]
