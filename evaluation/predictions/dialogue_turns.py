@@ -25,9 +25,8 @@ from evaluation.predictions.chats import Chats, Question
 from evaluation.predictions.records import digest
 from evaluation.reading.labeler import label_report
 from evaluation.reading.observations import CHEXPERT_14, NO_FINDING, Labels, positives
-from processing_trrg import correction_request, kept_but_for, report_text, split_report
-from processing_trrg.corrected_trrg import MOST_ASKS
-from processing_trrg.findings_trrg import stated
+from processing_trrg import correction_request, report_text
+from processing_trrg.corrected_trrg import correct_reports
 from training.data.dialogue import QUESTIONS as WORDINGS
 from training.data.dialogue import asked_by_name, single_view
 from training.data.study import Study
@@ -98,23 +97,17 @@ def _correct(chats: Chats, requests: Sequence[tuple[list[str], list[str]] | None
     """As `TalkedStudy.correct` does it: what was to be added and is not stated is asked for again."""
     texts, written = [report.text for report in chats.reports], [report.text for report in chats.reports]
     earlier: list[tuple[tuple[str, str], ...]] = [()] * len(texts)
-    left = [request or ([], []) for request in requests]
-    for ask in range(MOST_ASKS):
-        questions = [
-            Question(row, texts[row], text, earlier[row])
-            for row, owed in enumerate(left)
-            if (text := correction_request(*owed)) is not None
-        ]
-        for question, answer in zip(questions, chats.ask(questions), strict=True):
-            row = question.row
-            written[row] = answer if ask == 0 else written[row]
-            earlier[row] += ((question.reply, question.text),)
-            if answer:
-                kept = kept_but_for(split_report(texts[row]), split_report(answer), question.text, *left[row])
-                texts[row] = report_text(*kept)
-        left = [
-            ([name for name in add if not stated(text, name)], []) for (add, _), text in zip(left, texts, strict=True)
-        ]
+
+    def ask(asked: dict[int, str]) -> list[str]:
+        questions = [Question(row, texts[row], words, earlier[row]) for row, words in asked.items()]
+        answers = chats.ask(questions)
+        for question, answer in zip(questions, answers, strict=True):
+            written[question.row] = written[question.row] if question.earlier else answer
+            earlier[question.row] += ((question.reply, question.text),)
+        return answers
+
+    owed = [request or ([], []) for request in requests]
+    correct_reports(texts, [(correction_request(*one), *one) for one in owed], ask, texts.__setitem__)
     told = zip(requests, written, texts, strict=True)
     return [
         request and {"missing": request[0], "wrong": request[1], "written": w, "answer": a} for request, w, a in told
