@@ -91,13 +91,8 @@ class PreparedBatches:
         scores: Sequence[Scores] | None,
         options: argparse.Namespace,
     ):
-        self.source, self.processor, self.batches, self.scores, self.options = (
-            source,
-            processor,
-            batches,
-            scores,
-            options,
-        )
+        self.source, self.processor, self.batches = source, processor, batches
+        self.scores, self.options = scores, options
 
     def __call__(self, number: int) -> tuple[Sequence[int], Any]:
         indices = self.batches[number]
@@ -262,10 +257,7 @@ def start_processes() -> Accelerator:
 def load(options: argparse.Namespace, accelerator: Accelerator) -> tuple[Any, Any]:
     """Processor and model of the checkpoint, the model on this process's device."""
     logging.disable_progress_bar()
-    with (
-        loading("--checkpoint", options.checkpoint),
-        accelerator.main_process_first(),
-    ):  # a checkpoint's own code is unpacked once
+    with loading("--checkpoint", options.checkpoint), accelerator.main_process_first():  # unpacks its code once
         trusted = {"trust_remote_code": options.trust_remote_code}
         processor = AutoProcessor.from_pretrained(options.checkpoint, **trusted)
         dtype = torch.bfloat16 if options.bf16 else torch.float32

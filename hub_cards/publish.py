@@ -17,8 +17,6 @@ import json
 import os
 import re
 import shutil
-import subprocess
-import sys
 import tempfile
 import tomllib
 from dataclasses import dataclass
@@ -28,11 +26,11 @@ import torch
 from huggingface_hub import ModelCard, SpaceCard, get_token
 from huggingface_hub.utils import validate_repo_id
 from PIL import Image
-from safetensors.torch import load_file
 from tqdm import tqdm
 from yaml import YAMLError
 
-from hub_cards.push import SUMS, push, push_space, without_token, write_code_section
+from hub_cards.clean_run import emulate_hub_cache, run_clean_process
+from hub_cards.push import SUMS, push, push_space, write_code_section
 from hub_cards.space_examples import write_examples
 from processing_trrg.fingerprint_trrg import check_local_code
 from training.data.card import PHANTOMS
@@ -240,38 +238,6 @@ def assemble(checkpoint: Path, out: Path, repository: str | None = None) -> list
         write_card(out)
     write_code_section(out, repository or out.name)
     return sorted(path for path in out.rglob("*") if path.is_file())
-
-
-def emulate_hub_cache(folder: Path, home: Path) -> str:
-    """Lay `folder` out as the Hub's download cache under `home` and return the repository's name."""
-    commit = "0" * 39 + "1"
-    repository = home / "hub" / f"models--trrg--{folder.name}"
-    (repository / "refs").mkdir(parents=True)
-    (repository / "refs" / "main").write_text(commit, encoding="utf-8")
-    shutil.copytree(folder, repository / "snapshots" / commit)
-    return f"trrg/{folder.name}"
-
-
-def run_clean_process(
-    source: str, home: Path, results: Path, *arguments: str, online: bool = False
-) -> dict[str, torch.Tensor]:
-    """Run clean_process.py on `source` and return its tensors.
-
-    Raises:
-        RuntimeError: it failed; the message carries the end of what it wrote.
-    """
-    site = [path for path in sys.path if path.endswith(("site-packages", "dist-packages"))]
-    script = Path(__file__).resolve().parent / "clean_process.py"
-    command = [sys.executable, "-I", "-S", str(script), source, "--results", str(results), *arguments, "--site", *site]
-    environment = {**os.environ, "HF_HOME": str(home), "HF_HUB_OFFLINE": str(int(not online))}
-    for name in ("HF_HUB_CACHE", "HF_MODULES_CACHE", "TRANSFORMERS_CACHE"):
-        environment.pop(name, None)
-    if online and (token := get_token()):  # it lies in the home that is not this one
-        environment["HF_TOKEN"] = token
-    done = subprocess.run(command, env=environment, cwd=home, capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        raise RuntimeError(f"loading {source} in a clean process failed:\n{without_token(done.stderr)[-4000:]}")
-    return load_file(results / "outputs.safetensors")
 
 
 def prove(folder: Path, max_new_tokens: int = 128) -> Proof:

@@ -62,6 +62,12 @@ class QuickProcessorList(LogitsProcessorList):
         return scores
 
 
+def with_signature(call: Any) -> Any:
+    """The method with its signature worked out once: Transformers asks for that of `forward` at every token."""
+    call.__signature__ = inspect.signature(call)
+    return call
+
+
 def shows_study(given: Mapping[str, Any]) -> bool:
     """Whether a view or clue scores are `given`; else the texts stand alone."""
     pixels, mask = given.get("pixel_values"), given.get("image_mask")

@@ -15,7 +15,6 @@ Shapes: B studies, V views, n views of all studies, N image placeholders a view,
 D shared width, Dv/Dc/Dt widths of vision, clue and text model.
 """
 
-import inspect
 from typing import Any
 
 import torch
@@ -28,7 +27,7 @@ from .configuration_trrg import TRRGConfig
 from .connector_trrg import ClueInteraction, MLPConnector
 from .contrastive_trrg import TRRGForContrastivePretraining
 from .encoder_trrg import TRRGEncoder
-from .generation_trrg import TRRGGenerationMixin, max_context, shows_study
+from .generation_trrg import TRRGGenerationMixin, max_context, shows_study, with_signature
 from .outputs_trrg import TRRGCausalLMOutputWithPast, TRRGModelOutputWithPast, TRRGStudyFeatures
 from .pretrained_trrg import TRRGPreTrainedModel
 
@@ -282,6 +281,7 @@ class TRRGForConditionalGeneration(TRRGPreTrainedModel, TRRGGenerationMixin):  #
         """See `TRRGEncoder.read_study`."""
         return self.model.read_study(**inputs)
 
+    @with_signature
     @can_return_tuple
     def forward(  # trf-ignore: TRF057
         self,
@@ -391,9 +391,6 @@ class TRRGForConditionalGeneration(TRRGPreTrainedModel, TRRGGenerationMixin):  #
             loss = loss * ((clue_targets == 0) | (clue_targets == 1)).any(1).to(loss.device)
         return loss * report.sum((1, 2))
 
-
-_forward: Any = TRRGForConditionalGeneration.forward
-_forward.__signature__ = inspect.signature(_forward)  # Transformers asks for it at every token
 
 # So that `save_pretrained` writes the source beside the weights, whoever calls it: the folder loads anywhere.
 TRRGModel.register_for_auto_class("AutoModel")

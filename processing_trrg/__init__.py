@@ -6,7 +6,7 @@ from transformers.pipelines import PIPELINE_REGISTRY
 from configuration_trrg import TRRGConfig, __version__
 from processing_trrg.batch_trrg import StudyBatch, StudyError
 from processing_trrg.chat_trrg import unpadded
-from processing_trrg.conversation_trrg import Correction, TalkedStudy
+from processing_trrg.conversation_trrg import TalkedStudy
 from processing_trrg.corrected_trrg import kept_but_for
 from processing_trrg.grey_trrg import GreyRange, stretch
 from processing_trrg.grounding_trrg import FindingBox, GroundedSentence, box_text, evidence_boxes, read_grounded
@@ -23,7 +23,15 @@ from processing_trrg.prompt_trrg import (
     follow_up,
     report_messages,
 )
-from processing_trrg.report_trrg import Change, ClueScore, Report, compare_reports, report_text, split_report
+from processing_trrg.report_trrg import (
+    Change,
+    ClueScore,
+    Correction,
+    Report,
+    compare_reports,
+    report_text,
+    split_report,
+)
 from processing_trrg.revised_trrg import revise_reports
 from processing_trrg.statements_trrg import Statement, look_up
 

@@ -17,7 +17,7 @@ from transformers.utils import logging
 
 from .batch_trrg import StudyBatch, scores_by_clue
 from .chat_trrg import longest_chat
-from .corrected_trrg import MOST_ASKS, kept_but_for
+from .corrected_trrg import correct_reports
 from .findings_trrg import finding_of, known_findings, read_request, stated
 from .grounding_trrg import FindingBox, read_grounded
 from .prompt_trrg import (
@@ -32,12 +32,11 @@ from .prompt_trrg import (
 )  # fmt: skip
 from .report_trrg import (
     UNREADABLE,
-    Change,
     ClueScore,
+    Correction,
     Report,
     compare_reports,
     decode,
-    report_text,
     sorted_clues,
     split_report,
 )  # fmt: skip
@@ -47,25 +46,6 @@ from .statements_trrg import NO_FINDING, look_up
 logger = logging.get_logger(__name__)
 
 SHORT_REPLY = 20  # tokens of a reply that `generate` is told nothing about, as in Transformers
-
-
-@dataclass
-class Correction:
-    """What came of a correction.
-
-    Attributes:
-        report: the new report.
-        changes: sentence by sentence, in the order of the new report; what was removed comes last.
-        asked: names of the findings to "add" and to "remove".
-        not_done: those of them that the new report still lacks or still states, by what its sentences say in the words
-            of `findings_trrg`. Empty: all was done. None: unknown, a request in free words that names no finding known
-            there, or "No Finding" alone edited. What words ask beyond findings (a size, the style) is never checked.
-    """
-
-    report: Report
-    changes: list[Change]
-    asked: dict[str, list[str]]
-    not_done: list[str] | None
 
 
 @dataclass
@@ -176,8 +156,8 @@ class TalkedStudy(Report):
     ) -> Correction:
         """Have the report written again with what is asked and nothing else changed; it is the current one then. What
         the model changed beside the findings that were asked for is taken back, and what was to be removed and it left
-        goes (`corrected_trrg.kept_but_for`). A finding that is to be added and that the report still does not state is
-        asked for again, at most twice, the last time behind the report as it was written first.
+        goes. A finding that is to be added and that the report still does not state is asked for again, at most twice,
+        the last time behind the report as it was written first (`corrected_trrg`).
 
         Args:
             request: free words.
@@ -207,12 +187,11 @@ class TalkedStudy(Report):
         try:
             if study is not None:
                 self._see(study, sorted_clues(study, self._batch.clue_names, 1)[0], *self._first_turn(study))
-            if request is not None and self._correct_once(request, adding, removing, streamer, generate):
-                for ask in range(1, MOST_ASKS):
-                    left = [name for name in adding if not stated(self.text, name)]
-                    again, is_last = correction_request(left, ()), ask + 1 == MOST_ASKS
-                    if again is None or not self._correct_once(again, left, (), streamer, generate, is_last):
-                        break
+            correct_reports(
+                [self.text], [(request, adding, removing)],
+                lambda asked, anew: [self._say(asked[0], streamer, generate, anew).reply],
+                lambda _, text: self._take(self._turns[-1], text),
+            )  # fmt: skip
         except BaseException:  # broken off, be it when asked again: all is as it was
             self._turns, self._current = turns, current
             for field in fields(Report):
@@ -241,7 +220,7 @@ class TalkedStudy(Report):
             self._processor.check_said("assistant message", words[1])
             self._put(*words)
             if assistant.get("name") == "report":
-                self._take(self._turns[-1])
+                self._take(self._turns[-1], words[1])
                 look_up([self], self._model, self._processor, self._batch, self._awake())
 
     def remember(self, turns: Sequence[Revision]) -> None:
@@ -356,32 +335,14 @@ class TalkedStudy(Report):
             self.free_cache()
         return self._turns[-1]
 
-    def _correct_once(
-        self, request: str, add: Sequence[str], remove: Sequence[str], streamer: Any, generate: Mapping[str, Any],
-        anew: bool = False,
-    ) -> bool:  # fmt: skip
-        """A turn whose reply is the report; whether there was one."""
-        turn = self._say(request, streamer, generate, anew)
-        if has_words := any(split_report(turn.reply)):  # more than a heading
-            if add or remove:
-                self._take_back(turn, request, add, remove)
-            self._take(turn)
-        return has_words
-
-    def _take_back(self, turn: Turn, request: str, add: Sequence[str], remove: Sequence[str]) -> None:
-        """See `kept_but_for`; where a correction is not as it was written, the cache ends before it."""
-        wrote = split_report(turn.reply)
-        kept = kept_but_for((self.findings, self.impression), wrote, request, add, remove)
-        if kept == wrote:
-            return
-        turn.reply = report_text(*kept)
-        turn.answer = self._processor.reply_ids(turn.reply).to(turn.asked.device)
-        before = sum(said.asked.shape[1] + said.answer.shape[1] for said in self._turns[:-1]) + turn.asked.shape[1]
-        for cache in self._cache.values():
-            cache.crop(before - cache.get_seq_length())  # by so many tokens
-
-    def _take(self, turn: Turn) -> None:
-        """The reply of a turn is the report from here on."""
+    def _take(self, turn: Turn, text: str) -> None:
+        """The text is the last turn's reply, and the report from here on. Where it is not as it was written, the cache
+        ends before it."""
+        if text != turn.reply:
+            turn.reply, turn.answer = text, self._processor.reply_ids(text).to(turn.asked.device)
+            before = sum(said.asked.shape[1] + said.answer.shape[1] for said in self._turns[:-1]) + turn.asked.shape[1]
+            for cache in self._cache.values():
+                cache.crop(before - cache.get_seq_length())  # by so many tokens
         self._current, self.text, self.complete, self.as_written = turn, turn.reply, turn.complete, None
         self.findings, self.impression = split_report(turn.reply)
         self.grounded = []

@@ -9,7 +9,9 @@ Research only, never for clinical use.
 import re
 from collections.abc import Callable, Sequence
 
-from .findings_trrg import FINDING_WORDS, finding_of, states
+from .findings_trrg import FINDING_WORDS, finding_of, stated, states
+from .prompt_trrg import correction_request
+from .report_trrg import report_text, split_report
 from .sentences_trrg import cut_sentences
 from .statements_trrg import NORMAL, NOTHING, ORDINARY
 
@@ -27,6 +29,42 @@ _ACUTE = ("Edema", "Consolidation", "Pneumonia", "Pneumothorax", "Pleural Effusi
 _QUIET = ("Support Devices", "Fracture")
 """Findings beside which "normal chest" may stand."""
 _ELSEWHERE = re.compile(r"\b(?:bon[ey]\w*|osseous|skelet\w+|soft tissues?|abdom\w+)\b", re.I)
+
+
+def correct_reports(
+    texts: Sequence[str],
+    requests: Sequence[tuple[str | None, Sequence[str], Sequence[str]]],
+    ask: Callable[[dict[int, str], bool], Sequence[str]],
+    take: Callable[[int, str], None],
+) -> None:
+    """Have reports corrected, each as `kept_but_for` says. What is to be added and still unsaid is asked for again,
+    until it was asked for `MOST_ASKS` times, the last time anew, or a reply has no words but a heading, which changes
+    nothing.
+
+    Args:
+        texts: the reports.
+        requests: of each its words (None: nothing is asked), and the findings that they add and remove.
+        ask: words by row -> the reply to each; anew: behind the report as it was written first, which the language
+            model knows better than one that was revised.
+        take: gets row and text of each new report.
+    """
+    now = list(texts)
+    asked = {row: (words, add, remove) for row, (words, add, remove) in enumerate(requests) if words is not None}
+    for number in range(1, MOST_ASKS + 1):
+        anew = 1 < number == MOST_ASKS
+        replies = ask({row: words for row, (words, _, _) in asked.items()}, anew) if asked else ()
+        again: dict[int, tuple[str, Sequence[str], Sequence[str]]] = {}
+        for (row, (words, add, remove)), reply in zip(asked.items(), replies, strict=True):
+            wrote = split_report(reply)
+            if not any(wrote):
+                continue
+            kept = kept_but_for(split_report(now[row]), wrote, words, add, remove) if add or remove else wrote
+            now[row] = reply if kept == wrote else report_text(*kept)
+            take(row, now[row])
+            left = [name for name in add if not stated(now[row], name)]
+            if (more := correction_request(left, ())) is not None:
+                again[row] = more, left, ()
+        asked = again
 
 
 def kept_but_for(

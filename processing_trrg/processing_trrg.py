@@ -31,12 +31,10 @@ from .corrected_trrg import kept_but_for as kept_but_for  # this too
 from .dicom_header_trrg import check_header as check_header  # this too
 from .dicom_trrg import decode_dicom as decode_dicom  # this too
 from .findings_trrg import read_request as read_request  # this too
-from .fingerprint_trrg import SavedProcessor as SavedProcessor  # this too
 from .fingerprint_trrg import check_fingerprint
 from .grey_trrg import GreyRange as GreyRange  # copied to the Hub with this file
 from .grounding_trrg import FindingBox as FindingBox  # this too
-from .image_processing_trrg import IMAGE_OPTIONS, Placement, PreparedView
-from .image_processing_trrg import TRRGImageProcessor as TRRGImageProcessor  # this too
+from .image_processing_trrg import IMAGE_OPTIONS, Placement, PreparedView, TRRGImageProcessor
 from .image_trrg import read_radiograph
 from .options_trrg import NO_CUTTING, TRRGProcessorKwargs, read_options
 from .picture_trrg import RadiographError as RadiographError  # this too

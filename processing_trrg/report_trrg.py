@@ -124,6 +124,25 @@ class Change(NamedTuple):
     after: str | None
 
 
+@dataclass
+class Correction:
+    """What came of a correction.
+
+    Attributes:
+        report: the new report.
+        changes: sentence by sentence, in the order of the new report; what was removed comes last.
+        asked: names of the findings to "add" and to "remove".
+        not_done: those of them that the new report still lacks or still states, by what its sentences say in the words
+            of `findings_trrg`. Empty: all was done. None: unknown, a request in free words that names no finding known
+            there, or "No Finding" alone edited. What words ask beyond findings (a size, the style) is never checked.
+    """
+
+    report: Report
+    changes: list[Change]
+    asked: dict[str, list[str]]
+    not_done: list[str] | None
+
+
 def report_text(findings: str | None, impression: str | None) -> str:
     """The text a model learns to write: "Findings: ... Impression: ...", a missing part left out.
 

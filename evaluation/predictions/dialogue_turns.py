@@ -25,9 +25,8 @@ from evaluation.predictions.chats import Chats, Question
 from evaluation.predictions.records import digest
 from evaluation.reading.labeler import label_report
 from evaluation.reading.observations import CHEXPERT_14, NO_FINDING, Labels, positives
-from processing_trrg import correction_request, kept_but_for, report_text, split_report
-from processing_trrg.corrected_trrg import MOST_ASKS
-from processing_trrg.findings_trrg import stated
+from processing_trrg import correction_request, report_text
+from processing_trrg.corrected_trrg import correct_reports
 from training.data.dialogue import QUESTIONS as WORDINGS
 from training.data.dialogue import asked_by_name, single_view
 from training.data.study import Study
@@ -99,25 +98,22 @@ def _correct(chats: Chats, requests: Sequence[tuple[list[str], list[str]] | None
     the report as it was written first."""
     texts, written = [report.text for report in chats.reports], [report.text for report in chats.reports]
     earlier: list[tuple[tuple[str, str], ...]] = [()] * len(texts)
-    left = [request or ([], []) for request in requests]
+
     first = [report.text if report.as_written is None else report.as_written for report in chats.reports]
-    for ask in range(MOST_ASKS):
-        anew = ask > 0 and ask + 1 == MOST_ASKS
+
+    def ask(asked: dict[int, str], anew: bool) -> list[str]:
         questions = [
-            Question(row, first[row], text) if anew else Question(row, texts[row], text, earlier[row])
-            for row, owed in enumerate(left)
-            if (text := correction_request(*owed)) is not None
+            Question(row, first[row], words) if anew else Question(row, texts[row], words, earlier[row])
+            for row, words in asked.items()
         ]
-        for question, answer in zip(questions, chats.ask(questions), strict=True):
-            row = question.row
-            written[row] = answer if ask == 0 else written[row]
-            earlier[row] += ((question.reply, question.text),)
-            if answer:
-                kept = kept_but_for(split_report(texts[row]), split_report(answer), question.text, *left[row])
-                texts[row] = report_text(*kept)
-        left = [
-            ([name for name in add if not stated(text, name)], []) for (add, _), text in zip(left, texts, strict=True)
-        ]
+        answers = chats.ask(questions)
+        for question, answer in zip(questions, answers, strict=True):
+            written[question.row] = written[question.row] if earlier[question.row] else answer
+            earlier[question.row] += ((question.reply, question.text),)
+        return answers
+
+    owed = [request or ([], []) for request in requests]
+    correct_reports(texts, [(correction_request(*one), *one) for one in owed], ask, texts.__setitem__)
     told = zip(requests, written, texts, strict=True)
     return [
         request and {"missing": request[0], "wrong": request[1], "written": w, "answer": a} for request, w, a in told

@@ -12,23 +12,16 @@ from transformers.generation import GenerateDecoderOnlyOutput
 from configuration_trrg import TRRGConfig
 from processing_trrg import (
     PromptError,
-    RadiologyReportPipeline,
     Report,
     TalkedStudy,
     conversation_trrg,
     read_grounded,
 )
-from tests.helpers.models import SYSTEMS, TINY, build
-from tests.helpers.tiny_processors import radiograph, tiny_processor
+from tests.helpers.models import SYSTEMS, TINY
+from tests.helpers.talks import Watch, writer
+from tests.helpers.tiny_processors import radiograph
 
 REPORT = "findings: the heart is enlarged. no pneumothorax. small left effusion. impression: cardiomegaly."
-
-
-def writer(tiny_config, system="trrg", **overrides):
-    options = {"num_classifier_labels": 14} if system == "radialog" else {}
-    config = tiny_config(system, **options, **overrides)
-    processor = tiny_processor(system, size=32, num_image_tokens=config.num_image_tokens)
-    return RadiologyReportPipeline(model=build(config), processor=processor, max_new_tokens=6)
 
 
 @pytest.fixture
@@ -55,22 +48,6 @@ def scripted(tiny_config, monkeypatch):
 def study():
     """Nothing in the tests that share it may change it."""
     return writer(lambda system: TRRGConfig(**TINY[system]))(radiograph())
-
-
-class Watch:
-    """Counts what the vision tower and the language model compute: `looks`, and tokens of each prefill."""
-
-    def __init__(self, model):
-        self.looks, self.prefilled = 0, []
-        model.model.vision_tower.register_forward_hook(self.look)
-        model.model.language_model.register_forward_pre_hook(self.read, with_kwargs=True)
-
-    def look(self, *_):
-        self.looks += 1
-
-    def read(self, _, __, kwargs):
-        if kwargs["inputs_embeds"].shape[1] > 1:
-            self.prefilled.append(kwargs["inputs_embeds"].shape[1])
 
 
 @pytest.mark.parametrize("system", SYSTEMS)
@@ -305,7 +282,7 @@ def test_a_long_chat_forgets_its_oldest_turns_but_not_the_report(tiny_config, mo
     study = write(radiograph())
     study.ask("first question?")
     study.correct(add=["Edema"])
-    study._take(study._turns[-1])
+    study._take(study._turns[-1], study._turns[-1].reply)
     prompt, report = study._turns[0].asked, study._turns[-1].answer
     write.processor.max_length = prompt.shape[1] + report.shape[1] + 60
     study.ask("second?")

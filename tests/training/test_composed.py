@@ -11,9 +11,9 @@ from evaluation.reading.observations import CHEXPERT_14, NO_FINDING
 from evaluation.reading.sides import add_report_sides, side_and_finding
 from processing_trrg import check_clues, report_text
 from training.builders.small_sets import jsrt_records, nih_records, wingspan_records
+from training.data.clue_labels import denied_sides
 from training.data.clue_wordings import reworded
 from training.data.compose import WRITTEN, SentencePool, compose, draw_findings, known_findings
-from training.data.examples import denied_sides
 from training.data.given_scores import drawn_scores
 from training.data.study import Study
 

@@ -238,7 +238,7 @@ def test_dialogue_reaches_the_batch_and_only_the_answer_is_learned(tmp_path):
 def test_in_a_conversation_every_reply_is_learned_and_every_question_is_about_the_study_s_own_report(tmp_path):
     make_data(tmp_path / "data")
     raw = stage_2(tmp_path / "data", tmp_path / "run")
-    raw["data"] |= {"dialogue": {"finding_qa": 0.5, "correction": 0.5}, "turns": 3}
+    raw["data"] |= {"dialogue": {"finding_qa": 0.4, "view": 0.4, "correction": 0.2}, "turns": 4}
     config = load_config(FinetuneConfig, write_config(raw, tmp_path / "c.yaml"), [])
     processor = build_processor(config.model, build_config(config.model))
     sources = [SourceData(s, config.data, processor.clues, processor.image_processor) for s in config.data.train[:1]]
@@ -246,9 +246,10 @@ def test_in_a_conversation_every_reply_is_learned_and_every_question_is_about_th
     examples = Examples(sources, config.data, seed=0, training=True)
     drawn = [examples[Draw(0, i % len(sources[0]), i // len(sources[0]), i)] for i in range(48)]
     chats = [example for example in drawn if len(example.exchanges) > 1]
-    assert {len(example.exchanges) for example in drawn} <= {0, 1, 2, 3} and len(chats) > 6
+    assert {len(example.exchanges) for example in drawn} <= {0, 1, 2, 3, 4} and len(chats) > 6
     assert any(example.exchanges[0].corrects for example in chats)
     for example in chats:
+        assert len({exchange.question for exchange in example.exchanges}) == len(example.exchanges)
         report = report_text(example.record.findings, example.record.impression).split()
         for place, exchange in enumerate(example.exchanges):
             opens, ends = place == 0, place == len(example.exchanges) - 1

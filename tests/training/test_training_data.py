@@ -18,7 +18,8 @@ from tests.helpers.training_helpers import (
     write_config,
 )
 from training.config.run_config import ConfigError, FinetuneConfig, PretrainConfig, load_config
-from training.data.examples import Examples, SourceData, balanced_rows
+from training.data.clue_labels import balanced_rows
+from training.data.examples import Examples, SourceData
 from training.data.sampler import Draw, MicroBatchSampler, StudyPlan, keyed_rng
 from training.data.sentences import draw_sentences, positive_first, sentences_of_report, weighted
 from training.pretrain import sentence_labels

@@ -28,7 +28,6 @@ PARTS = (
 )
 """Parts of a TRRG model by the name a configuration uses for them; `run/trained_parts.py` maps parameters to them."""
 
-
 DialogueKind = Literal[
     "findings_qa", "finding_qa", "region_qa", "easy_language", "summary", "correction", "explanation", "impression",
     "view", "detailed_qa", "grounding",
@@ -367,8 +366,6 @@ def _impossible(config: RunConfig) -> list[str]:
             problems.append(f"data.dialogue.{kind}: {share}; expected a share of 0 or more of {known}")
     if sum(data.dialogue.values()) > 1 + 1e-9:
         problems.append(f"data.dialogue: shares add up to {sum(data.dialogue.values()):g}; expected at most 1")
-    if data.turns < 1:
-        problems.append(f"data.turns: {data.turns}; expected 1 or more")
     if pretrains:
         for key in ("dialogue", "positive_first", "findings_only", "predicted_findings"):
             if getattr(data, key):
@@ -383,7 +380,7 @@ def _impossible(config: RunConfig) -> list[str]:
             problems.append(f"data.{key}: {getattr(data, key)}; expected a probability")
     for name, keys in (
         ("optimizer", ("lr", "batch_size", "micro_batch_size")),
-        ("data", ("views", "sentences_per_study")),
+        ("data", ("views", "sentences_per_study", "turns")),
         ("run", ("log_every", "save_every", "validate_every")),
     ):
         values = {key: getattr(getattr(config, name), key) for key in keys}

@@ -2,7 +2,7 @@
 (seed, epoch, study, repetition)."""
 
 import json
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Callable, Sequence, Set
 from dataclasses import dataclass, replace
 from functools import partial
@@ -14,11 +14,12 @@ from torch.utils.data import Dataset
 
 from configuration_trrg import TRRGConfig
 from evaluation.reading.labeler import label_report
-from evaluation.reading.observations import Label, descendants
-from evaluation.reading.sides import UNSURE, add_report_sides, add_sentence_sides, side_and_finding
+from evaluation.reading.observations import descendants
+from evaluation.reading.sides import UNSURE, add_sentence_sides, side_and_finding
 from processing_trrg import report_text
 from training.config.run_config import DataSection, Source
 from training.data.augment import Motion, augment
+from training.data.clue_labels import ClueLabels, balanced_rows, denied_sides, report_labels
 from training.data.clue_wordings import wordings
 from training.data.compose import SentencePool, compose, draw_findings, known_findings
 from training.data.context import without_context
@@ -37,8 +38,6 @@ from training.data.sentences import (
     weighted,
 )
 from training.data.study import REPORT_PARTS, Studies, Study, record_fault, target_text
-
-ClueLabels = tuple[Label, ...]
 
 
 @dataclass
@@ -201,38 +200,6 @@ def _refuse(source: Source, what: str, studies: Sequence[str]) -> None:
         )
 
 
-def balanced_rows(
-    labels: Sequence[ClueLabels], balance: float, chosen: Sequence[int] | None = None
-) -> list[tuple[int, int]]:
-    """What an epoch draws, as (study, repetition): each of the `chosen` studies (None: all) as often as
-    `Source.balance` says, one without a positive label as often as one of the most frequent label."""
-    indices = list(range(len(labels)) if chosen is None else chosen)
-    counts = Counter(c for i in indices for c, label in enumerate(labels[i]) if label == 1)
-    most = max(counts.values(), default=1)
-
-    def times(i: int) -> int:
-        rarest = min((counts[c] for c, label in enumerate(labels[i]) if label == 1), default=most)
-        return round((most / rarest) ** balance)
-
-    return [(i, repetition) for i in indices for repetition in range(times(i))]
-
-
-def report_labels(record: Study, labels: ClueLabels, names: Sequence[str]) -> ClueLabels:
-    """The labels of a study with a report, those of sided clues read from it."""
-    known = add_report_sides(target_text(record), dict(zip(names, labels, strict=True)), names, label_report)
-    return tuple(known[name] for name in names)
-
-
-def denied_sides(labels: ClueLabels, names: Sequence[str]) -> ClueLabels:
-    """The labels of an image, with a finding that is absent absent on either side too."""
-    known = dict(zip(names, labels, strict=True))
-    places = {name: side_and_finding(name) for name in names}
-    return tuple(
-        0 if label is None and (place := places[name]) and known.get(place[1]) == 0 else label
-        for name, label in known.items()
-    )
-
-
 class Matches:
     """Label-matched pairs: images of one set, each with the reports of OTHER patients that have the same labels.
 
@@ -385,13 +352,16 @@ class Examples(Dataset[Example]):
         )
 
     def _conversation(self, example: Example, index: int, rng: np.random.Generator) -> tuple[Exchange, ...]:
-        """At most `data.turns` exchanges. A report that was spoiled to be corrected can only open a chat, and one that
-        the user has changed only end it: every question is about the study's own report."""
+        """At most `data.turns` exchanges, each question once. A report that was spoiled to be corrected can only open a
+        chat, and one that the user has changed only end it: every question is about the study's own report."""
         report = report_text(example.record.findings, example.record.impression).split()
         chat: list[Exchange] = []
-        while len(chat) < self.data.turns and (next_one := self._exchange(example, index, rng)):
-            if chat and next_one.reply.split() != report:
+        for _ in range(self.data.turns):
+            next_one = self._exchange(example, index, rng)
+            if next_one is None or (chat and next_one.reply.split() != report):
                 break
+            if next_one.question in [said.question for said in chat]:
+                continue
             chat.append(next_one)
             if (next_one.answer if next_one.corrects else next_one.reply).split() != report:
                 break
