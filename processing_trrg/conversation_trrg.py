@@ -157,7 +157,7 @@ class TalkedStudy(Report):
         """Have the report written again with what is asked and nothing else changed; it is the current one then. What
         the model changed beside the findings that were asked for is taken back, and what was to be removed and it left
         goes. A finding that is to be added and that the report still does not state is asked for again, at most twice,
-        the last time behind the report as it was written first (`corrected_trrg`).
+        the last time behind the report as it was written first, where that is another (`corrected_trrg`).
 
         Args:
             request: free words.
@@ -183,13 +183,13 @@ class TalkedStudy(Report):
                 [name for name in removing if name not in edits or stated(self.text, name)],
             )
         seen = self._study, self.clues, self._turns[0].messages, self._turns[0].asked
-        turns, current = [*self._turns], self._current
+        turns, current, is_another = [*self._turns], self._current, self._turns[0].reply != self.text
         try:
             if study is not None:
                 self._see(study, sorted_clues(study, self._batch.clue_names, 1)[0], *self._first_turn(study))
             correct_reports(
                 [self.text], [(request, adding, removing)],
-                lambda asked, anew: [self._say(asked[0], streamer, generate, anew).reply],
+                lambda asked, anew: [self._say(asked[0], streamer, generate, anew and is_another).reply],
                 lambda _, text: self._take(self._turns[-1], text),
             )  # fmt: skip
         except BaseException:  # broken off, be it when asked again: all is as it was

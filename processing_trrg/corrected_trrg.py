@@ -44,8 +44,8 @@ def correct_reports(
     Args:
         texts: the reports.
         requests: of each its words (None: nothing is asked), and the findings that they add and remove.
-        ask: words by row -> the reply to each; anew: behind the report as it was written first, which the language
-            model knows better than one that was revised.
+        ask: words by row -> the reply to each; anew: where the report was revised, behind the one that was written
+            first, which the language model knows better.
         take: gets row and text of each new report.
     """
     now = list(texts)

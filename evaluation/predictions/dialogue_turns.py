@@ -95,17 +95,16 @@ def _complete_qa(chats: Chats, studies: Sequence[Study], _: Sequence[Asked]) -> 
 
 def _correct(chats: Chats, requests: Sequence[tuple[list[str], list[str]] | None]) -> Entries:
     """As `TalkedStudy.correct` does it: what was to be added and is not stated is asked for again, the last time behind
-    the report as it was written first."""
+    the report as it was written first, where that is another."""
     texts, written = [report.text for report in chats.reports], [report.text for report in chats.reports]
     earlier: list[tuple[tuple[str, str], ...]] = [()] * len(texts)
 
-    first = [report.text if report.as_written is None else report.as_written for report in chats.reports]
-
     def ask(asked: dict[int, str], anew: bool) -> list[str]:
-        questions = [
-            Question(row, first[row], words) if anew else Question(row, texts[row], words, earlier[row])
-            for row, words in asked.items()
-        ]
+        questions = []
+        for row, words in asked.items():
+            written_first = chats.reports[row].as_written if anew else None  # None too where it was not revised
+            reply, before = (texts[row], earlier[row]) if written_first is None else (written_first, ())
+            questions.append(Question(row, reply, words, before))
         answers = chats.ask(questions)
         for question, answer in zip(questions, answers, strict=True):
             written[question.row] = written[question.row] if earlier[question.row] else answer
