@@ -35,10 +35,7 @@ except ImportError:  # then nothing is offloaded either
 
 
 def check_seen(image_mask: torch.Tensor) -> None:
-    """
-    Raises:
-        ValueError: a study of `[B, V]` has no view.
-    """
+    """Raises: ValueError: a study of `[B, V]` has no view."""
     if not bool(image_mask.any(dim=1).all()):
         blind = (~image_mask.any(dim=1)).nonzero().flatten().tolist()
         raise ValueError(f"image_mask leaves no view to the studies {blind} of the batch; expected at least one.")
@@ -79,9 +76,12 @@ class TRRGEncoder(TRRGPreTrainedModel):
         return None
 
     def train(self, mode: bool = True) -> "TRRGEncoder":
-        """As in PyTorch; the encoded clue lists are forgotten, since their weights may change now."""
+        """As in PyTorch, but a frozen vision tower stays in eval mode, since batch norm would lose its statistics. The
+        encoded clue lists are forgotten: their weights may change now."""
         self._banks.clear()
-        return super().train(mode)
+        super().train(mode)
+        self.vision_tower.train(mode and any(weight.requires_grad for weight in self.vision_tower.parameters()))
+        return self
 
     # --- images ---
 

@@ -57,6 +57,20 @@ def test_trainer_trains_and_evaluates(tiny_config, tmp_path, system):
     assert logits.shape == (4, batch["input_ids"].shape[1], 64) and predictions.label_ids.shape == logits.shape[:2]
 
 
+def test_a_frozen_tower_keeps_its_statistics(tiny_config, tmp_path):
+    """In the hands of a trainer that puts the whole model in training mode, batch norm included."""
+    model = build(tiny_config("radialog"))
+    batch, tower = labelled(model.config), model.model.vision_tower
+    before = {name: value.clone() for name, value in tower.named_buffers()}
+    assert any("running_mean" in name for name in before)
+    tower.requires_grad_(False)
+    trainer(model, batch, tmp_path).train()
+    assert all(torch.equal(value, before[name]) for name, value in tower.named_buffers())
+    tower.requires_grad_(True)
+    trainer(model, batch, tmp_path).train()
+    assert not all(torch.equal(value, before[name]) for name, value in tower.named_buffers())
+
+
 @torch.no_grad()
 def test_labels_can_be_smoothed(tiny_config):
     model = build(tiny_config("trrg"))
