@@ -111,7 +111,8 @@ def read_clues(sentence: str, names: tuple[str, ...]) -> tuple[tuple[str, int], 
             spoken = {clue: value for clue, value in told.items() if value is not None} or {name: stated}
             found |= {clue: (-1 if hedged else 1) if value else 0 for clue, value in spoken.items()}
     if not found and NO_FINDING in names and NOTHING.search(sentence):
-        found[NO_FINDING] = 1
+        parts = parts_of(sentence)
+        found |= {NO_FINDING: 1} if parts is None or "Lung Opacity" in parts else {}  # of bones alone it is none
     return tuple(found.items())
 
 
