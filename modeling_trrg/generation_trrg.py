@@ -11,7 +11,7 @@ from transformers.generation import (
     GenerationMixin,
     LogitsProcessor,
     LogitsProcessorList,
-    MaxLengthCriteria,
+    StoppingCriteria,
     StoppingCriteriaList,
 )
 
@@ -28,8 +28,20 @@ _NAMES = inspect.signature(GenerationMixin.prepare_inputs_for_generation).parame
 CACHE_NAME = "cache" if "cache" in _NAMES else "past_key_values"  # renamed in Transformers 5.24
 
 
-class ContextEnd(MaxLengthCriteria):
-    """Ends a report where the language model's context ends; a type of its own, so that it stands beside another."""
+class ContextEnd(StoppingCriteria):
+    """Ends each report of a batch where the language model's context ends; padding takes no room in it.
+
+    Args:
+        ends: `[B]`, ids of a row, padding and all, at which its context is full.
+    """
+
+    def __init__(self, ends: torch.Tensor) -> None:
+        self.ends = ends
+
+    def __call__(self, input_ids: torch.Tensor, scores: Any, **kwargs: Any) -> torch.Tensor:
+        """Whether each row of ids `[B x beams, T]` is at its end."""
+        ends = self.ends.to(input_ids.device).repeat_interleave(len(input_ids) // len(self.ends))
+        return ends <= input_ids.shape[1]
 
 
 class NoPlaceholder(LogitsProcessor):
@@ -79,6 +91,16 @@ def max_context(config: TRRGConfig) -> int | None:
     return getattr(config.text_config, "max_position_embeddings", None)
 
 
+def context_ends(context: int, input_ids: torch.Tensor | None, given: Mapping[str, Any]) -> torch.Tensor:
+    """`ContextEnd.ends` of the ids and what else is `given` to `generate`: mask, embeddings in the place of ids."""
+    mask, embeds = given.get("attention_mask"), given.get("inputs_embeds")
+    start = 0 if input_ids is None else input_ids.shape[1]
+    if mask is not None and mask.dim() == 2:
+        return start + context - mask.sum(1)
+    rows = embeds if input_ids is None else input_ids
+    return torch.tensor([context] if rows is None else [start + context - rows.shape[1]] * len(rows))
+
+
 class TRRGGenerationMixin(GenerationMixin):
     """As in Transformers, with a study that has been looked at, or its images and clues, beside the text."""
 
@@ -88,7 +110,8 @@ class TRRGGenerationMixin(GenerationMixin):
         operating_point: str | float | None = None, **kwargs: Any,
     ) -> Any:  # fmt: skip
         """As in Transformers. The study is looked at once, whatever the number of beams and with or without a cache. A
-        report ends at the latest where the language model's context does.
+        report ends at the latest where the language model's context does. `max_length` without `max_new_tokens` goes
+        before the checkpoint's `max_new_tokens`.
 
         The next turn of a chat: `return_dict_in_generate=True` here, then the ids of the whole chat with the cache that
         came back (`past_key_values=out.past_key_values`). Neither study nor text is computed a second time.
@@ -102,7 +125,8 @@ class TRRGGenerationMixin(GenerationMixin):
                 whole prompt.
         """
         given = {name: kwargs.pop(name) for name in STUDY_INPUTS if name in kwargs}
-        if self._is_cached(kwargs.get("input_ids") if inputs is None else inputs, kwargs):
+        input_ids = kwargs.get("input_ids") if inputs is None else inputs
+        if self._is_cached(input_ids, kwargs):
             given, study = {}, None
         if study is None and shows_study(given):
             study = self.get_image_features(**given, return_dict=True)
@@ -123,10 +147,25 @@ class TRRGGenerationMixin(GenerationMixin):
                 )
         writes = [*(kwargs.get("logits_processor") or ()), NoPlaceholder(self.config.image_token_id)]
         kwargs["logits_processor"] = LogitsProcessorList(writes)
-        if (context := max_context(self.config)) is not None:
-            criteria = [*(kwargs.get("stopping_criteria") or ()), ContextEnd(context)]
-            kwargs["stopping_criteria"] = StoppingCriteriaList(criteria)
-        return super().generate(inputs, *args, **kwargs)
+        if kwargs.get("max_length") is not None:
+            kwargs.setdefault("max_new_tokens", None)
+        if (context := max_context(self.config)) is None:
+            return super().generate(inputs, *args, **kwargs)
+        ends = context_ends(context, input_ids, kwargs)
+        criteria = [*(kwargs.pop("stopping_criteria", None) or ()), ContextEnd(ends)]
+        out = super().generate(inputs, *args, **kwargs, stopping_criteria=StoppingCriteriaList(criteria))
+        self._blank_behind(out, ends)
+        return out
+
+    def _blank_behind(self, out: Any, ends: torch.Tensor) -> None:
+        """Fills what stands behind the ends of rows that waited for others with a token that ends no report: beam
+        search, and a padding that is the end token, would tell that they had ended by themselves."""
+        ids, told = getattr(out, "sequences", out), self.generation_config
+        last = told.eos_token_id if isinstance(told.eos_token_id, list) else [told.eos_token_id]
+        blank = next((token for token in (told.pad_token_id, told.bos_token_id) if token not in (None, *last)), None)
+        if blank is not None:
+            ends = ends.to(ids.device).repeat_interleave(len(ids) // len(ends))
+            ids.masked_fill_(torch.arange(ids.shape[1], device=ids.device) >= ends[:, None], blank)
 
     def _is_cached(self, input_ids: torch.Tensor | None, kwargs: dict[str, Any]) -> bool:
         """Whether a cache of an earlier turn holds all that the text shows of the study."""
@@ -226,6 +265,14 @@ class TRRGGenerationMixin(GenerationMixin):
 
     def _validate_model_kwargs(self, model_kwargs: dict[str, Any]) -> None:
         super()._validate_model_kwargs({name: value for name, value in model_kwargs.items() if name != CACHE_NAME})
+
+    def _update_model_kwargs_for_generation(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """As in Transformers. What stands behind the end of the context, in a row that waits for others, is hidden."""
+        model_kwargs = super()._update_model_kwargs_for_generation(*args, **kwargs)
+        mask, context = model_kwargs.get("attention_mask"), max_context(self.config)
+        if mask is not None and context is not None and mask.shape[1] > context:
+            mask[:, -1] *= mask.sum(1) <= context
+        return model_kwargs
 
     def prepare_inputs_for_generation(
         self, input_ids: torch.Tensor, inputs_embeds: torch.Tensor | None = None, use_cache: bool = True,

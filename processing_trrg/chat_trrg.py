@@ -44,6 +44,18 @@ def longest_chat(model: Any, processor: Any) -> float:
     return min((limit for limit in (processor.max_length, context) if limit is not None), default=math.inf)
 
 
+def check_lengths(options: Mapping[str, Any]) -> None:
+    """
+    Raises:
+        ValueError: options of `generate` that ask for several replies, or for a length with the prompt in it, which
+            every turn and every padding changes.
+    """
+    if options.get("num_return_sequences", 1) != 1:
+        raise ValueError("num_return_sequences: one report or reply is written")
+    if options.get("max_length") is not None:
+        raise ValueError("max_length: it counts the prompt too; give max_new_tokens")
+
+
 class ChatProcessor(SavedProcessor):
     """The chats of `TRRGProcessor`, and its contract with engines."""
 

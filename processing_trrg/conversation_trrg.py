@@ -16,7 +16,7 @@ from transformers.generation import GenerateBeamDecoderOnlyOutput
 from transformers.utils import logging
 
 from .batch_trrg import StudyBatch, scores_by_clue
-from .chat_trrg import longest_chat
+from .chat_trrg import check_lengths, longest_chat
 from .corrected_trrg import correct_reports
 from .findings_trrg import finding_of, known_findings, read_request, stated
 from .grounding_trrg import FindingBox, read_grounded
@@ -316,8 +316,7 @@ class TalkedStudy(Report):
         knows of no turn but the first."""
         self._refuse_unreadable()
         options = {**self._options, **generate}
-        if options.get("num_return_sequences", 1) != 1:
-            raise ValueError("num_return_sequences: one reply is written")
+        check_lengths(options)
         if not self._model.config.learned_dialogue:
             logger.warning_once("This model was not trained on questions or corrections: its replies mean nothing.")
         request = request.strip()

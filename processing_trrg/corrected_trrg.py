@@ -13,13 +13,11 @@ from .findings_trrg import FINDING_WORDS, finding_of, stated, states
 from .prompt_trrg import correction_request
 from .report_trrg import report_text, split_report
 from .sentences_trrg import cut_sentences
-from .statements_trrg import NORMAL, NOTHING, ORDINARY
+from .statements_trrg import NORMAL, NOTHING, OF_THE_LUNGS, ORDINARY, parts_of
 
 MOST_ASKS = 3
 """Times that a model is asked to state what it was to add and did not."""
 _WORDS = re.compile(r"[a-z]{5,}")
-OF_THE_LUNGS = ("Lung Lesion", "Edema", "Consolidation", "Pneumonia", "Atelectasis")
-"""The findings that are an opacity of the lung."""
 _COMMON = set(
     _WORDS.findall("there right lungs heart chest small moderate large severe report please remove image evidence")
 )
@@ -28,7 +26,6 @@ _ACUTE = ("Edema", "Consolidation", "Pneumonia", "Pneumothorax", "Pleural Effusi
 """Findings beside which "no acute disease" cannot stand."""
 _QUIET = ("Support Devices", "Fracture")
 """Findings beside which "normal chest" may stand."""
-_ELSEWHERE = re.compile(r"\b(?:bon[ey]\w*|osseous|skelet\w+|soft tissues?|abdom\w+)\b", re.I)
 
 
 def correct_reports(
@@ -77,7 +74,8 @@ def kept_but_for(
     So does one that denies what was added, and nothing else, by its name or by calling all normal.
 
     A sentence is open to change where it names a finding that was asked for, and not its other side alone, names no
-    finding and uses a longer word of the request, calls normal what is to be added, or says that there is nothing.
+    finding and uses a longer word of the request, calls normal what is to be added, or says that there is nothing where
+    it would be.
 
     Args:
         before, after: findings and impression.
@@ -99,7 +97,7 @@ def kept_but_for(
                 not words.isdisjoint(_WORDS.findall(sentence.lower()))
                 and all(states(sentence, name) is None for name in (*unasked, *map(_other_side, asked)))
             )
-            or NOTHING.search(sentence) is not None
+            or (NOTHING.search(sentence) is not None and any(_would_be_there(sentence, name) for name in asked))
             or (
                 re.search(NORMAL, sentence, re.I)
                 and any(re.search(place, sentence, re.I) for place in no_longer_normal)
@@ -132,6 +130,12 @@ def _speaks_of(sentence: str, name: str) -> bool:
     return states(sentence, finding_of(name)) is not None and states(sentence, _other_side(name)) is None
 
 
+def _would_be_there(sentence: str, name: str) -> bool:
+    """Whether a finding may have its place where a sentence says that there is nothing."""
+    parts, finding = parts_of(sentence), finding_of(name)
+    return parts is None or finding in parts or finding not in FINDING_WORDS
+
+
 def _denies_only(sentence: str, added: Sequence[str]) -> bool:
     """Whether a sentence says nothing but that there is not what was added."""
     findings = {finding_of(name) for name in added}
@@ -141,9 +145,9 @@ def _denies_only(sentence: str, added: Sequence[str]) -> bool:
     if denied := {name for name, value in told.items() if value is False}:
         return denied <= {finding_of(name) for name in added if _speaks_of(sentence, name)}
     if NOTHING.search(sentence):
-        is_acute = re.search(r"\b(?:acute|active)\b", sentence, re.I)
-        against = findings & {*_ACUTE} if is_acute else findings - {*_QUIET}
-        return bool(against) and not _ELSEWHERE.search(sentence)
+        parts = parts_of(sentence)
+        against = findings - {*_QUIET} if parts is None else findings & parts
+        return bool(against & {*_ACUTE} if re.search(r"\b(?:acute|active)\b", sentence, re.I) else against)
     named = {place for place, words in ORDINARY.items() if re.search(words, sentence, re.I)}
     if "Cardiomegaly" in named:  # a cardiomediastinal silhouette
         named.discard("Enlarged Cardiomediastinum")

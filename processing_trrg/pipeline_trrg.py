@@ -18,6 +18,7 @@ from transformers import Pipeline
 from transformers.generation import GenerateDecoderOnlyOutput
 
 from .batch_trrg import StudyBatch, StudyError
+from .chat_trrg import check_lengths
 from .conversation_trrg import TalkedStudy
 from .prompt_trrg import PromptError, check_messages, said
 from .report_trrg import UNREADABLE, Report
@@ -73,7 +74,8 @@ class RadiologyReportPipeline(Pipeline):
 
         Raises:
             StudyError: a study cannot be read.
-            ValueError: a dict with an unknown field, or fields of one study beside several.
+            ValueError: a dict with an unknown field, fields of one study beside several, or `max_length`, which counts
+                the prompt too.
         """
         fields = {name: options.pop(name) for name in STUDY_FIELDS if name in options}
         batch_size = options.pop("batch_size", None) or self._batch_size or 1
@@ -97,8 +99,7 @@ class RadiologyReportPipeline(Pipeline):
         pre, forward, post = ({**kept, **new} for kept, new in zip(
             (self._preprocess_params, self._forward_params, self._postprocess_params), given, strict=True
         ))  # fmt: skip
-        if forward.get("num_return_sequences", 1) != 1:
-            raise ValueError("num_return_sequences: one report is written of each study")
+        check_lengths(forward)
         start = 0
         while batch := list(islice(studies, batch_size)):
             try:

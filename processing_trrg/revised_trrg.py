@@ -13,11 +13,11 @@ from typing import Any, NamedTuple
 import torch
 
 from .chat_trrg import longest_chat, unpadded
-from .corrected_trrg import MOST_ASKS, OF_THE_LUNGS, kept_but_for
+from .corrected_trrg import MOST_ASKS, kept_but_for
 from .findings_trrg import SIDES, finding_of
 from .prompt_trrg import correction_request
 from .report_trrg import UNREADABLE, Report, report_text, split_report
-from .statements_trrg import NO_FINDING, checkable_clues, read_statements, unsaid
+from .statements_trrg import NO_FINDING, OF_THE_LUNGS, checkable_clues, read_statements, unsaid
 
 MOST_ADDED = 3  # findings of a correction in training
 

@@ -33,10 +33,24 @@ ORDINARY = {
 }
 """What is called normal or clear, by the clue that this denies."""
 NOTHING = re.compile(
-    r"\b(?:no|without) (?:\w+ ){0,3}(?:abnormalit\w+|disease|process|findings?)\b"
+    r"\b(?:no|without) (?:(?:\w+ )?(?:evidence|signs?) (?:of|for) )?(?:\w+ ){0,3}(?:or (?:\w+ ){1,2})?"
+    r"(?:abnormalit\w+|disease|process|findings?)\b"
     r"|\b(?:normal|negative) (?:\w+ ){0,2}(?:chest|exam\w*)",
     re.IGNORECASE,
 )
+
+OF_THE_LUNGS = ("Lung Lesion", "Edema", "Consolidation", "Pneumonia", "Atelectasis")
+"""The findings that are an opacity of the lung."""
+_CHEST = re.compile(r"\b(?:cardio-?(?:pulmonary|thoracic)|(?:intra-?)?thoracic)\b", re.I)
+_PARTS: dict[str, tuple[str, ...]] = {
+    r"\b(?:bon[ey]\w*|osse\w+|skelet\w+|ribs?)\b": ("Fracture",),
+    r"\b(?:soft tissues?|abdom\w+)\b": (),
+    r"\b(?:heart|cardiac|cardiomediastin\w+)\b": ("Cardiomegaly",),
+    r"\b(?:cardio)?mediastin\w+": ("Enlarged Cardiomediastinum",),
+    r"\bpleura\w*": ("Pleural Effusion", "Pneumothorax", "Pleural Other"),
+    r"\b(?:lungs?|pulmonary|parenchym\w+|air-?space)\b": (*OF_THE_LUNGS, "Lung Opacity"),
+}
+"""A part of the chest -> the findings that are there. Where there is nothing and no part is named, it is the chest."""
 
 
 @dataclass
@@ -97,8 +111,15 @@ def read_clues(sentence: str, names: tuple[str, ...]) -> tuple[tuple[str, int], 
             spoken = {clue: value for clue, value in told.items() if value is not None} or {name: stated}
             found |= {clue: (-1 if hedged else 1) if value else 0 for clue, value in spoken.items()}
     if not found and NO_FINDING in names and NOTHING.search(sentence):
-        found[NO_FINDING] = 1
+        parts = parts_of(sentence)
+        found |= {NO_FINDING: 1} if parts is None or "Lung Opacity" in parts else {}  # of bones alone it is none
     return tuple(found.items())
+
+
+def parts_of(sentence: str) -> set[str] | None:
+    """The findings of the parts of the chest that a sentence names; None where it means all of it."""
+    found = [findings for words, findings in _PARTS.items() if re.search(words, sentence, re.I)]
+    return None if _CHEST.search(sentence) or not found else {name for findings in found for name in findings}
 
 
 def read_statements(report: Any, names: Sequence[str]) -> list[Statement]:

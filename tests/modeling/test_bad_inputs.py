@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from tests.helpers.models import SYSTEMS, TINY_TEXT, build, studies
+from tests.helpers.models import SYSTEMS, TINY_TEXT, build, only, studies
 
 
 @pytest.mark.parametrize(
@@ -94,3 +94,33 @@ def test_a_report_ends_where_the_context_does(tiny_config, options):
     written = model.generate(**inputs, max_new_tokens=100, **options)
     assert written.shape[1] == 20
     assert model.generate(**inputs, max_new_tokens=3, **options).shape[1] == inputs["input_ids"].shape[1] + 3
+    embeds = model.get_input_embeddings()(inputs["input_ids"])
+    given = {name: value for name, value in inputs.items() if name != "input_ids"} | {"inputs_embeds": embeds}
+    assert torch.equal(model.generate(**given, max_new_tokens=100, **options), written[:, embeds.shape[1] :])
+
+
+@pytest.mark.parametrize("options", [{}, {"num_beams": 2}, {"use_cache": False}, {"cache_implementation": "static"}])
+@torch.no_grad()
+def test_padding_takes_no_room_in_the_context(tiny_config, options):
+    """A short text beside one that reaches the end of the context is written on as alone."""
+    config = tiny_config("trrg", text_config=TINY_TEXT | {"max_position_embeddings": 24})
+    model, inputs = build(config), studies(config, text=(3, 13))
+    length = inputs["input_ids"].shape[1]
+    together = model.generate(**inputs, max_new_tokens=30, **options)[:, length:]
+    for row, tokens in enumerate((14, 4)):
+        alone = only(inputs, row, 1)
+        expected = model.generate(**alone, max_new_tokens=30, **options)[0, alone["input_ids"].shape[1] :]
+        assert len(expected) == tokens
+        assert together[row].tolist() == expected.tolist() + [0] * (together.shape[1] - tokens)
+    model.generation_config.pad_token_id = model.generation_config.eos_token_id  # as Llama 3 has it
+    assert model.generate(**inputs, max_new_tokens=30, **options)[1, length + 4 :].tolist() == [1] * 10
+
+
+@torch.no_grad()
+def test_a_length_of_the_caller_goes_before_that_of_the_checkpoint(tiny_config):
+    config = tiny_config("trrg", text_config=TINY_TEXT | {"eos_token_id": None})
+    model, inputs = build(config), studies(config)
+    model.generation_config.max_new_tokens, length = 9, inputs["input_ids"].shape[1]
+    assert model.generate(**inputs).shape[1] == length + 9
+    assert model.generate(**inputs, max_length=length + 4).shape[1] == length + 4
+    assert model.generate(**inputs, max_length=length + 4, max_new_tokens=2).shape[1] == length + 2

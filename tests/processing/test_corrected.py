@@ -52,6 +52,29 @@ def test_all_is_normal_goes_with_a_finding_that_comes_and_may_come_with_one_that
     )  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    ("sentence", "add", "may_go"),
+    [
+        ("No acute bony abnormality.", "Edema", False),
+        ("No soft tissue abnormality.", "Fracture", False),
+        ("No pleural abnormality.", "Edema", False),
+        ("No acute pulmonary abnormality.", "Cardiomegaly", False),
+        ("No mediastinal abnormality.", "Pleural Effusion", False),
+        ("No acute bony abnormality.", "Fracture", True),
+        ("No acute pulmonary abnormality.", "Left Consolidation", True),
+        ("No acute cardiac or pulmonary abnormality.", "Edema", True),
+        ("No acute cardiopulmonary or bony disease.", "Edema", True),
+        ("No acute abnormality.", "Edema", True),
+        ("No bony abnormality.", "Golden calf", True),  # nobody knows where that is
+    ],
+)
+def test_nothing_in_one_part_of_the_chest_is_open_to_what_is_of_that_part(sentence, add, may_go):
+    said = f"There is {add.lower()}."
+    for before in ((sentence, "Old scar."), ("Old scar.", sentence)):
+        kept = corrected((said, "Old scar."), f"add {add.lower()}", [add], before=before)
+        assert (sentence not in " ".join(map(str, kept))) == may_go
+
+
 def test_what_the_request_says_in_its_own_words_is_no_change_beside_it():
     wrote = (
         "The heart is enlarged. No pneumothorax. Small left effusion. Edema. The aorta is tortuous.",
@@ -110,6 +133,11 @@ def test_a_correction_never_empties_a_report():
         ("Negative chest.", "Lung Lesion", False),
         ("No active disease in the chest.", "Lung Lesion", True),
         ("No acute bony abnormality.", "Edema", True),
+        ("No bony abnormality.", "Fracture", False),
+        ("No bony abnormality.", "Golden calf", True),
+        ("No acute bony abnormality.", "Fracture", True),  # it may be an old one
+        ("No acute pulmonary abnormality.", "Edema", False),
+        ("No acute pulmonary abnormality.", "Pneumothorax", True),
         ("Lung volumes are normal.", "Consolidation", True),
         ("No acute cardiopulmonary disease.", "Support Devices", True),
         ("Cardiomegaly without acute disease.", "Edema", True),

@@ -169,6 +169,17 @@ def test_what_the_pipeline_is_built_with_holds_for_every_call(tiny_config):
         write(radiograph(), num_return_sequences=2)
 
 
+def test_a_length_that_counts_the_prompt_is_refused(tiny_config):
+    """The turns that revise a report, and those of a chat, have longer prompts; and a batch has padding."""
+    config = tiny_config("trrg")
+    processor = tiny_processor(size=32, num_image_tokens=config.num_image_tokens)
+    write = RadiologyReportPipeline(model=build(config), processor=processor, max_new_tokens=3)
+    study = write(radiograph())
+    for ask in (lambda: write(radiograph(), max_length=200), lambda: study.ask("where?", max_length=200)):
+        with pytest.raises(ValueError, match="max_length: it counts the prompt too; give max_new_tokens"):
+            ask()
+
+
 @pytest.mark.parametrize("system", ["maira1", "radialog"])
 def test_a_clue_list_is_refused_where_no_clue_sentence_is_read(tiny_config, system):
     write = writer(tiny_config(system, num_classifier_labels=14), system)

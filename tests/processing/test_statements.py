@@ -29,6 +29,9 @@ SIDED = {"name": "Left Pleural Effusion", "parent": "Pleural Effusion", "positiv
         ("Both lungs are clear.", {"Lung Opacity": 0}),
         ("The lungs are not clear.", {}),
         ("No acute cardiopulmonary disease.", {"No Finding": 1}),
+        ("No radiographic evidence of acute cardiopulmonary disease.", {"No Finding": 1}),
+        ("No acute cardiac or pulmonary disease.", {"No Finding": 1}),
+        ("No acute bony abnormality.", {}),  # of the heart and the lungs it says nothing
         ("Two views of the chest were obtained.", {}),
         ("There is scoliosis.", {}),
     ],
