@@ -177,7 +177,7 @@ class FinetuneCollator:
         if self.processor.says_findings:
             known = zip(self.names, example.labels, strict=True)
             true = [name for name, label in known if label == 1]
-            fields["predicted_findings"] = true if example.predicted is None else example.predicted.named
+            fields["predicted_findings"] = true if example.predicted is None else example.predicted
         return fields
 
     def _prompt(self, example: Example, num_views: int) -> str:
