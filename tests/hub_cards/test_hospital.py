@@ -174,6 +174,9 @@ def test_identity_is_written_only_when_asked_for(tmp_path) -> None:
     assert patient["name"] == [{"text": "Müller Jörg"}] and patient["birthDate"] == "1952-07-01"
     assert patient["gender"] == "male" and patient["identifier"] == [{"value": "MRN-77"}]
     assert found["ImagingStudy"][0]["identifier"][0]["value"] == "urn:oid:1.2.3.4"
+    headers[0]["PatientName"] = "=王^小東=おう^しょうとう"
+    (patient,) = resources(report, headers=headers, named=True)["Patient"]
+    assert patient["name"] == [{"text": "王 小東"}], "a name without Latin letters"
     assert found["Observation"][0]["effectiveDateTime"] == "2026-01-02"
     two = resources(report, headers=new_headers(2))["DiagnosticReport"][0]
     assert two["code"] == {"text": "Chest X-ray"}, "no code of the table is one of two views"
@@ -186,6 +189,11 @@ def test_identity_is_written_only_when_asked_for(tmp_path) -> None:
         ({"PatientSex": "SECRET"}, "PatientSex is not"),
         ({"StudyInstanceUID": ""}, "StudyInstanceUID is missing"),
         ({"PatientName": "SECRET\x07"}, "PatientName is not"),
+        ({"PatientID": "SECRET\\MRN-78"}, "PatientID is not"),  # two values
+        ({"PatientName": ["SECRET", "Other"]}, "PatientName is not"),
+        ({"PatientBirthDate": "00000000"}, "PatientBirthDate is not"),
+        ({"StudyDate": "20260230"}, "StudyDate is not"),
+        ({"StudyTime": "256100"}, "StudyTime is not"),
     ],
     ids=str,
 )
