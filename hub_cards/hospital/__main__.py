@@ -23,6 +23,9 @@ from hub_cards.hospital.form import NOTICE, form_rows
 from hub_cards.hospital.source import frontal_first, new_headers, read_headers
 from processing_trrg import Report, __version__, list_views, read_radiograph, stretch
 
+DOCUMENTS = ("heat-*.dcm", "view-*.dcm", "report-sr.dcm")
+"""DICOM files that are written; those of an earlier study go."""
+
 
 def main(arguments: Sequence[str] | None = None) -> list[Path]:
     """The command at the top of this file; returns what it wrote."""
@@ -42,15 +45,20 @@ def main(arguments: Sequence[str] | None = None) -> list[Path]:
         raise SystemExit('DICOM documents need: pip install "trrg[hospital]"') from None
     from transformers import pipeline
 
+    folder = args.study[0] if args.study[0].is_dir() else None
+    if any(path.is_dir() for path in args.study) and len(args.study) > 1:
+        raise SystemExit("expected one folder, or files")
     try:
-        folder = args.study[0] if len(args.study) == 1 and args.study[0].is_dir() else None
         paths = frontal_first(list_views(folder)) if folder else args.study
+        for path in paths:
+            if path.parent.resolve() == args.out.resolve() and any(map(path.match, DOCUMENTS)):
+                raise SystemExit(f"{path} is of the study itself and would be written over; choose another --out")
         headers = read_headers(paths) if args.keep_identity else None
         write: Any = pipeline("radiology-report", model=str(args.checkpoint), trust_remote_code=True)
         report = write(paths, indication=args.indication)
     except ValueError as error:
         raise SystemExit(f"This study cannot be read: {error}") from error
-    device = Device(f"TRRG {args.checkpoint.resolve().name}"[:64], __version__)  # as long as DICOM has it
+    device = Device(f"TRRG {args.checkpoint.resolve().name}", __version__)
     written = write_forms(args.out, report, device, paths, write.image_processor, headers)
     print(f"Wrote {', '.join(path.name for path in written)} to {args.out}. {NOTICE}")
     return written
@@ -96,7 +104,7 @@ def write_documents(
     }
     objects = dicom_objects(report, device, headers, views, heats, stored=named)
     out.mkdir(parents=True, exist_ok=True)
-    for old in (*out.glob("heat-*.dcm"), *out.glob("view-*.dcm")):  # of another study, which may have had more
+    for old in (path for kind in DOCUMENTS for path in out.glob(kind)):  # of another study, which may have had more
         old.unlink()
     for name, document in documents.items():
         (out / name).write_text(json.dumps(document, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

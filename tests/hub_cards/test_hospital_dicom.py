@@ -120,6 +120,15 @@ def test_identity_comes_with_the_flag_alone(tmp_path) -> None:
         assert not any(secret in path.read_bytes() for secret in SECRETS), path.name
 
 
+def test_a_name_that_is_longer_than_dicom_has_it(tmp_path) -> None:
+    device = Device("TRRG " + "x" * 80, "0.0")
+    objects = command.write_documents(
+        tmp_path, report_of(REPORT), device, new_headers(1), [radiograph(*SHAPE)], {}, False
+    )
+    picture = pydicom.dcmread(next(path for path in objects if path.name == "view-1.dcm"))
+    assert picture.ManufacturerModelName == device.name[:64]
+
+
 def test_the_bundle_is_valid_fhir_r4() -> None:
     bundle = pytest.importorskip("fhir.resources.R4B.bundle", reason="needs fhir.resources").Bundle
     for report in (report_of(REPORT, impression="Effusion."), UNREAD, Report("", None, "")):
@@ -172,6 +181,17 @@ def test_a_dicom_without_pixel_spacing_and_with_a_name(tmp_path, write, capfd) -
     (tmp_path / "a.png").write_bytes(picture_bytes(pixels))
     with pytest.raises(SystemExit, match="no DICOM"):
         command.main([str(tmp_path / "a.png"), f"--checkpoint={tmp_path}", f"--out={out}", "--keep-identity"])
+
+
+def test_the_study_itself_is_never_taken_for_documents_of_an_earlier_one(tmp_path, write) -> None:
+    view = dicom_file(tmp_path, "view-1.dcm")
+    data, checkpoint = view.read_bytes(), f"--checkpoint={tmp_path}"
+    for study in (view, tmp_path):
+        with pytest.raises(SystemExit, match=r"view-1\.dcm is of the study itself"):
+            command.main([str(study), checkpoint, f"--out={tmp_path}/../{tmp_path.name}"])
+    assert view.read_bytes() == data and [path.name for path in tmp_path.iterdir()] == ["view-1.dcm"]
+    with pytest.raises(SystemExit, match="one folder, or files"):
+        command.main([str(tmp_path), str(view), checkpoint, f"--out={tmp_path / 'out'}"])
 
 
 def test_mercure_gives_a_folder_and_settings_and_gets_dicom(tmp_path, write) -> None:
