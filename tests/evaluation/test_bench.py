@@ -34,6 +34,7 @@ def test_a_subject_writes_table_numbers_and_plot(tmp_path, capsys):
     main(["--quick", "--only", "pictures", "--out", str(tmp_path)])
     written = json.loads((tmp_path / "bench.json").read_text(encoding="utf-8"))
     assert {"processor", "torch", "command", "date"} <= written["machine"].keys()
+    assert written["machine"]["command"] == "python -m evaluation.bench --only pictures --quick", "no path of a machine"
     assert [row["what"] for row in written["rows"]] == list(CASES)
     assert all(row["ours"] > 0 and row["theirs"] > 0 for row in written["rows"])
     table = (tmp_path / "table.md").read_text(encoding="utf-8").splitlines()
