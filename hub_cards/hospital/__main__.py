@@ -20,7 +20,7 @@ import numpy as np
 
 from hub_cards.hospital.fhir import Device, fhir_bundle
 from hub_cards.hospital.form import NOTICE, form_rows
-from hub_cards.hospital.source import frontal_first, new_headers, read_headers
+from hub_cards.hospital.source import check_one_study, frontal_first, new_headers, read_headers
 from processing_trrg import Report, __version__, list_views, read_radiograph, stretch
 
 DOCUMENTS = ("heat-*.dcm", "view-*.dcm", "report-sr.dcm")
@@ -53,6 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> list[Path]:
         for path in paths:
             if path.parent.resolve() == args.out.resolve() and any(map(path.match, DOCUMENTS)):
                 raise SystemExit(f"{path} is of the study itself and would be written over; choose another --out")
+        check_one_study(paths)
         headers = read_headers(paths) if args.keep_identity else None
         write: Any = pipeline("radiology-report", model=str(args.checkpoint), trust_remote_code=True)
         report = write(paths, indication=args.indication)

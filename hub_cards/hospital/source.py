@@ -62,6 +62,18 @@ def read_headers(paths: Sequence[Path]) -> list[Header]:
     return headers
 
 
+def check_one_study(paths: Sequence[Path]) -> None:
+    """
+    Raises:
+        ValueError: the DICOM files among them are of several studies, or a header cannot be read. One that names no
+            study is let through.
+    """
+    read = ((path, path.read_bytes()) for path in paths)
+    named = {_elements(path, data, ["StudyInstanceUID"])["StudyInstanceUID"] for path, data in read if is_dicom(data)}
+    if len(named - {""}) > 1:
+        raise ValueError(f"the files are of {len(named - {''})} studies; expected the views of one")
+
+
 def view_of(path: Path) -> str | None:
     """ "frontal" or "lateral", by the ViewPosition of a DICOM file; None where it names neither, and of other files.
 

@@ -194,6 +194,16 @@ def test_the_study_itself_is_never_taken_for_documents_of_an_earlier_one(tmp_pat
         command.main([str(tmp_path), str(view), checkpoint, f"--out={tmp_path / 'out'}"])
 
 
+def test_two_studies_make_no_report(tmp_path, write) -> None:
+    (tmp_path / "processor_config.json").write_text('{"max_views": 1}')
+    (tmp_path / "task.json").write_text("{}")
+    views = [dicom_file(tmp_path, f"{uid}.dcm", StudyInstanceUID=uid) for uid in ("1.2", "1.3")]
+    with pytest.raises(SystemExit, match="2 studies; expected the views of one"):
+        command.main([*map(str, views), f"--checkpoint={tmp_path}", f"--out={tmp_path / 'out'}"])
+    with pytest.raises(ValueError, match="2 studies; expected the views of one"):
+        run_module(tmp_path, tmp_path, tmp_path)
+
+
 def test_mercure_gives_a_folder_and_settings_and_gets_dicom(tmp_path, write) -> None:
     source, target = tmp_path / "in", tmp_path / "out"
     source.mkdir(), target.mkdir()
