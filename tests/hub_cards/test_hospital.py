@@ -84,6 +84,22 @@ def test_the_form_has_a_row_a_clue_with_what_is_known_of_it() -> None:
     assert (rows["Edema"].presence, rows["Edema"].sentence) == ("indeterminate", None)
 
 
+@pytest.mark.parametrize(
+    ("text", "side", "change"),
+    [
+        ("Small left effusion. Small right effusion.", "both", None),
+        ("Left effusion is larger. Right effusion is smaller.", "both", None),
+        ("Left effusion is larger. Right effusion is larger.", "both", "grown"),
+        ("Left effusion is larger. No right effusion.", "left", "grown"),
+        ("Left effusion. Possible right effusion.", "left", None),
+        ("The effusion is larger.", None, "grown"),
+    ],
+)
+def test_what_two_sentences_say_of_two_sides_is_not_that_of_the_first(text, side, change) -> None:
+    (row,) = form_rows(report_of(text, {"Pleural Effusion": "present"}))
+    assert (row.side, row.change) == (side, change)
+
+
 def test_a_side_that_is_a_clue_has_its_own_row() -> None:
     names = {"Left Pleural Effusion": "present", "Right Pleural Effusion": "absent", "Pleural Effusion": "present"}
     rows = {row.clue: row for row in form_rows(report_of("There is a left pleural effusion.", names))}
