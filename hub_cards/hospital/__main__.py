@@ -23,6 +23,7 @@ from hub_cards.hospital.form import NOTICE, form_rows
 from hub_cards.hospital.source import check_one_study, frontal_first, new_headers, read_headers
 from processing_trrg import Report, __version__, list_views, read_radiograph, stretch
 
+CUT = "The report was cut at the length limit."
 DOCUMENTS = ("heat-*.dcm", "view-*.dcm", "report-sr.dcm")
 """DICOM files that are written; those of an earlier study go."""
 
@@ -97,6 +98,8 @@ def write_documents(
     """Write all forms of a report. `named`: whether `headers` are those of the DICOM files, and may be written."""
     from hub_cards.hospital.dicom import dicom_objects
 
+    if report.complete is False:
+        device = device._replace(notice=f"{device.notice} {CUT}")
     told = {"notice": device.notice, "model": device.name, "version": device.version, "readable": report.readable}
     documents = {
         "report.json": report.to_dict(),

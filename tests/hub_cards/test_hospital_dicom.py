@@ -194,6 +194,16 @@ def test_the_study_itself_is_never_taken_for_documents_of_an_earlier_one(tmp_pat
         command.main([str(tmp_path), str(view), checkpoint, f"--out={tmp_path / 'out'}"])
 
 
+def test_a_report_that_was_cut_says_so_in_every_document(tmp_path) -> None:
+    report = report_of(REPORT)
+    report.complete = False
+    document = written(tmp_path, report)["report-sr.dcm"].to_json()
+    told = [document, *((tmp_path / name).read_text(encoding="utf-8") for name in ("form.json", "fhir.json"))]
+    assert all("cut at the length limit" in text for text in told)
+    written(tmp_path, report_of(REPORT))
+    assert "cut" not in (tmp_path / "form.json").read_text(encoding="utf-8")
+
+
 def test_two_studies_make_no_report(tmp_path, write) -> None:
     (tmp_path / "processor_config.json").write_text('{"max_views": 1}')
     (tmp_path / "task.json").write_text("{}")
