@@ -56,7 +56,13 @@ def main(arguments: Sequence[str] | None = None) -> list[Path]:
                 raise SystemExit(f"{path} is of the study itself and would be written over; choose another --out")
         check_one_study(paths)
         headers = read_headers(paths) if args.keep_identity else None
+    except ValueError as error:
+        raise SystemExit(f"This study cannot be read: {error}") from error
+    try:
         write: Any = pipeline("radiology-report", model=str(args.checkpoint), trust_remote_code=True)
+    except (OSError, ValueError) as error:
+        raise SystemExit(f"This checkpoint cannot be read: {error}") from error
+    try:
         report = write(paths, indication=args.indication)
     except ValueError as error:
         raise SystemExit(f"This study cannot be read: {error}") from error

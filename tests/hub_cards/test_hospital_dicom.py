@@ -204,6 +204,12 @@ def test_a_report_that_was_cut_says_so_in_every_document(tmp_path) -> None:
     assert "cut" not in (tmp_path / "form.json").read_text(encoding="utf-8")
 
 
+def test_a_checkpoint_that_is_none_is_no_fault_of_the_study(tmp_path) -> None:
+    (view := tmp_path / "a.png").write_bytes(picture_bytes(radiograph(*SHAPE)))
+    with pytest.raises(SystemExit, match="This checkpoint cannot be read: Unrecognized model"):
+        command.main([str(view), f"--checkpoint={tmp_path}", f"--out={tmp_path / 'out'}"])
+
+
 def test_two_studies_make_no_report(tmp_path, write) -> None:
     (tmp_path / "processor_config.json").write_text('{"max_views": 1}')
     (tmp_path / "task.json").write_text("{}")
