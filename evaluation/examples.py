@@ -96,10 +96,11 @@ def draw(lines: Sequence[dict[str, Any]], pictures: Sequence[np.ndarray], out: P
         axis.axis("off")
     for axis, line, picture in zip(axes.flat, lines, pictures, strict=False):
         axis.imshow(picture, cmap="gray")
-        axis.set_title(f"{line['study_id']}, F1 {study_f1(line):.2f}", fontsize=9)
+        axis.set_title(f"{line['study_id']}, F1 {study_f1(line):.2f}", fontsize=9, parse_math=False)
         words = (f"Labelled: {named(findings(line['labels']))}", f"Clues: {told(line)}", line["prediction"])
         text = "\n".join(textwrap.fill(one, WRAP) for one in words)
-        axis.text(0, -0.03, text, transform=axis.transAxes, va="top", fontsize=7, family="monospace")
+        style = {"fontsize": 7, "family": "monospace", "parse_math": False}  # a report may have two dollar signs
+        axis.text(0, -0.03, text, transform=axis.transAxes, va="top", **style)
     figure.suptitle("Research only, never for clinical use.", fontsize=10)
     figure.subplots_adjust(hspace=0.6, top=0.96, bottom=0.1)
     figure.savefig(out, dpi=90)

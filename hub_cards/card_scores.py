@@ -10,6 +10,7 @@ words around a number are nobody's but yours.
 
 import argparse
 import json
+import math
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,7 +20,7 @@ import yaml
 
 CARD = Path(__file__).resolve().parent / "trrg-small" / "README.md"
 INDEX = "\nmodel-index:\n"
-NEEDED = {"value", "low", "high", "signature"}
+NUMBERS = ("value", "low", "high")
 
 
 def read_scores(files: Sequence[Path]) -> dict[str, dict[str, Any]]:
@@ -35,9 +36,15 @@ def read_scores(files: Sequence[Path]) -> dict[str, dict[str, Any]]:
         told = json.loads(file.read_text(encoding="utf-8"))
         rows = told | told.get("scores", {})
         scores |= {
-            f"{file.name} {name}": row for name, row in rows.items() if isinstance(row, dict) and row.keys() >= NEEDED
+            f"{file.name} {name}": row
+            for name, row in rows.items()
+            if isinstance(row, dict) and "signature" in row and all(map(_is_number, map(row.get, NUMBERS)))
         }
     return scores
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and math.isfinite(value)
 
 
 def fill_in(metric: dict[str, Any], scores: dict[str, dict[str, Any]]) -> tuple[str, str]:
@@ -70,15 +77,20 @@ def update(card: Path, pages: Sequence[Path], scores: dict[str, dict[str, Any]])
     """
     head, _, rest = card.read_text(encoding="utf-8").partition(INDEX)
     index, _, body = rest.partition("\n---\n")
-    if not body or not isinstance(models := yaml.safe_load(index), list):
+    try:
+        models = yaml.safe_load(index)
+    except yaml.YAMLError:
+        models = None
+    if not body or not isinstance(models, list):
         raise ValueError(f"{card}: expected metadata that end with model-index")
     new: dict[str, str] = {}
-    for metric in (metric for result in models[0]["results"] for metric in result["metrics"]):
+    for metric in (metric for model in models for result in model["results"] for metric in result["metrics"]):
         old, now = fill_in(metric, scores)
         if old and new.setdefault(old, now) != now:
             raise ValueError(f"{card}: {old} is told of two scores, which are {new[old]} and {now}: replace it by hand")
     written = yaml.safe_dump(models, sort_keys=False, allow_unicode=True, width=1000, default_flow_style=None).rstrip()
-    words = {card: body} | {page: page.read_text(encoding="utf-8") for page in pages}
+    others = [page for page in pages if page.resolve() != card.resolve()]
+    words = {card: body} | {page: page.read_text(encoding="utf-8") for page in others}
     lines = []
     for file, text in words.items():
         lines += [

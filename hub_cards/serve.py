@@ -4,7 +4,8 @@
 
 What follows goes to `transformers serve` (`--help` lists it), which needs `pip install "transformers[serving]"`. Images
 come as `data:` URIs: a server neither fetches an address nor opens its own files for a client. It listens on the
-loopback unless `--host` says otherwise, and knows no passwords.
+loopback unless `--host` says otherwise, and knows no passwords. It answers chats and responses alone: a text that is
+completed without a study would be invented.
 
 A request may have an `operating_point` (of the OpenAI client: `extra_body={"operating_point": "sensitive"}`), as the
 pipeline takes it. Of a picture that is no frontal chest X-ray that the model can read, every answer says so. With
@@ -31,7 +32,10 @@ from processing_trrg.report_trrg import UNREADABLE
 POINT = "operating_point"
 MAX_BODY = 128 * 1024**2
 """Bytes of a request; more is not read."""
-IMAGE_PARTS = ("image_url", "input_image", "image")
+IMAGE_PARTS = ("image_url", "input_image")
+TEXT_PARTS = ("text", "input_text", "output_text")
+SERVED = ("/v1/chat/completions", "/v1/responses", "/v1/models", "/health")
+"""All that is answered. Transformers also completes texts without a study, loads any model, and unloads all."""
 
 
 def register() -> None:
@@ -76,7 +80,7 @@ def check_request(body: dict[str, Any]) -> None:
 
     Raises:
         ValueError: no image, an image that is no `data:` URI, a wrong kind of operating point, or what the server would
-            ignore: several answers, tools.
+            ignore: several answers, tools, parts of a message that are neither text nor image.
     """
     if body.get("n") not in (None, 1):
         raise ValueError(f"n: one answer is written to a request, got {body['n']!r}")
@@ -88,6 +92,8 @@ def check_request(body: dict[str, Any]) -> None:
     turns = body.get("messages", body.get("input"))
     if not isinstance(turns, list) or not all(isinstance(turn, dict) and "role" in turn for turn in turns):
         raise ValueError("messages: expected a list of turns, each with role and content")
+    if any("tool_calls" in turn for turn in turns):
+        raise ValueError("messages: this model calls no tools; leave tool_calls out")
     images = list(_images(turns))
     if not images:
         raise ValueError("messages: no image; a report without its study would be invented")
@@ -100,9 +106,12 @@ def _images(turns: list[dict[str, Any]]) -> Iterator[Any]:
     for turn in turns:
         content = turn.get("content")
         for part in content if isinstance(content, list) else []:
-            if isinstance(part, dict) and part.get("type") in IMAGE_PARTS:
+            kind = part.get("type") if isinstance(part, dict) else type(part).__name__
+            if kind in IMAGE_PARTS:
                 image = part.get("image_url")
                 yield image.get("url") if isinstance(image, dict) else image
+            elif kind not in TEXT_PARTS:
+                raise ValueError(f"messages: a part of the type {kind!r:.80}; expected text or image_url")
 
 
 class BodyLimit:
@@ -165,6 +174,7 @@ def answer_errors() -> None:
 
     def build_server(model_manager: Any, chat_handler: Any, *, response_handler: Any, **others: Any) -> Any:
         app = build(model_manager, checked(chat_handler), response_handler=checked(response_handler), **others)
+        app.router.routes = [route for route in app.router.routes if getattr(route, "path", None) in SERVED]
         app.add_middleware(BodyLimit)
         for kind in (ValueError, jinja2.TemplateError):
             app.add_exception_handler(kind, explain)

@@ -16,7 +16,6 @@ import dataclasses
 import importlib
 import json
 import platform
-import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -50,11 +49,12 @@ def explained(row: Row) -> str:
     return f"- **{row.what}** beside {row.baseline or 'nothing'}: {ratio}. {row.why[:1].upper()}{row.why[1:]}."
 
 
-def machine() -> dict[str, str]:
-    """What the numbers depend on."""
+def machine(only: Sequence[str], quick: bool) -> dict[str, str]:
+    """What the numbers depend on; no path, for this goes onto a page."""
+    words = ["python -m evaluation.bench", *(["--only", *only] if tuple(only) != SUBJECTS else [])]
     card = torch.cuda.get_device_name() if torch.cuda.is_available() else "none"
     return {
-        "date": time.strftime("%Y-%m-%d"), "command": " ".join(["python -m evaluation.bench", *sys.argv[1:]]),
+        "date": time.strftime("%Y-%m-%d"), "command": " ".join([*words, *(["--quick"] if quick else [])]),
         "processor": platform.processor() or platform.machine(), "GPU": card, "python": platform.python_version(),
         "torch": torch.__version__, "transformers": transformers.__version__,
     }  # fmt: skip
@@ -114,7 +114,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             print(line(row), flush=True)
     lines += [line(row) for row in rows if row.reach]
     curves = reports.growth(options.quick) if "reports" in options.only else []
-    facts = machine()
+    facts = machine(options.only, options.quick)
     written = {"machine": facts, "rows": [dataclasses.asdict(row) for row in rows], "growth": curves}
     (options.out / "bench.json").write_text(json.dumps(written, indent=1) + "\n", encoding="utf-8")
     told = ", ".join(f"{name} {value}" for name, value in facts.items())

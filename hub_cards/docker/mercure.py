@@ -16,7 +16,7 @@ from typing import Any
 import pydicom
 
 from hub_cards.hospital.__main__ import main
-from hub_cards.hospital.source import frontal_first, view_of
+from hub_cards.hospital.source import check_one_study, frontal_first, view_of
 
 CHECKPOINT = Path(__file__).resolve().parents[1] / "trrg-small"
 KINDS = {"keep_identity": bool, "indication": str}
@@ -46,12 +46,13 @@ def run_module(source: Path, target: Path, checkpoint: Path) -> None:
     """One task of mercure.
 
     Raises:
-        ValueError: no DICOM file, none that may be a frontal view, or settings that are none.
+        ValueError: no DICOM file, files of several studies, none that may be a frontal view, or settings that are none.
     """
     settings = read_settings(source)
     files = frontal_first(sorted(source.glob("*.dcm")))
     if not files:
         raise ValueError("the in folder holds no .dcm file")
+    check_one_study(files)
     if view_of(files[0]) == "lateral":
         raise ValueError("the in folder holds lateral views alone; a frontal one is needed")
     most = json.loads((checkpoint / "processor_config.json").read_text(encoding="utf-8"))["max_views"]

@@ -20,8 +20,12 @@ import numpy as np
 
 from hub_cards.hospital.fhir import Device, fhir_bundle
 from hub_cards.hospital.form import NOTICE, form_rows
-from hub_cards.hospital.source import frontal_first, new_headers, read_headers
+from hub_cards.hospital.source import check_one_study, frontal_first, new_headers, read_headers
 from processing_trrg import Report, __version__, list_views, read_radiograph, stretch
+
+CUT = "The report was cut at the length limit."
+DOCUMENTS = ("heat-*.dcm", "view-*.dcm", "report-sr.dcm")
+"""DICOM files that are written; those of an earlier study go."""
 
 
 def main(arguments: Sequence[str] | None = None) -> list[Path]:
@@ -42,15 +46,27 @@ def main(arguments: Sequence[str] | None = None) -> list[Path]:
         raise SystemExit('DICOM documents need: pip install "trrg[hospital]"') from None
     from transformers import pipeline
 
+    folder = args.study[0] if args.study[0].is_dir() else None
+    if any(path.is_dir() for path in args.study) and len(args.study) > 1:
+        raise SystemExit("expected one folder, or files")
     try:
-        folder = args.study[0] if len(args.study) == 1 and args.study[0].is_dir() else None
         paths = frontal_first(list_views(folder)) if folder else args.study
+        for path in paths:
+            if path.parent.resolve() == args.out.resolve() and any(map(path.match, DOCUMENTS)):
+                raise SystemExit(f"{path} is of the study itself and would be written over; choose another --out")
+        check_one_study(paths)
         headers = read_headers(paths) if args.keep_identity else None
+    except ValueError as error:
+        raise SystemExit(f"This study cannot be read: {error}") from error
+    try:
         write: Any = pipeline("radiology-report", model=str(args.checkpoint), trust_remote_code=True)
+    except (OSError, ValueError) as error:
+        raise SystemExit(f"This checkpoint cannot be read: {error}") from error
+    try:
         report = write(paths, indication=args.indication)
     except ValueError as error:
         raise SystemExit(f"This study cannot be read: {error}") from error
-    device = Device(f"TRRG {args.checkpoint.resolve().name}"[:64], __version__)  # as long as DICOM has it
+    device = Device(f"TRRG {args.checkpoint.resolve().name}", __version__)
     written = write_forms(args.out, report, device, paths, write.image_processor, headers)
     print(f"Wrote {', '.join(path.name for path in written)} to {args.out}. {NOTICE}")
     return written
@@ -88,6 +104,8 @@ def write_documents(
     """Write all forms of a report. `named`: whether `headers` are those of the DICOM files, and may be written."""
     from hub_cards.hospital.dicom import dicom_objects
 
+    if report.complete is False:
+        device = device._replace(notice=f"{device.notice} {CUT}")
     told = {"notice": device.notice, "model": device.name, "version": device.version, "readable": report.readable}
     documents = {
         "report.json": report.to_dict(),
@@ -96,7 +114,7 @@ def write_documents(
     }
     objects = dicom_objects(report, device, headers, views, heats, stored=named)
     out.mkdir(parents=True, exist_ok=True)
-    for old in (*out.glob("heat-*.dcm"), *out.glob("view-*.dcm")):  # of another study, which may have had more
+    for old in (path for kind in DOCUMENTS for path in out.glob(kind)):  # of another study, which may have had more
         old.unlink()
     for name, document in documents.items():
         (out / name).write_text(json.dumps(document, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

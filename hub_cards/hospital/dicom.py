@@ -23,6 +23,8 @@ from hub_cards.hospital.form import Row, form_rows, stated_rows
 from hub_cards.hospital.source import IDENTITY, SIZE, Header
 from processing_trrg import FindingBox, Report
 
+LONG = 64
+"""Characters of a long string (LO) of DICOM, at most."""
 HEAT_SIDE = 1024
 """Pixels of a heat map's longer side, at most."""
 HEAT = 0.6
@@ -83,8 +85,8 @@ def _capture(pixels: np.ndarray, header: Header, device: Device, number: int, to
         pixels, "MONOCHROME2" if pixels.ndim == 2 else "RGB", 8, "PATIENT",
         study_instance_uid=header["StudyInstanceUID"], series_instance_uid=header["SeriesInstanceUID"],
         series_number=series_number, sop_instance_uid=header["SOPInstanceUID"], instance_number=number,
-        manufacturer=device.maker, manufacturer_model_name=device.name, software_versions=device.version,
-        patient_orientation=("L", "F"), series_description=told[:64], specific_character_set="ISO_IR 192",
+        manufacturer=device.maker, manufacturer_model_name=device.name[:LONG], software_versions=device.version,
+        patient_orientation=("L", "F"), series_description=told[:LONG], specific_character_set="ISO_IR 192",
     )  # fmt: skip
     picture["PatientOrientation"].value = None  # it is not known
     picture.BodyPartExamined = "CHEST"
@@ -142,7 +144,8 @@ def _report(
     document = sr.Comprehensive3DSR(
         evidence, content[0], generate_uid(prefix=None), 9002, generate_uid(prefix=None), 1, device.maker,
         is_complete=True, is_final=False, is_verified=False, series_description="AI report, preliminary",
-        manufacturer_model_name=device.name, software_versions=device.version, specific_character_set="ISO_IR 192",
+        manufacturer_model_name=device.name[:LONG], software_versions=device.version,
+        specific_character_set="ISO_IR 192",
     )  # fmt: skip
     scheme = Dataset()  # DICOM registers none for it
     scheme.CodingSchemeDesignator, scheme.CodingSchemeName = "99OIDM", "Open Imaging Data Model"

@@ -132,7 +132,8 @@ def _page(report: Report, device: Device) -> str:
 
 
 def _patient(header: Header) -> dict[str, Any]:
-    name = " ".join(header["PatientName"].partition("=")[0].replace("^", " ").split())
+    written = next((part for part in header["PatientName"].split("=") if part.strip("^ ")), "")  # the first alphabet
+    name = " ".join(written.replace("^", " ").split())
     gender = GENDERS.get(header["PatientSex"], "")
     return {
         "resourceType": "Patient", "gender": gender, "birthDate": _date(header["PatientBirthDate"]),

@@ -24,8 +24,8 @@ class Row:
         presence: what the clue itself answers (`ClueScore.answer`). Of a checkpoint without operating points what the
             report says, and "indeterminate" for a clue over its threshold that the report leaves out. None: not
             assessed.
-        side: "left", "right", "both" or None; of the clue, or else of the sentence.
-        change: since an earlier study, as the report says it.
+        side: "left", "right", "both" or None; of the clue, or else of all sentences that say as much of it.
+        change: since an earlier study, as the report says it; None also where it says several of the side.
         confidence: the clue's score, 0 to 1; None for a model without clues.
         sentence: of the report, the one that says most of the clue; None where none does.
         support: what the image says to that sentence (`Statement.support`).
@@ -56,15 +56,16 @@ def form_rows(report: Report) -> list[Row]:
     changes = list(finding_changes(report.text))
     rows = []
     for name in names:
-        value, sentence = _most_said(said, name)
+        value, found = _most_said(said, name)
         presence = scores[name].answer if name in scores else None
         if presence is None:
             presence = ANSWERS[value] if value is not None else None
             if value is None and name in (report.left_out or ()):
                 presence = "indeterminate"
-        side = _side(name, sentence if value else None)
-        change = next((c.change for c in changes if c.observation == _finding(name) and _meets(side, c.sides)), None)
-        text, support = (None, None) if sentence is None else (sentence.text, sentence.support)
+        side = _side(name, found if value else [])
+        told = {c.change for c in changes if c.observation == _finding(name) and _meets(side, c.sides)}
+        change = told.pop() if len(told) == 1 else None
+        text, support = (found[0].text, found[0].support) if found else (None, None)
         rows.append(Row(name, presence, side, change, scores[name].score if name in scores else None, text, support))
     return rows
 
@@ -81,29 +82,33 @@ def _finding(clue: str) -> str:
     return sided[1] if sided else clue
 
 
-def _most_said(said: Sequence[Statement], name: str) -> tuple[int | None, Statement | None]:
-    """What the sentences say of a clue (1 stated, -1 doubted, 0 denied, None nothing), and the sentence. A finding is
-    stated by a sentence of one of its sides, and a side is denied by one that denies the finding."""
-    found: list[tuple[int, Statement]] = []
+def _most_said(said: Sequence[Statement], name: str) -> tuple[int | None, list[Statement]]:
+    """What the sentences say of a clue (1 stated, -1 doubted, 0 denied, None nothing), and those that say it. A finding
+    is stated by a sentence of one of its sides, and a side is denied by one that denies the finding."""
+    found: dict[int, list[Statement]] = {}
     for sentence in said:
         values = [sentence.clues[name]] if name in sentence.clues else []
         if not values and _finding(name) == name:
             values = [value for clue, value in sentence.clues.items() if _finding(clue) == name and value]
         elif not values and sentence.clues.get(_finding(name)) == 0:
             values = [0]
-        found += [(value, sentence) for value in values]
-    return max(found, key=lambda told: _STRENGTH[told[0]], default=(None, None))
+        for value in set(values):
+            found.setdefault(value, []).append(sentence)
+    most = max(found, key=lambda value: _STRENGTH[value], default=None)
+    return most, [] if most is None else found[most]
 
 
-def _side(name: str, sentence: Statement | None) -> Literal["left", "right", "both"] | None:
+def _side(name: str, sentences: Sequence[Statement]) -> Literal["left", "right", "both"] | None:
     if sided := side_and_finding(name):
         return "left" if sided[0] == "left" else "right"
-    if sentence is None:
-        return None
-    found = sorted(mentions(sentence.text), key=lambda mention: mention.start)
-    told = zip(found, sides_of(sentence.text, [mention.start for mention in found]), strict=True)
-    sides = {side for mention, sides in told if mention.observation == name for side in sides}
+    sides = {side for sentence in sentences for side in _sides_told(sentence.text, name)}
     return "both" if len(sides) == 2 else "left" if sides == {"left"} else "right" if sides == {"right"} else None
+
+
+def _sides_told(sentence: str, name: str) -> set[str]:
+    found = sorted(mentions(sentence), key=lambda mention: mention.start)
+    told = zip(found, sides_of(sentence, [mention.start for mention in found]), strict=True)
+    return {side for mention, sides in told if mention.observation == name for side in sides}
 
 
 def _meets(side: str | None, told: frozenset[str]) -> bool:

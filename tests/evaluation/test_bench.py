@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 
+from evaluation.bench import reports
 from evaluation.bench.__main__ import SUBJECTS, main
 from evaluation.bench.pictures import GOALS, cases
 from evaluation.bench.turns import Row, by_turns, settled
@@ -34,6 +35,7 @@ def test_a_subject_writes_table_numbers_and_plot(tmp_path, capsys):
     main(["--quick", "--only", "pictures", "--out", str(tmp_path)])
     written = json.loads((tmp_path / "bench.json").read_text(encoding="utf-8"))
     assert {"processor", "torch", "command", "date"} <= written["machine"].keys()
+    assert written["machine"]["command"] == "python -m evaluation.bench --only pictures --quick", "no path of a machine"
     assert [row["what"] for row in written["rows"]] == list(CASES)
     assert all(row["ours"] > 0 and row["theirs"] > 0 for row in written["rows"])
     table = (tmp_path / "table.md").read_text(encoding="utf-8").splitlines()
@@ -42,6 +44,20 @@ def test_a_subject_writes_table_numbers_and_plot(tmp_path, capsys):
     assert len({line.count("|") for line in printed}) == 1 and len(printed) == 2 + len(CASES)
     explained = (tmp_path / "explained.md").read_text(encoding="utf-8").splitlines()
     assert len(explained) == len(CASES) and (tmp_path / "ratios.png").is_file()
+
+
+def test_a_report_is_measured_as_it_is_written_first(monkeypatch):
+    """One that is revised is written up to four times: no baseline of its first token, and no report a second."""
+    write, calls = reports.load(), []
+    generate = write.model.generate
+    monkeypatch.setattr(write.model, "generate", lambda *ids, **how: calls.append(how) or generate(*ids, **how))
+    monkeypatch.setattr(reports, "load", lambda: write)
+    reports.second_turn(write, reports.images(1)[0], 1)
+    cached = [how for how in calls if {"cache", "past_key_values"} & how.keys()]
+    assert len(calls) == 3 * len(cached) == 24, "chats, their questions from the cache, and as many reports"
+    calls.clear()
+    reports.growth(quick=True)
+    assert len(calls) == 3 * 2, "one a step of each curve with reports"
 
 
 @pytest.mark.slow

@@ -45,7 +45,7 @@ def test_the_command_writes_table_and_picture(tmp_path, capsys):
             "study_id": name, "patient_id": name, "split": "validation", "findings": None, "impression": None,
             "images": [{"path": f"{name}.png", "view": "frontal"}], "labels": {"Edema": 1},
         })  # fmt: skip
-    lines = [line("one", "There is edema.", Edema=1), line("two", "Clear |\nlungs.", Edema=1)]
+    lines = [line("one", "There is edema.", Edema=1), line("two", "Clear |\nlungs. $\\x$", Edema=1)]
     for name, rows in (("studies.jsonl", records), ("predictions.jsonl", lines)):
         (tmp_path / name).write_text("".join(json.dumps(row) + "\n" for row in rows))
     command = [
@@ -59,7 +59,7 @@ def test_the_command_writes_table_and_picture(tmp_path, capsys):
     ]
     main(command)
     table = (tmp_path / "out" / "examples.md").read_text()
-    assert "| one | 1.00 | Edema | Edema 0.70 | There is edema. |" in table and "| Clear / lungs. |" in table
+    assert "| one | 1.00 | Edema | Edema 0.70 | There is edema. |" in table and "| Clear / lungs. $\\x$ |" in table
     assert Image.open(tmp_path / "out" / "examples.png").width > 500 and table in capsys.readouterr().out
     records[1]["images"] = []
     (tmp_path / "studies.jsonl").write_text("".join(json.dumps(row) + "\n" for row in records))

@@ -37,7 +37,8 @@ Macro F1 0.500 [0.400, 0.600], of 0.500 [0.400, 0.601] nothing is known.
 def files(tmp_path: Path) -> list[Path]:
     row = {"value": 0.71449, "low": 0.6, "high": 0.8, "signature": "f1|n:9|version:0"}
     (tmp_path / "first.json").write_text(json.dumps({"n": 9, "scores": {"f1/macro": row, "f1/bare": {"value": 1}}}))
-    (tmp_path / "second.json").write_text(json.dumps({"auroc": row | {"value": 0.9}, "more": 1}))
+    single = row | {"low": None, "high": None}
+    (tmp_path / "second.json").write_text(json.dumps({"auroc": row | {"value": 0.9}, "single": single}))
     (tmp_path / "README.md").write_text(CARD)
     (tmp_path / "page.md").write_text("Here too: 0.500 [0.400, 0.600].\n")
     return [tmp_path / "first.json", tmp_path / "second.json"]
@@ -54,8 +55,8 @@ def test_value_interval_and_signature_come_from_the_files_and_the_pages_follow(f
     assert "# a remark that stays\n" in text and page.read_text() == "Here too: 0.714 [0.600, 0.800].\n"
     assert "F1 0.714 [0.600, 0.800], of 0.500 [0.400, 0.601] nothing" in text
     assert f"{page}: 0.500 [0.400, 0.600] -> 0.714 [0.600, 0.800] (1)" in capsys.readouterr().out
-    card_scores.main(words)
-    assert card.read_text() == text, "a second time changes nothing"
+    card_scores.main([*words, f"{tmp_path}/../{tmp_path.name}/README.md"])
+    assert card.read_text() == text, "a second time, and the card among the pages, change nothing"
 
 
 @pytest.mark.parametrize(
@@ -66,6 +67,8 @@ def test_value_interval_and_signature_come_from_the_files_and_the_pages_follow(f
         ("value: 0\n      args: {source: second.json auroc}",
          "value: 0.5\n      args: {source: second.json auroc, interval: [0.4, 0.6]}", "is told of two scores"),
         ("model-index", "index", "expected metadata that end with model-index"),
+        ("\n---\n\n# Tiny", "\ntags: [x]\n---\n\n# Tiny", "expected metadata that end with model-index"),
+        ("first.json f1/macro", "second.json single", "no file has the score 'second.json single'"),
     ],
 )  # fmt: skip
 def test_a_score_that_is_not_there_is_told_and_nothing_is_written(files, tmp_path, old, new, told) -> None:

@@ -84,6 +84,22 @@ def test_the_form_has_a_row_a_clue_with_what_is_known_of_it() -> None:
     assert (rows["Edema"].presence, rows["Edema"].sentence) == ("indeterminate", None)
 
 
+@pytest.mark.parametrize(
+    ("text", "side", "change"),
+    [
+        ("Small left effusion. Small right effusion.", "both", None),
+        ("Left effusion is larger. Right effusion is smaller.", "both", None),
+        ("Left effusion is larger. Right effusion is larger.", "both", "grown"),
+        ("Left effusion is larger. No right effusion.", "left", "grown"),
+        ("Left effusion. Possible right effusion.", "left", None),
+        ("The effusion is larger.", None, "grown"),
+    ],
+)
+def test_what_two_sentences_say_of_two_sides_is_not_that_of_the_first(text, side, change) -> None:
+    (row,) = form_rows(report_of(text, {"Pleural Effusion": "present"}))
+    assert (row.side, row.change) == (side, change)
+
+
 def test_a_side_that_is_a_clue_has_its_own_row() -> None:
     names = {"Left Pleural Effusion": "present", "Right Pleural Effusion": "absent", "Pleural Effusion": "present"}
     rows = {row.clue: row for row in form_rows(report_of("There is a left pleural effusion.", names))}
@@ -174,6 +190,9 @@ def test_identity_is_written_only_when_asked_for(tmp_path) -> None:
     assert patient["name"] == [{"text": "Müller Jörg"}] and patient["birthDate"] == "1952-07-01"
     assert patient["gender"] == "male" and patient["identifier"] == [{"value": "MRN-77"}]
     assert found["ImagingStudy"][0]["identifier"][0]["value"] == "urn:oid:1.2.3.4"
+    headers[0]["PatientName"] = "=王^小東=おう^しょうとう"
+    (patient,) = resources(report, headers=headers, named=True)["Patient"]
+    assert patient["name"] == [{"text": "王 小東"}], "a name without Latin letters"
     assert found["Observation"][0]["effectiveDateTime"] == "2026-01-02"
     two = resources(report, headers=new_headers(2))["DiagnosticReport"][0]
     assert two["code"] == {"text": "Chest X-ray"}, "no code of the table is one of two views"
@@ -186,6 +205,11 @@ def test_identity_is_written_only_when_asked_for(tmp_path) -> None:
         ({"PatientSex": "SECRET"}, "PatientSex is not"),
         ({"StudyInstanceUID": ""}, "StudyInstanceUID is missing"),
         ({"PatientName": "SECRET\x07"}, "PatientName is not"),
+        ({"PatientID": "SECRET\\MRN-78"}, "PatientID is not"),  # two values
+        ({"PatientName": ["SECRET", "Other"]}, "PatientName is not"),
+        ({"PatientBirthDate": "00000000"}, "PatientBirthDate is not"),
+        ({"StudyDate": "20260230"}, "StudyDate is not"),
+        ({"StudyTime": "256100"}, "StudyTime is not"),
     ],
     ids=str,
 )

@@ -120,6 +120,15 @@ def test_identity_comes_with_the_flag_alone(tmp_path) -> None:
         assert not any(secret in path.read_bytes() for secret in SECRETS), path.name
 
 
+def test_a_name_that_is_longer_than_dicom_has_it(tmp_path) -> None:
+    device = Device("TRRG " + "x" * 80, "0.0")
+    objects = command.write_documents(
+        tmp_path, report_of(REPORT), device, new_headers(1), [radiograph(*SHAPE)], {}, False
+    )
+    picture = pydicom.dcmread(next(path for path in objects if path.name == "view-1.dcm"))
+    assert picture.ManufacturerModelName == device.name[:64]
+
+
 def test_the_bundle_is_valid_fhir_r4() -> None:
     bundle = pytest.importorskip("fhir.resources.R4B.bundle", reason="needs fhir.resources").Bundle
     for report in (report_of(REPORT, impression="Effusion."), UNREAD, Report("", None, "")):
@@ -172,6 +181,43 @@ def test_a_dicom_without_pixel_spacing_and_with_a_name(tmp_path, write, capfd) -
     (tmp_path / "a.png").write_bytes(picture_bytes(pixels))
     with pytest.raises(SystemExit, match="no DICOM"):
         command.main([str(tmp_path / "a.png"), f"--checkpoint={tmp_path}", f"--out={out}", "--keep-identity"])
+
+
+def test_the_study_itself_is_never_taken_for_documents_of_an_earlier_one(tmp_path, write) -> None:
+    view = dicom_file(tmp_path, "view-1.dcm")
+    data, checkpoint = view.read_bytes(), f"--checkpoint={tmp_path}"
+    for study in (view, tmp_path):
+        with pytest.raises(SystemExit, match=r"view-1\.dcm is of the study itself"):
+            command.main([str(study), checkpoint, f"--out={tmp_path}/../{tmp_path.name}"])
+    assert view.read_bytes() == data and [path.name for path in tmp_path.iterdir()] == ["view-1.dcm"]
+    with pytest.raises(SystemExit, match="one folder, or files"):
+        command.main([str(tmp_path), str(view), checkpoint, f"--out={tmp_path / 'out'}"])
+
+
+def test_a_report_that_was_cut_says_so_in_every_document(tmp_path) -> None:
+    report = report_of(REPORT)
+    report.complete = False
+    document = written(tmp_path, report)["report-sr.dcm"].to_json()
+    told = [document, *((tmp_path / name).read_text(encoding="utf-8") for name in ("form.json", "fhir.json"))]
+    assert all("cut at the length limit" in text for text in told)
+    written(tmp_path, report_of(REPORT))
+    assert "cut" not in (tmp_path / "form.json").read_text(encoding="utf-8")
+
+
+def test_a_checkpoint_that_is_none_is_no_fault_of_the_study(tmp_path) -> None:
+    (view := tmp_path / "a.png").write_bytes(picture_bytes(radiograph(*SHAPE)))
+    with pytest.raises(SystemExit, match="This checkpoint cannot be read: Unrecognized model"):
+        command.main([str(view), f"--checkpoint={tmp_path}", f"--out={tmp_path / 'out'}"])
+
+
+def test_two_studies_make_no_report(tmp_path, write) -> None:
+    (tmp_path / "processor_config.json").write_text('{"max_views": 1}')
+    (tmp_path / "task.json").write_text("{}")
+    views = [dicom_file(tmp_path, f"{uid}.dcm", StudyInstanceUID=uid) for uid in ("1.2", "1.3")]
+    with pytest.raises(SystemExit, match="2 studies; expected the views of one"):
+        command.main([*map(str, views), f"--checkpoint={tmp_path}", f"--out={tmp_path / 'out'}"])
+    with pytest.raises(ValueError, match="2 studies; expected the views of one"):
+        run_module(tmp_path, tmp_path, tmp_path)
 
 
 def test_mercure_gives_a_folder_and_settings_and_gets_dicom(tmp_path, write) -> None:

@@ -52,6 +52,11 @@ BAD: list[tuple[dict[str, Any], str]] = [
     (request(image(), url(str(SMALL / "config.json"))), "image 1: expected a data: URI"),
     (request({"type": "image_url", "image_url": None}), "image 0: expected a data: URI"),
     (request({"type": "text", "text": "hello"}), "messages: no image"),
+    (request(image() | {"type": "image"}), "messages: a part of the type 'image'; expected text or image_url"),
+    (request(image(), {"type": "video_url", "video_url": {"url": "file:///a"}}), "a part of the type 'video_url'"),
+    (request() | {"messages": [{"role": "user", "content": ["image_url"]}]}, "a part of the type 'str'"),
+    (request(image(), {"type": "input_audio", "input_audio": "UklGRg=="}), "a part of the type 'input_audio'"),
+    (request() | {"messages": [request()["messages"][0] | {"tool_calls": []}]}, "messages: this model calls no tools"),
     (request(operating_point=[0.1]), "operating_point: expected a name or"),
     (request() | {"messages": "hello"}, "messages: expected a list"),
     (request() | {"messages": [{"content": "hello"}]}, "messages: expected a list"),
@@ -152,6 +157,12 @@ def test_chats_over_http(server: str) -> None:
         status, text = post(server, body)
         assert status == 400 and reason in json.loads(text)["error"]["message"], text
     assert post(server, request(no_such_field=1))[0] == 422
+    for path, body in (
+        ("/v1/completions", {"model": str(SMALL), "prompt": "Findings:", "max_tokens": 4}),
+        ("/load_model", {"model": str(SMALL)}),
+        ("/reset", {}),
+    ):
+        assert post(server, body, path)[0] == 404, path
 
     host, port = server.removeprefix("http://").split(":")
     with socket.create_connection((host, int(port))) as gone:  # a client that goes away half way

@@ -1,6 +1,7 @@
 """The card of a data set that this package makes: README.md beside the data, as the Hub reads it.
 
-Sets of real patients get none: their owners' terms hold, and they are not ours to publish. Never for clinical use.
+A set of real patients gets none: it is not ours to publish. One that is made of it says whose terms hold. Never for
+clinical use.
 """
 
 from collections.abc import Mapping
@@ -19,7 +20,7 @@ STUDY_COLUMNS = {
     "images": 'the pictures: path relative to this folder, and view ("frontal")',
     "indication, technique, comparison, prior_report": "the words given with the study, or null",
     "findings, impression": "the report",
-    "labels": "the 14 CheXpert observations: 1 planted, 0 not planted, null not told",
+    "labels": 'the 14 CheXpert observations: 1 planted ("No Finding": nothing is), 0 not, null not told',
     "boxes": "label, side, and x, y, w, h in pixels of the picture",
     "synthetic": "always true",
 }
