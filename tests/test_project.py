@@ -327,7 +327,7 @@ def test_no_file_names_a_machine_path_or_a_registry_host() -> None:
         "debian" + ".org",
     ]
     for path in tracked_files():
-        if path.suffix not in {".png", ".safetensors", ".dcm", ".jpg", ".whl"}:
+        if path.suffix not in {".png", ".webp", ".safetensors", ".dcm", ".jpg", ".whl"}:
             text = path.read_text(encoding="utf-8", errors="replace")
             found = [word for word in words if word in text]
             assert not found, f"{path.relative_to(ROOT)} names {found}"

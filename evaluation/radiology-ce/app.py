@@ -14,6 +14,7 @@ import gradio as gr
 MAX_PAIRS = 1_000
 MAX_CHARACTERS = 20_000
 COLUMNS = ("prediction", "reference")
+NUMBERS = ("value", "low", "high")
 LABELS = {1: "present", 0: "absent", -1: "uncertain", None: "not mentioned"}
 EXAMPLES = [
     ["Small left pleural effusion. No pneumothorax.", "Left pleural effusion. No pneumothorax."],
@@ -31,9 +32,12 @@ def score(pairs: list[list[str]]) -> list[list[Any]]:
     if longest > MAX_CHARACTERS:
         raise gr.Error(f"A report has {longest} characters; at most {MAX_CHARACTERS} are read here.")
     predictions, references = map(list, zip(*pairs, strict=True))
-    scores = metric.compute(predictions=predictions, references=references)["scores"]
-    numbers = ("value", "low", "high")
-    return [[name, *(round(row[key], 4) for key in numbers), row["signature"]] for name, row in scores.items()]
+    told = {} if len(pairs) > 1 else {"resamples": 0}  # drawn from itself alone, a pair has no interval
+    scores = metric.compute(predictions=predictions, references=references, **told)["scores"]
+    return [
+        [name, *("" if row[key] is None else round(row[key], 4) for key in NUMBERS), row["signature"]]
+        for name, row in scores.items()
+    ]
 
 
 def find(words: str | None, text: str) -> tuple[int, int] | None:
@@ -91,7 +95,8 @@ def score_file(path: str | None) -> list[list[Any]]:
     return score(pairs)
 
 
-SCORES = {"headers": ["score", "value", "low", "high", "signature"], "interactive": False, "wrap": True}
+SCORES = {"headers": ["score", *NUMBERS, "signature"], "interactive": False, "wrap": True}
+SCORES["column_widths"] = ["24%", "8%", "8%", "8%", "52%"]  # or a signature is one line, and its end out of sight
 HEADERS = ["observation", "", "reference", "because", "prediction", "because"]
 
 with gr.Blocks(title="radiology-ce") as space:
@@ -113,8 +118,9 @@ with gr.Blocks(title="radiology-ce") as space:
     with gr.Tab("A file"):
         gr.Markdown(f"CSV or JSON lines, UTF-8, columns prediction and reference, at most {MAX_PAIRS} pairs.")
         file = gr.File(file_types=[".csv", ".jsonl"], label="Pairs of reports")
+        score_it = gr.Button("Score the file", variant="primary")
         many = gr.Dataframe(label="Scores", **SCORES)
-        gr.Button("Score the file", variant="primary").click(score_file, inputs=file, outputs=many)
+        score_it.click(score_file, inputs=file, outputs=many)
 
 if __name__ == "__main__":
     space.queue(max_size=16).launch(max_file_size="32mb")

@@ -36,8 +36,9 @@ HOUR = 3600  # seconds that a study stays, on a page that nobody touches
 ANSWERS = ["present", "indeterminate", "absent"]
 FIELDS = ("indication", "technique", "prior_report")
 DIAL = ["careful", "balanced", "sensitive"]
+TURNED = "Careful states fewer findings, sensitive misses fewer."
 PHANTOM = "Synthetic phantom, single frontal view."
-DARK = ".dark #report :is(.highlighted, .legend-item) { color: white !important }"  # Gradio's is black
+POINT = "Point at a sentence or a clue (the same, by keyboard)"
 HOW_IT_WAS_MADE = "How it was made, as its report would say. Left empty, the model is told nothing of it."
 
 checkpoint = os.environ["TRRG_CHECKPOINT"]
@@ -328,9 +329,8 @@ with gr.Blocks(title="TRRG", analytics_enabled=False, delete_cache=(HOUR, HOUR))
     gr.Markdown(f"# TRRG: a chest X-ray goes in, a report and its clues come out\n\n{shown.worth(checkpoint)}")
     with gr.Row():
         with gr.Column(min_width=300):
-            uploads = gr.File(
-                file_count="multiple", height=160, label=f"A study: {'views' if most_views > 1 else 'one view'}"
-            )  # fmt: skip
+            dropped = f"A study: {'views' if most_views > 1 else 'one view'}"
+            uploads = gr.File(file_count="multiple", height=160, label=dropped)
             gr.Markdown(
                 f"PNG, JPEG or DICOM, {f'1 to {most_views} views, all at once' if most_views > 1 else 'one view'}. "
                 "The next upload is the next study. Uploads are deleted as soon as they are read. "
@@ -340,16 +340,13 @@ with gr.Blocks(title="TRRG", analytics_enabled=False, delete_cache=(HOUR, HOUR))
             indication = gr.Textbox(label="Indication", placeholder="Why the study was made", **bounded)
             technique = gr.Textbox(label="Technique", info=HOW_IT_WAS_MADE, placeholder=PHANTOM, **bounded)
             prior = gr.Textbox(label="Report of the study before", lines=2, **bounded)
-            dial = gr.Radio(
-                DIAL, value="balanced", label="Dial of the clues", visible=has_dial,
-                info="Careful states fewer findings, sensitive misses fewer.",
-            )  # fmt: skip
+            dial = gr.Radio(DIAL, value="balanced", label="Dial of the clues", visible=has_dial, info=TURNED)
             again = gr.Button("Write again with these words")
             buttons = [gr.Button(example["label"], size="sm") for example in examples]
             gr.Markdown("\n".join(f"- {example['note']}" for example in examples))
         with gr.Column(scale=2, min_width=320):
             view: dict[str, Any] = {"format": "png", "height": "min(700px, 112vw)", "buttons": ["fullscreen"]}
-            view |= {"label": "No view", "interactive": False}
+            view |= {"label": "No view", "interactive": False, "elem_classes": "view"}
             pictures = [gr.Image(visible=place == 0, **view) for place in range(most_views)]
     with gr.Row():
         with gr.Column(min_width=320):
@@ -357,14 +354,16 @@ with gr.Blocks(title="TRRG", analytics_enabled=False, delete_cache=(HOUR, HOUR))
                 label="Report; choose a sentence to see its clue and its place", elem_id="report", show_legend=True,
                 color_map=shown.COLOURS, combine_adjacent=False,
             )  # fmt: skip
+            gr.Markdown(shown.MARKS)
             differ = gr.Textbox(label="Where report and clues differ", interactive=False, lines=2)
-            point = gr.Dropdown([], label="Point at a sentence or a clue (the same, by keyboard)", interactive=True)
+            point = gr.Dropdown([], label=POINT, interactive=True, elem_id="point")
             told = gr.Textbox(label="What is pointed at", interactive=False, lines=5)
             by_hand = gr.Radio(ANSWERS, label="Answer by hand", info="The report follows.", interactive=False)
         with gr.Column(min_width=320):
             table = gr.Dataframe(
                 headers=["Clue", "Answer", "Score", "Threshold"], datatype=["str", "str", "str", "str"],
-                label="Clues; choose one to see its sentence", interactive=False, max_height=560, buttons=[],
+                label="Clues; choose one to see its sentence", interactive=False, max_height=1200, buttons=[],
+                elem_id="clues", wrap=True, column_widths=["37%", "26%", "14%", "23%"],
             )  # fmt: skip
     with gr.Row():
         with gr.Column(scale=2, min_width=320):
@@ -397,4 +396,4 @@ with gr.Blocks(title="TRRG", analytics_enabled=False, delete_cache=(HOUR, HOUR))
 
 if __name__ == "__main__":
     tools = importlib.util.find_spec("mcp") is not None
-    space.queue(max_size=16).launch(css=DARK, max_file_size="32mb", mcp_server=tools, footer_links=[])
+    space.queue(max_size=16).launch(css=shown.STYLE, max_file_size="32mb", mcp_server=tools, footer_links=[])

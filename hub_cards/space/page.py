@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 NOTICE = "Research only, never for clinical use."
+MARKS = "The marks rest on the clues, so on findings and sides: sizes, places and kinds of device are not checked."
 MAX_CHARACTERS = 2_000  # of each text field
 MAX_IMAGES, MAX_URI = 16, 44_000_000  # of a program's request; characters: 32 MB in base64
 SIDE = 640  # pixels of a shown view
@@ -24,6 +25,17 @@ NO_FINDING = "No Finding"
 LEFT_OUT = "left out"
 COLOURS = {"supported": "#22a35a", "unsupported": "#e5484d", "not checkable": "#8b8d98", LEFT_OUT: "#e08700"}
 TOLD = {1: "stated", -1: "doubted", 0: "denied"}
+STYLE = """
+.dark #report :is(.highlighted, .legend-item) { color: white !important }
+#report .textfield { word-break: normal; overflow-wrap: anywhere }
+#clues [role=gridcell] * { font-family: var(--font); overflow-wrap: normal; word-break: normal }
+#point input { text-overflow: ellipsis; padding-right: 24px }
+.view label { max-width: calc(100% - 40px) }
+@media (max-width: 600px) {
+  #clues :is([role=gridcell], [role=gridcell] *) { font-size: 12px; padding-inline: 2px }
+  #clues [role=columnheader] * { font-size: 11px; padding-inline: 1px } }
+"""
+"""What Gradio does otherwise: black on dark marks, words broken anywhere, and on a phone a table without its scores."""
 HEAT = np.array(
     [
         [87, 16, 110], [119, 28, 109], [152, 39, 102], [185, 53, 86], [213, 74, 65], [235, 102, 40], [248, 135, 14],

@@ -22,7 +22,7 @@ def report_as_text(visit: page.Visit) -> str:
         f"[{span.mark}] {span.text}" if span.mark else f"\n{span.text.strip()}"
         for span in page.report_spans(visit.report)
     ]
-    return "\n".join([visit.report.text, *spans, "", page.differences(visit.report), page.NOTICE, ""])
+    return "\n".join([visit.report.text, *spans, "", page.differences(visit.report), page.MARKS, page.NOTICE, ""])
 
 
 def report_of_the_model(visit: page.Visit) -> Any:

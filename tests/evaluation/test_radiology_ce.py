@@ -186,6 +186,7 @@ def test_app_of_the_space(space: Path, metric, monkeypatch: pytest.MonkeyPatch) 
     assert "".join(text for text, _ in app["mark"](script, metric.explain(script))) == script, "shown as text"
     assert ["Edema", "differs", "present", "absent"] in [[*row[:3], row[4]] for row in labels]
     assert "Fracture" not in [row[0] for row in labels] and scores[0][-1].startswith("radiology-ce/")
+    assert all(row[2:4] == ["", ""] and "|bootstrap:0|" in row[-1] for row in scores), "an interval of a single pair"
     assert "Never for clinical use" in str(gradio.Markdown.call_args_list)
 
 

@@ -14,8 +14,9 @@ MAX_NEW_TOKENS = 24
 """As the longest report of these checkpoints, in tokens; training writes it from its configuration."""
 
 
-def save_checkpoint(folder: Path, system: str) -> Path:
+def save_checkpoint(folder: Path, system: str, max_views: int = 4) -> Path:
     overrides = {"text_config": {**TINY_TEXT, "max_position_embeddings": 4096}, "clue_config": TINY_BERT}
+    overrides["max_views"] = max_views
     if system == "radialog":
         overrides["num_classifier_labels"] = 14
     if system != "trrg":
@@ -28,7 +29,8 @@ def save_checkpoint(folder: Path, system: str) -> Path:
             torch.nn.init.normal_(parameter, std=0.3)
     model.generation_config.max_new_tokens = MAX_NEW_TOKENS
     model.save_pretrained(folder)
-    tiny_processor(system, num_image_tokens=config.num_image_tokens).save_pretrained(folder)
+    shared = {"num_image_tokens": config.num_image_tokens, "max_views": config.max_views}
+    tiny_processor(system, **shared).save_pretrained(folder)
     return folder
 
 

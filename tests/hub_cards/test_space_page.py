@@ -197,7 +197,7 @@ def test_the_files_to_take_home(visit: page.Visit) -> None:
     told = json.loads(found["report.json"].read_text(encoding="utf-8"))
     assert "[unsupported] A pneumothorax." in text
     assert told["checkpoint"] == "trrg-tiny" and told["left_out"] == ["Edema"] and told["indication"].startswith("<scr")
-    assert told["notice"] == page.NOTICE and page.NOTICE in text
+    assert told["notice"] == page.NOTICE and page.NOTICE in text and page.MARKS in text
     with Image.open(found["report.png"]) as image:
         assert image.size == (2 * page.SIDE, page.SIDE + page.LEGEND)
     fhir = found["fhir.json"].read_text(encoding="utf-8")
