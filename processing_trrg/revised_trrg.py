@@ -30,9 +30,10 @@ class Revision(NamedTuple):
 
 
 def unmet(report: Report, names: Sequence[str], own: Set[str]) -> tuple[list[str], list[str]]:
-    """The clues over their threshold that a report does not state, and those that it states and that are not over it.
+    """The clues over their threshold that a report does not state, or denies beside, and those that it states and that
+    are not over it.
 
-    A finding is left to its side where both are unsaid. A stated side of a finding that is there is wrong only where
+    A finding is left to its side where both are unsaid, and where it is denied. A stated side of a finding that is there is wrong only where
     the other side is over its threshold, and an opacity only where none of its kinds is.
 
     Args:
@@ -41,7 +42,9 @@ def unmet(report: Report, names: Sequence[str], own: Set[str]) -> tuple[list[str
     """
     selected = {clue.name for clue in report.clues if clue.selected}
     said = read_statements(report, names)
-    left = [name for name in unsaid(said, selected, names) if name in own]
+    denied = {name for one in said for name, value in one.clues.items() if value == 0} & selected
+    denied |= {side for side in selected if finding_of(side) in denied}
+    left = [name for name in names if name in own and name in denied.union(unsaid(said, selected, names))]
     sided = {finding_of(name) for name in left if finding_of(name) != name}
     wrong: list[str] = []
     for name in (name for one in said for name, value in one.clues.items() if value and name in own - selected):
