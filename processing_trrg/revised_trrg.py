@@ -30,10 +30,9 @@ class Revision(NamedTuple):
 
 
 def unmet(report: Report, names: Sequence[str], own: Set[str]) -> tuple[list[str], list[str]]:
-    """The clues over their threshold that a report does not state, or denies beside, and those that it states and that
-    are not over it.
+    """The clues over their threshold that a report does not state, and those that it states and that are not over it.
 
-    A finding is left to its side where both are unsaid, and where it is denied. A stated side of a finding that is there is wrong only where
+    A finding is left to its side where both are unsaid. A stated side of a finding that is there is wrong only where
     the other side is over its threshold, and an opacity only where none of its kinds is.
 
     Args:
@@ -42,9 +41,7 @@ def unmet(report: Report, names: Sequence[str], own: Set[str]) -> tuple[list[str
     """
     selected = {clue.name for clue in report.clues if clue.selected}
     said = read_statements(report, names)
-    denied = {name for one in said for name, value in one.clues.items() if value == 0} & selected
-    denied |= {side for side in selected if finding_of(side) in denied}
-    left = [name for name in names if name in own and name in denied.union(unsaid(said, selected, names))]
+    left = [name for name in unsaid(said, selected, names) if name in own]
     sided = {finding_of(name) for name in left if finding_of(name) != name}
     wrong: list[str] = []
     for name in (name for one in said for name, value in one.clues.items() if value and name in own - selected):
@@ -102,11 +99,36 @@ def revise_reports(
             if not {"findings", "impression"}.issubset(answer.missing) and answer.complete is not False:
                 _take(reports[row], answer.text, asked[row], names, own)
             turns[row].append(Revision(_request(asked[row]), reports[row].text))
-    for report, said in zip(reports, turns, strict=True):
-        first = report.text if report.as_written is None else report.as_written
+    for row, said in enumerate(turns):
+        first = reports[row].text if reports[row].as_written is None else reports[row].as_written
         while said and said[-1].report == (said[-2].report if said[1:] else first):
             said.pop()
+        if asked_for[row] and (request := _without_denials(reports[row], names, own)):
+            said.append(Revision(request, reports[row].text))
     return turns
+
+
+def _without_denials(report: Report, names: Sequence[str], own: Set[str]) -> str | None:
+    """Take the sentences out of a report that deny nothing but what it states and a clue tells: "The right lung has no
+    nodule." beside that nodule. The model would as soon take out the other sentence. Returns the request, if any."""
+    said = read_statements(report, names)
+    denied = {name for one in said for name, value in one.clues.items() if value == 0}
+    selected = {clue.name for clue in report.clues if clue.selected} & own
+    stated = [name for name in names if name in selected.difference(unsaid(said, selected, names))]
+    told = [name for name in stated if denied.intersection((name, finding_of(name)))]
+    before = report.findings, report.impression
+    if not (request := correction_request(told, ())):
+        return None
+    findings, impression = kept_but_for(before, before, request, told, ())
+    if (findings, impression) == before:
+        return None
+    _replace(report, findings, impression)
+    return request
+
+
+def _replace(report: Report, findings: str, impression: str | None) -> None:
+    report.as_written = report.text if report.as_written is None else report.as_written
+    report.findings, report.impression, report.text = findings, impression, report_text(findings, impression)
 
 
 def _request(asked: tuple[list[str], list[str]]) -> str:
@@ -120,5 +142,4 @@ def _take(report: Report, text: str, asked: tuple[list[str], list[str]], names: 
     findings, impression = kept_but_for(before, split_report(text), _request(asked), add, remove)
     revised = Report(findings, impression, report_text(findings, impression), report.clues)
     if sum(map(len, unmet(revised, names, own))) < sum(map(len, asked)):
-        report.as_written = report.text if report.as_written is None else report.as_written
-        report.findings, report.impression, report.text = findings, impression, revised.text
+        _replace(report, findings, impression)
