@@ -22,16 +22,24 @@ def checkpoint(tiny_config, tmp_path):
     return model, studies(config, views=(1, 2)), tmp_path / "model"
 
 
+def assert_same_weights(model, again):
+    """To the bit. What is computed from them is not on every processor: a kernel may sum by where a tensor begins."""
+    ours, theirs = model.state_dict(), again.state_dict()
+    assert ours.keys() == theirs.keys() and all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
 @pytest.mark.parametrize("system", SYSTEMS)
 @torch.no_grad()
-def test_saved_and_loaded_is_the_same_to_the_bit(tiny_config, tmp_path, system):
+def test_saved_and_loaded_is_the_same(tiny_config, tmp_path, system):
     config = tiny_config(system)
     model, inputs = build(config), studies(config)
     model.save_pretrained(tmp_path)
     again = AutoModelForImageTextToText.from_pretrained(tmp_path)
-    assert torch.equal(model(**inputs).logits, again(**inputs).logits)
+    assert_same_weights(model, again)
+    torch.testing.assert_close(model(**inputs).logits, again(**inputs).logits)
     headless = AutoModel.from_pretrained(tmp_path)
-    assert torch.equal(model.model(**inputs).last_hidden_state, headless(**inputs).last_hidden_state)
+    assert_same_weights(model.model, headless)
+    torch.testing.assert_close(model.model(**inputs).last_hidden_state, headless(**inputs).last_hidden_state)
 
 
 @torch.no_grad()
@@ -40,7 +48,8 @@ def test_sharded_safetensors(checkpoint, tmp_path):
     model.save_pretrained(tmp_path / "sharded", max_shard_size="20KB")
     assert len(list((tmp_path / "sharded").glob("*.safetensors"))) > 1
     again = TRRGForConditionalGeneration.from_pretrained(tmp_path / "sharded")
-    assert torch.equal(model(**inputs).logits, again(**inputs).logits)
+    assert_same_weights(model, again)
+    torch.testing.assert_close(model(**inputs).logits, again(**inputs).logits)
 
 
 @torch.no_grad()

@@ -26,7 +26,7 @@ def answers(model, inputs):
 def assert_same(model, offloaded, inputs):
     assert any(parameter.is_meta for parameter in offloaded.parameters())
     for one, other in zip(answers(model, inputs), answers(offloaded, inputs), strict=True):
-        assert torch.equal(one, other)
+        torch.testing.assert_close(one, other)  # tokens exactly; a sum may depend on where a weight begins in memory
 
 
 @pytest.mark.parametrize("system", SYSTEMS)
