@@ -1,5 +1,9 @@
 """A training step of each stage, and what its batches wait for and pad."""
 
+import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -12,10 +16,8 @@ from accelerate import Accelerator
 from evaluation.bench.reports import SMALL, images, load
 from evaluation.bench.turns import Row
 from modeling_trrg import TRRGForContrastivePretraining
-from training.config.run_config import FinetuneConfig, PretrainConfig, RunConfig, load_config
 from training.data.collate import count_targets
 from training.finetune import language_loss
-from training.measure import data_path
 from training.pretrain import contrastive_loss
 from training.run.loop import _optimizer_step
 
@@ -34,8 +36,8 @@ def rows(quick: bool) -> Iterator[Row]:
     batch = {name: value for name, value in batch.items() if isinstance(value, torch.Tensor)}
     targets = torch.tensor(float(count_targets(batch)))
     yield step_row("2", model.train(), batch, language_loss, seconds, targets)
-    for stage, cls in (("1", PretrainConfig), ("2", FinetuneConfig)):
-        yield waiting(stage, cls, quick)
+    for stage, name in (("1", "pretrain"), ("2", "finetune")):
+        yield waiting(stage, name, quick)
     yield padding(model, processor, 0 if quick else 4)
 
 
@@ -79,19 +81,25 @@ def step_row(
     return row.by_turns(lambda: _optimizer_step(run, [batch | {"study_ids": []}], targets), plain, seconds)
 
 
-def waiting(stage: str, cls: type[RunConfig], quick: bool) -> Row:
-    """Milliseconds of reading a batch in the training's own process, beside those of its step, in wall time."""
+def waiting(stage: str, name: str, quick: bool) -> Row:
+    """Milliseconds of reading a batch in the training's own process, beside those of its step, in wall time.
+
+    In a process of its own: Accelerate keeps one precision a process, and the stages may have two.
+    """
     row = Row("steps", f"reading a batch, stage {stage}, one process", "its training step", "<= 0.02",
               "one core reads and trains by turns; with data.num_workers a core of its own reads, and the step waits "
               "for nothing")  # fmt: skip
     if quick or not DATA.is_dir():
         row.why = f"{DATA} is not there (python -m training.builders.small_data); `--quick` does not read it"
         return row
-    overrides = [f"model.checkpoint={SMALL}"] if stage == "2" else []
-    config = load_config(cls, CONFIGS / f"trrg-small-stage{stage}.yaml", overrides)
-    rates = data_path.measure(config, 5, 1)  # the median step, and the mean of many batches
-    size = config.optimizer.micro_batch_size
-    row.measured(*([1000 * size / rates[f"{name}_studies_per_s"]] for name in ("feed", "train")))
+    config = str(CONFIGS / f"trrg-small-stage{stage}.yaml")
+    command = [sys.executable, "-m", "training.measure.data_path", "--config", config, "--stage", name, "--steps", "5"]
+    command += ["--decoded", "1", *([f"model.checkpoint={SMALL}"] if stage == "2" else [])]
+    one_thread = os.environ | {"OMP_NUM_THREADS": "1"}
+    told = subprocess.run(command, env=one_thread, capture_output=True, text=True, check=True).stdout
+    rates = json.loads(told[told.rindex("\n{") :])  # behind the counts of the data
+    size = rates["micro_batch_size"]
+    row.measured(*([1000 * size / rates[f"{rate}_studies_per_s"]] for rate in ("feed", "train")))
     row.spread = None
     return row
 

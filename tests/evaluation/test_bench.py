@@ -5,11 +5,12 @@ import json
 import numpy as np
 import pytest
 
-from evaluation.bench import reports
+from evaluation.bench import reports, steps
 from evaluation.bench.__main__ import SUBJECTS, main
 from evaluation.bench.pictures import GOALS, cases
 from evaluation.bench.turns import Row, by_turns, settled
 from processing_trrg import read_radiograph
+from tests.helpers.training_helpers import make_data, stage_1, stage_2, write_config
 
 CASES = cases(120, 96)
 
@@ -67,3 +68,17 @@ def test_every_row_runs(tmp_path):
     assert {row["subject"] for row in rows} == set(SUBJECTS)
     assert all(row["why"] and row["what"] for row in rows) and (tmp_path / "growth.png").is_file()
     assert all(row["ours"] is None for row in rows if row["subject"] == "device")  # no number from a dry run
+
+
+def test_both_stages_wait_for_data_each_in_its_own_precision(tmp_path, monkeypatch):
+    data = make_data(tmp_path / "data")
+    for stage, config, precision in ((1, stage_1, "no"), (2, stage_2, "bf16")):
+        made = config(data, tmp_path / "run")
+        made["run"]["mixed_precision"] = precision
+        made["model"] = made["model"] if stage == 1 else {"checkpoint": str(steps.SMALL)}
+        write_config(made, tmp_path / f"trrg-small-stage{stage}.yaml")
+    monkeypatch.setattr(steps, "CONFIGS", tmp_path)
+    monkeypatch.setattr(steps, "DATA", data)
+    for stage, name in (("1", "pretrain"), ("2", "finetune")):
+        row = steps.waiting(stage, name, quick=False)
+        assert row.ours > 0 and row.theirs > 0
