@@ -66,6 +66,7 @@ def draw(rows: list[Row], curves: list[reports.Curve], out: Path) -> None:
 
     matplotlib.use("Agg")
     from matplotlib import pyplot as plt
+    from matplotlib.ticker import LogLocator
 
     found = [(row.what, row.ratio, row.spread) for row in reversed(rows) if row.ratio is not None]
     if found:
@@ -77,7 +78,9 @@ def draw(rows: list[Row], curves: list[reports.Curve], out: Path) -> None:
         axes.axvline(1, color="0.6", linewidth=0.8)
         axes.set_yticks(range(len(found)), [what for what, *_ in found], fontsize=7)
         axes.set_xscale("log")
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axes.xaxis.set_major_formatter("{x:g}")
+        axes.xaxis.set_minor_formatter("")
         axes.set_ylim(-1, len(found))
         axes.set_xlabel("ours over the baseline")
         figure.savefig(out / "ratios.png", dpi=120)
