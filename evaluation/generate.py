@@ -97,7 +97,9 @@ class PreparedBatches:
     def __call__(self, number: int) -> tuple[Sequence[int], Any]:
         indices = self.batches[number]
         studies = [self._study(index) for index in indices]
-        return indices, prepare_studies(self.processor, studies, on_error=self.options.on_error)
+        return indices, prepare_studies(
+            self.processor, studies, on_error=self.options.on_error, compares=not self.options.as_written
+        )
 
     def _study(self, index: int) -> dict[str, Any]:
         record = self.source.records[index]
@@ -214,7 +216,7 @@ def run_parser(description: str | None) -> argparse.ArgumentParser:
     parser.add_argument("--workers", type=int, default=0, help="processes that read images, per process")
     parser.add_argument("--max-new-tokens", type=int, help="of a report (default: the checkpoint's own)")
     parser.add_argument("--num-beams", type=int, default=1)
-    parser.add_argument("--as-written", action="store_true", help="not revised where a report leaves its clues")
+    parser.add_argument("--as-written", action="store_true", help="neither revised by clues nor compared by rule")
     parser.add_argument("--bf16", action="store_true", help="weights and activations in bfloat16")
     parser.set_defaults(images=None, on_error="raise")
     return parser

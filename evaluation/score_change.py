@@ -8,7 +8,8 @@ grown, unchanged, smaller and resolved over findings and sides (`report_changes`
 the report; the truth is what was planted before and now), their mean, and the same by chance, where every phantom is
 scored against the report of the next one; of both runs the share of reports that compare with an earlier study, which
 without one should be 0, and the macro F1 of score_phantoms.py. The prior is words alone: no model is shown a prior
-image. No number here says anything about patients.
+image. It is compared by rule (`compared_trrg`); with `-- --as-written` the model reads it and compares by itself. No
+number here says anything about patients.
 """
 
 import argparse

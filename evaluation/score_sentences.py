@@ -207,7 +207,7 @@ def judge(
         studies = [word | {"images": views} for word, views in zip(words, images, strict=True)]
         batch = prepare_studies(processor, studies).to(model.device)
         study = model.read_study(**batch)
-        prompts = processor.say_findings(batch, study.selected_clues)
+        prompts = processor.say_findings(batch, study)
         texts = {name: prompts[name] for name in ("input_ids", "attention_mask")}
         generated = model.generate(**texts, study=study, **generate.decoding(options))
         written = processor.post_process_report(generated, prompts, study, abstain=False)

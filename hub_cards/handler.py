@@ -27,6 +27,7 @@ from transformers import pipeline
 MAX_VIEWS = 4
 MAX_IMAGE_BYTES = 32 * 1024 * 1024
 MAX_CHARACTERS = 4_000  # of each text field
+MAX_TURN = MAX_CHARACTERS + 100  # of each turn of a chat: one holds the prior report behind a request
 MAX_NEW_TOKENS = 512
 MAX_MESSAGES = 64
 TEXT_FIELDS = ("indication", "technique", "comparison", "prior_report")
@@ -88,8 +89,8 @@ def read_messages(messages: Any) -> list[dict[str, str]]:
     for number, turn in enumerate(messages):
         if not isinstance(turn, dict) or turn.get("role") not in ("assistant", "user"):
             raise ValueError(f"inputs.messages[{number}]: expected an object with role, assistant or user, and content")
-        if not isinstance(turn.get("content"), str) or len(turn["content"]) > MAX_CHARACTERS:
-            raise ValueError(f"inputs.messages[{number}].content: expected text of at most {MAX_CHARACTERS} characters")
+        if not isinstance(turn.get("content"), str) or len(turn["content"]) > MAX_TURN:
+            raise ValueError(f"inputs.messages[{number}].content: expected text of at most {MAX_TURN} characters")
     if messages and (messages[-1]["role"] != "user" or (messages[0]["role"] == "user" and len(messages) > 1)):
         raise ValueError(
             "inputs.messages: expected the report, then turns of user and assistant; the user's comes last"
@@ -137,7 +138,7 @@ class EndpointHandler:
             if chat:
                 told["answer"] = report.ask(chat[-1]["content"], **length)
         if chat:
-            turns = [{"role": turn["role"], "content": turn["content"][-1]["text"]} for turn in report.messages]
+            turns = [{**turn, "content": turn["content"][-1]["text"]} for turn in report.messages]  # with their names
             told["messages"] = turns[[turn["role"] for turn in turns].index("assistant") :]
         return {
             **told,

@@ -22,6 +22,7 @@ from processing_trrg.prompt_trrg import (
     correction_request,
     follow_up,
     report_messages,
+    seen_findings,
 )
 from processing_trrg.report_trrg import (
     Change,
@@ -80,6 +81,7 @@ __all__ = [
     "report_messages",
     "report_text",
     "revise_reports",
+    "seen_findings",
     "split_report",
     "stretch",
     "unpadded",

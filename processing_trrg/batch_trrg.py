@@ -11,7 +11,7 @@ from transformers.feature_extraction_utils import BatchFeature
 from .image_trrg import list_views
 from .options_trrg import NO_PADDING
 from .picture_trrg import RadiographError
-from .prompt_trrg import PromptError, check_clues, count_images, refuse_surrogates
+from .prompt_trrg import FINDINGS_FIELDS, PromptError, check_clues, count_images, refuse_surrogates
 
 MAX_KEPT_LISTS = 8
 
@@ -41,7 +41,7 @@ class StudyBatch(BatchFeature):
         kept: for each row, the index of its study in the caller's batch.
         skipped: the studies left out with `on_error="skip"`, and why.
         clue_names: in the order of the clue tensors.
-        studies: for each row, its words by argument, and `num_views`.
+        studies: for each row, its words by argument, `num_views`, and `compared_with` (`compares`).
     """
 
     def __init__(
@@ -182,13 +182,13 @@ def check_words(study: Mapping[str, Any]) -> None:
         PromptError: an argument of one study is of another type than text, names or scores, or is text that cannot be
             written.
     """
-    kinds: dict[str, Any] = dict.fromkeys(("predicted_findings", "turns"), (list, tuple))
+    kinds: dict[str, Any] = dict.fromkeys((*FINDINGS_FIELDS, "turns"), (list, tuple))
     kinds |= {"clue_scores": Mapping, "clue_targets": Mapping}
     for name, value in study.items():
         if name != "images" and value is not None and not isinstance(value, kinds.get(name, str)):
             hint = "; a batch of studies is a list of lists of views" if isinstance(value, (list, tuple)) else ""
             raise PromptError(f"{name}: got {type(value).__name__} for one study{hint}")
-        for text in [value] if isinstance(value, str) else value if name == "predicted_findings" and value else ():
+        for text in [value] if isinstance(value, str) else value if name in FINDINGS_FIELDS and value else ():
             refuse_surrogates(name, text)
 
 

@@ -10,9 +10,19 @@ import torch
 from torch.nn.utils.rnn import pad_sequence
 from transformers.processing_utils import MultiModalData
 
-from .batch_trrg import StudyBatch
+from .batch_trrg import StudyBatch, each_study, text_tensors
 from .fingerprint_trrg import SavedProcessor
-from .prompt_trrg import ASSISTANT, MARK, PromptError, PromptStyle, check_messages, refuse_special_tokens
+from .prompt_trrg import (
+    ASSISTANT,
+    FINDINGS_FIELDS,
+    MARK,
+    STYLES_WITH_FINDINGS,
+    PromptError,
+    PromptStyle,
+    check_messages,
+    refuse_special_tokens,
+    seen_findings,
+)
 from .report_trrg import response_template
 
 END = "\x1f"
@@ -61,7 +71,47 @@ class ChatProcessor(SavedProcessor):
 
     num_image_tokens: int
     image_token: str
+    image_token_id: int
     prompt_style: PromptStyle
+    clue_input_names: Sequence[str]
+
+    @property
+    def says_findings(self) -> bool:
+        """Whether the prompt names the findings that were seen, so that it is written after the look (RaDialog)."""
+        return self.prompt_style in STYLES_WITH_FINDINGS
+
+    def say_findings(self, batch: StudyBatch, study: Any, on_error: str = "raise") -> StudyBatch:
+        """The batch with its prompts written again, naming the clues that were seen (`seen_findings`), where the style
+        names them and no finding or text was given; else the batch as it is.
+
+        Args:
+            batch: from a call of this processor.
+            study: `model.read_study(**batch)`.
+            on_error: as in a call; `kept` of the result counts the rows of `batch`.
+
+        Raises:
+            StudyError: a prompt became longer than `max_length`.
+        """
+        if self.says_findings and len(batch.studies) != len(batch["input_ids"]):
+            raise ValueError("batch: rebuilt from its tensors, it has lost its words; pass what the call returned")
+        given = [any(words[name] is not None for name in ("text", *FINDINGS_FIELDS)) for words in batch.studies]
+        if not self.says_findings or all(given):
+            return batch
+        studies = [
+            words if told else words | dict(zip(FINDINGS_FIELDS, found, strict=True))
+            for words, found, told in zip(batch.studies, seen_findings(study, batch.clue_names), given, strict=True)
+        ]
+        ids = [study["study_id"] for study in studies]
+        rows, kept, skipped = each_study(
+            lambda study: self._tokens(study, study["num_views"], {}), studies, ids, on_error
+        )
+        if not rows:
+            return StudyBatch({}, kept, skipped)
+        tensors = {name: value for name, value in batch.items() if isinstance(value, torch.Tensor)}
+        data = {n: value if n in self.clue_input_names else value[kept] for n, value in tensors.items()}
+        texts = text_tensors(rows, self.tokenizer.pad_token_id, self.image_token_id, {})
+        data |= {name: value.to(batch["input_ids"].device) for name, value in texts.items()}
+        return StudyBatch(data, kept, skipped, batch.clue_names, [studies[row] for row in kept])
 
     def apply_chat_template(self, conversation, *args, sanitize_control_tokens: bool = False, **kwargs):
         """As in Transformers, but a special token typed in a message is refused, unless `sanitize_control_tokens` (with

@@ -22,6 +22,7 @@ from .findings_trrg import finding_of, known_findings, read_request, stated
 from .grounding_trrg import FindingBox, read_grounded
 from .prompt_trrg import (
     CONTEXT_FIELDS,
+    FINDINGS_FIELDS,
     GROUNDED_REQUEST,
     PromptError,
     correction_request,
@@ -129,7 +130,8 @@ class TalkedStudy(Report):
         self._processor.check_request("question", question)
         words = self._batch.studies[0]
         views = 0 if self._study.last_hidden_state is None else words["num_views"]
-        refuse_other_images(question, views, bool(words["prior_report"] or words["comparison"]))
+        prior = words["prior_report"] or words.get("compared_with") or words["comparison"]
+        refuse_other_images(question, views, bool(prior))
         return self._say(question, streamer, generate).reply
 
     def ground(self, **generate: Any) -> list[FindingBox]:
@@ -301,9 +303,9 @@ class TalkedStudy(Report):
 
     def _first_turn(self, study: Any) -> tuple[list[dict[str, Any]], torch.Tensor]:
         """Messages and ids of the request for the report; RaDialog's names the findings that were seen."""
-        prompts = self._processor.say_findings(self._batch, study.selected_clues)
+        prompts = self._processor.say_findings(self._batch, study)
         words = prompts.studies[0]
-        context = {name: words[name] for name in (*CONTEXT_FIELDS, "predicted_findings")}
+        context = {name: words[name] for name in (*CONTEXT_FIELDS, *FINDINGS_FIELDS)}
         return report_messages(self._processor.prompt_style, words["num_views"], **context), prompts["input_ids"]
 
     def _see(self, study: Any, clues: list[ClueScore], messages: list[dict[str, Any]], asked: torch.Tensor) -> None:

@@ -45,6 +45,7 @@ _ANEW = re.compile(
     r"\b(?:there|is|are|has|small|tiny|trace|mild\w*|moderate\w*|minimal\w*|slight\w*|subtle|stable|left|right|bi\w+al"
     r"|possibl[ey]|probabl[ey]|likely)\b"
 )
+_CHAMBER = re.compile(r"\b(?:left|right) (?=(?:ventric|atri)\w+)")  # no side of a pacemaker whose lead ends there
 _DOUBT = re.compile(r"\b(?:can ?not|can't|could not|not) (?:be )?(?:\w+ )?(?:excluded?|ruled? out)")
 _KEEP = re.compile(r"\b(?:keep|retain|leave)\b(?! (?:\w+ ){0,3}out\b)")
 _ADD = re.compile(r"\b(?:add|mention|include|insert|(?<!the )(?<!this )(?<!your )report|missing|missed|forgot\w*)\b")
@@ -118,7 +119,7 @@ def known_findings(field: str, asked: Iterable[str], names: Sequence[str]) -> li
 
 
 def _parts(sentence: str) -> list[str]:
-    return _CUT.split(_DOUBT.sub("possible", sentence.lower()))
+    return _CUT.split(_CHAMBER.sub("", _DOUBT.sub("possible", sentence.lower())))
 
 
 def _mentions(sentence: str, name: str) -> list[tuple[int, bool]]:
@@ -138,7 +139,7 @@ def _mentions(sentence: str, name: str) -> list[tuple[int, bool]]:
         cue = _NO.search(part)
         found = words.search(part)
         denied = cue is not None or (denied and not _ANEW.search(part, 0, found.start() if found else len(part)))
-        if found and (not side or re.search(rf"\b(?:{side}|bilateral|both)\b", part)):
+        if found and (not side or re.search(rf"\b(?:{side}|bilateral(?:ly)?|both)\b", part)):
             before = cue is not None and cue.start() < found.end()
             mentions.append((place, before or (denied and cue is None) or _GONE.search(part, found.end()) is not None))
     return mentions

@@ -29,7 +29,11 @@ class TRRGProcessorKwargs(ProcessingKwargs, total=False):  # type: ignore[call-a
     for padding and `report`), `return_mm_token_type_ids`, and the settings of `TRRGImageProcessor`.
 
     Attributes:
-        predicted_findings: of a study, names of findings, which the prompt of the style "radialog" names.
+        predicted_findings, possible_findings: of a study, names of findings, which the prompt of the style "radialog"
+            names.
+        compares: True to leave prior report and comparison out of the prompt of a study that has a prior report, where
+            the report is compared with it afterwards (`revised_trrg`). It stays among the words of the batch, as
+            `compared_with`.
         turns: of a study, pairs of a reply and the user's next request, behind the prompt, in the tokens that a
             `TalkedStudy` reads; `report` is the answer to the last one.
         study_ids: what errors call the studies.
@@ -38,6 +42,8 @@ class TRRGProcessorKwargs(ProcessingKwargs, total=False):  # type: ignore[call-a
     """
 
     predicted_findings: Sequence[Any] | None
+    possible_findings: Sequence[Any] | None
+    compares: bool
     turns: Sequence[Any] | None
     study_ids: Sequence[str] | None
     on_error: Literal["raise", "skip"]

@@ -22,7 +22,7 @@ from .chat_trrg import check_lengths
 from .conversation_trrg import TalkedStudy
 from .prompt_trrg import PromptError, check_messages, said
 from .report_trrg import UNREADABLE, Report
-from .revised_trrg import Revision, revise_reports
+from .revised_trrg import Revision, knows_comparison, revise_reports
 from .statements_trrg import look_up
 
 _LOOK = ("on_error", "operating_point", "abstain", "revise")  # options that are not for `generate`
@@ -63,7 +63,8 @@ class RadiologyReportPipeline(Pipeline):
                 or "skip"; `operating_point`, "careful", "balanced", "sensitive" or a wanted false-negative rate
                 (`model.at_operating_point`); `abstain`, False to report a picture that the model cannot read
                 (`Report.readable`) all the same; `revise`, False to have the report as it was written first, also where
-                it does not say what its clues say (`revised_trrg`); anything else goes to `generate`
+                it does not say what its clues say, and to have the model read the prior report and compare by itself
+                (`revised_trrg`); anything else goes to `generate`
                 (`max_new_tokens`, `num_beams` ...). A streamer gets what is written first.
 
         Returns:
@@ -100,6 +101,9 @@ class RadiologyReportPipeline(Pipeline):
             (self._preprocess_params, self._forward_params, self._postprocess_params), given, strict=True
         ))  # fmt: skip
         check_lengths(forward)
+        if chat := forward.get("talk"):
+            check_messages(chat, [])
+        pre["compares"] = forward.get("revise", True) and knows_comparison(chat or ())
         start = 0
         while batch := list(islice(studies, batch_size)):
             try:
@@ -146,12 +150,14 @@ class RadiologyReportPipeline(Pipeline):
         both = {} if on_error is None else {"on_error": on_error}
         return both | ({} if clues is None else {"clues": clues}), both | generate, {}
 
-    def preprocess(self, studies: list[Mapping[str, Any]], clues: Any = None, on_error: str = "raise") -> StudyBatch:
+    def preprocess(
+        self, studies: list[Mapping[str, Any]], clues: Any = None, on_error: str = "raise", compares: bool = True
+    ) -> StudyBatch:
         """See `prepare_studies`; a clue list for a model that reads no clue sentences is refused."""
         if clues is not None and not self.model.config.uses_clue_encoder:
             source = self.model.config.clue_source
             raise ValueError(f"clues: this model reads no clue sentences (clue_source={source!r}); leave them out")
-        return prepare_studies(self.processor, studies, clues, on_error)
+        return prepare_studies(self.processor, studies, clues, on_error, compares)
 
     def _forward(
         self, batch: StudyBatch, on_error: str = "raise", talk: list[Mapping[str, Any]] | None = None,
@@ -167,7 +173,7 @@ class RadiologyReportPipeline(Pipeline):
         study, kept = self.model.read_study(**batch), batch.kept
         if operating_point is not None:
             study = self.model.at_operating_point(study, operating_point)
-        prompts = self.processor.say_findings(batch, study.selected_clues, on_error)
+        prompts = self.processor.say_findings(batch, study, on_error)
         if prompts is not batch:  # a prompt that names what was seen may be too long
             for bad in prompts.skipped:
                 results[kept[bad.index]] = StudyError(kept[bad.index], bad.study_id, bad.reason)
@@ -213,7 +219,6 @@ class RadiologyReportPipeline(Pipeline):
         if abstain and study.readable is not None and not study.readable.item():
             chat = [{"role": "assistant", "content": UNREADABLE}]
         if chat:
-            check_messages(chat, [])
             replies = [place for place, message in enumerate(chat) if message.get("role") == "assistant"]
             chat = chat[replies[0] if replies else len(chat) :]
             if not chat:
@@ -238,9 +243,14 @@ class RadiologyReportPipeline(Pipeline):
 
 
 def prepare_studies(
-    processor: Any, studies: Sequence[Mapping[str, Any]], clues: Any = None, on_error: str = "raise"
+    processor: Any,
+    studies: Sequence[Mapping[str, Any]],
+    clues: Any = None,
+    on_error: str = "raise",
+    compares: bool = False,
 ) -> StudyBatch:
-    """The tensors of a batch of studies, all with images or none, all with given scores or none.
+    """The tensors of a batch of studies, all with images or none, all with given scores or none; with `compares` for
+    reports that are compared with the prior one afterwards, as the pipeline's are.
 
     Raises:
         StudyError: a study cannot be read; with `on_error="skip"` it is in `skipped` instead.
@@ -256,7 +266,7 @@ def prepare_studies(
         images = [[]] * len(studies)  # no view: each study is refused by its name
     if images[0] is not None:
         given["images"] = [list(views) if isinstance(views, (list, tuple)) else [views] for views in images]
-    return processor(**given, study_ids=ids, clues=clues, on_error=on_error)
+    return processor(**given, study_ids=ids, clues=clues, on_error=on_error, compares=compares)
 
 
 def _is_many(studies: Any) -> bool:

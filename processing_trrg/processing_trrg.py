@@ -41,8 +41,8 @@ from .picture_trrg import RadiographError as RadiographError  # this too
 from .pipeline_trrg import RadiologyReportPipeline as RadiologyReportPipeline  # copied to the Hub with this file
 from .prompt_trrg import CONTEXT_FIELDS as CONTEXT_FIELDS
 from .prompt_trrg import (
+    FINDINGS_FIELDS,
     PROMPT_STYLES,
-    STYLES_WITH_FINDINGS,
     PromptError,
     PromptStyle,
     check_clues,
@@ -195,7 +195,7 @@ class TRRGProcessor(ChatProcessor):  # trf-ignore: TRF057
         options = read_options(kwargs, self.tokenizer.init_kwargs)
         clue_list = self.clues if clues is None else self._lists.checked(clues)
         fields = dict(zip(CONTEXT_FIELDS, (indication, technique, comparison, prior_report, question), strict=True))
-        fields |= {name: options.get(name) for name in ("predicted_findings", "turns")} | {"report": report}
+        fields |= {name: options.get(name) for name in (*FINDINGS_FIELDS, "turns")} | {"report": report}
         fields |= {"clue_scores": clue_scores, "clue_targets": clue_targets}
         studies = group_studies(images, text, self.image_token, fields)
         study_ids = options.get("study_ids")
@@ -224,49 +224,6 @@ class TRRGProcessor(ChatProcessor):  # trf-ignore: TRF057
         ]
         return StudyBatch(data, kept, skipped, names, words)
 
-    @property
-    def says_findings(self) -> bool:
-        """Whether the prompt names the findings that were seen, so that it is written after the look (RaDialog)."""
-        return self.prompt_style in STYLES_WITH_FINDINGS
-
-    def say_findings(self, batch: StudyBatch, selected_clues: torch.Tensor, on_error: str = "raise") -> StudyBatch:
-        """The batch with its prompts written again, naming the clues that were seen, where the style names them and no
-        finding or text was given; else the batch as it is.
-
-        Args:
-            batch: from a call of this processor.
-            selected_clues: `[B, C]` bool, `selected_clues` of `model.read_study(**batch)`.
-            on_error: as in a call; `kept` of the result counts the rows of `batch`.
-
-        Raises:
-            StudyError: a prompt became longer than `max_length`.
-        """
-        if self.says_findings and len(batch.studies) != len(batch["input_ids"]):
-            raise ValueError("batch: rebuilt from its tensors, it has lost its words; pass what the call returned")
-        given = [study["text"] is not None or study["predicted_findings"] is not None for study in batch.studies]
-        if not self.says_findings or all(given):
-            return batch
-        studies = [
-            study
-            if told
-            else study | {"predicted_findings": [n for n, said in zip(batch.clue_names, row, strict=True) if said]}
-            for study, row, told in zip(batch.studies, selected_clues.tolist(), given, strict=True)
-        ]
-        ids = [study["study_id"] for study in studies]
-        rows, kept, skipped = each_study(
-            lambda study: self._tokens(study, study["num_views"], {}), studies, ids, on_error
-        )
-        if not rows:
-            return StudyBatch({}, kept, skipped)
-        data = {
-            name: value if name in self.clue_input_names else value[kept]
-            for name, value in batch.items()
-            if isinstance(value, torch.Tensor)
-        }
-        texts = text_tensors(rows, self.tokenizer.pad_token_id, self.image_token_id, {})
-        data |= {name: value.to(batch["input_ids"].device) for name, value in texts.items()}
-        return StudyBatch(data, kept, skipped, batch.clue_names, [studies[row] for row in kept])
-
     def _study(
         self, study: dict[str, Any], clue_names: list[str], image_processor: TRRGImageProcessor, options: dict[str, Any]
     ) -> dict[str, Any]:
@@ -274,6 +231,10 @@ class TRRGProcessor(ChatProcessor):  # trf-ignore: TRF057
         views, frontal = (None, None) if study["images"] is None else self._views(study, image_processor)
         num_views = 1 if views is None else len(views)
         check_words(study)
+        prior = (study["prior_report"] or "").strip()
+        if options.get("compares") and prior and study["text"] is None and not (study["question"] or "").strip():
+            self.check_said("prior_report", prior)  # it becomes a turn of the chat
+            study |= {"prior_report": None, "comparison": None, "compared_with": prior}
         row: dict[str, Any] = {"views": views, "frontal": frontal, **self._tokens(study, num_views, options)}
         if study["clue_scores"] is not None:
             row["clue_scores"] = scores_by_clue(study["clue_scores"], clue_names)
@@ -339,11 +300,12 @@ class TRRGProcessor(ChatProcessor):  # trf-ignore: TRF057
 
     def _prompt(self, study: dict[str, Any], num_views: int) -> str:
         context = {name: study[name] for name in CONTEXT_FIELDS}
-        findings = study["predicted_findings"]
-        for name, value in [*context.items(), *(("predicted_findings", name) for name in findings or ())]:
+        findings = {name: study[name] for name in FINDINGS_FIELDS}
+        named = [(field, name) for field, names in findings.items() for name in names or ()]
+        for name, value in [*context.items(), *named]:
             if value is not None:
                 refuse_special_tokens(name, value, self.tokenizer.all_special_tokens)
-        messages = report_messages(self.prompt_style, num_views, predicted_findings=findings, **context)
+        messages = report_messages(self.prompt_style, num_views, **findings, **context)
         return super().apply_chat_template(messages, add_generation_prompt=True)
 
     def clue_tensors(self, clues: Sequence[Mapping[str, str]] | None = None) -> dict[str, torch.Tensor]:

@@ -40,6 +40,7 @@ CLUE_SENTENCES = {
 }
 
 CONTEXT_FIELDS = ("indication", "technique", "comparison", "prior_report", "question")
+FINDINGS_FIELDS = ("predicted_findings", "possible_findings")
 PromptStyle = Literal["trrg", "maira1", "radialog"]
 PROMPT_STYLES = get_args(PromptStyle)
 STYLES_WITH_FINDINGS = ("radialog",)  # their prompt names the findings that were seen
@@ -143,14 +144,36 @@ def check_clues(clues: Iterable[str | Mapping[str, str]]) -> list[dict[str, str]
     return checked
 
 
-def findings_sentence(names: Sequence[str]) -> str:
-    """RaDialog's classifier findings in words: lower case, joined by commas.
+def seen_findings(study: Any, names: Sequence[str]) -> list[tuple[list[str], list[str]]]:
+    """Of each study the clues that are told, and those that are only possible: over the threshold of "sensitive".
+    None is possible where the model has no operating points.
 
-    "No Finding" is dropped when anything but Support Devices is positive beside it; the empty case is said in words.
+    Args:
+        study: `TRRGStudyFeatures` of B studies.
+        names: of its C clues.
     """
-    if set(names) - {"No Finding", "Support Devices"}:
-        names = [name for name in names if name != "No Finding"]
-    return f"Predicted findings: {', '.join(name.lower() for name in names) or 'no common findings'}."
+    told = study.selected_clues.tolist()
+    answers = [[0] * len(names)] * len(told) if study.clue_answers is None else study.clue_answers.tolist()
+    return [
+        (
+            [name for name, is_told in zip(names, row, strict=True) if is_told],
+            [n for n, is_told, answer in zip(names, row, some, strict=True) if answer in (1, -1) and not is_told],
+        )
+        for row, some in zip(told, answers, strict=True)
+    ]
+
+
+def findings_sentences(predicted: Sequence[str], possible: Sequence[str] = ()) -> str:
+    """RaDialog's classifier findings in words: lower case, joined by commas; then those that are possible, if any.
+
+    "No Finding" is dropped when anything but Support Devices is positive beside it, and is never merely possible; the
+    empty case is said in words.
+    """
+    if set(predicted) - {"No Finding", "Support Devices"}:
+        predicted = [name for name in predicted if name != "No Finding"]
+    said = f"Predicted findings: {', '.join(name.lower() for name in predicted) or 'no common findings'}."
+    maybe = ", ".join(name.lower() for name in possible if name not in ("No Finding", *predicted))
+    return f"{said} Possible findings: {maybe}." if maybe else said
 
 
 def report_messages(
@@ -162,15 +185,19 @@ def report_messages(
     comparison: str | None = None,
     prior_report: str | None = None,
     predicted_findings: Sequence[str] | None = None,
+    possible_findings: Sequence[str] | None = None,
     question: str | None = None,
 ) -> list[dict[str, Any]]:
     """The first turns of a chat about one study: the request for a report, or `question`. Blank fields leave no trace.
 
     Raises:
-        PromptError: `predicted_findings` with a style that does not say them.
+        PromptError: findings with a style that does not say them, or possible ones without those predicted.
     """
-    if predicted_findings is not None and style not in STYLES_WITH_FINDINGS:
-        raise PromptError(f"predicted_findings: only the prompt style 'radialog' says them, this one is {style!r}")
+    for name, findings in (("predicted_findings", predicted_findings), ("possible_findings", possible_findings)):
+        if findings is not None and style not in STYLES_WITH_FINDINGS:
+            raise PromptError(f"{name}: only the prompt style 'radialog' says them, this one is {style!r}")
+    if possible_findings is not None and predicted_findings is None:
+        raise PromptError("possible_findings: they stand behind predicted_findings, which was not given")
     request = _said(question) or REQUEST[style]
     if style == "maira1" and not _said(question) and _said(indication):
         request = f"{REQUEST[style].rstrip('.')}, given this indication: {_said(indication)}"
@@ -186,7 +213,7 @@ def report_messages(
     images: list[dict[str, str]] = [{"type": "image"}] * num_views
     if style == "radialog":
         if predicted_findings is not None:
-            parts.insert(0, findings_sentence(predicted_findings))
+            parts.insert(0, findings_sentences(predicted_findings, possible_findings or ()))
         content = [_text("Image information: "), *images, _text(". " + "\n".join(parts))]
     else:
         content = [*images, _text("\n".join(parts))]

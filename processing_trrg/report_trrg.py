@@ -67,7 +67,8 @@ class Report:
         readable: whether the model takes a picture for an upright frontal chest X-ray; None where it was not fitted to
             tell, or saw no picture. Where it does not, findings and text are `UNREADABLE`, and no clue is selected.
         readable_score: what `readable` was decided by, higher is better.
-        as_written: the text as the model wrote it first, where it was then revised by its clues (`revised_trrg`).
+        as_written: the text as the model wrote it first, where it was then revised by its clues or compared with a
+            prior report (`revised_trrg`).
     """
 
     findings: str

@@ -1,4 +1,5 @@
 """A report that says what its clues say: where it does not, the model is asked to correct it, in turns after it.
+Then it is compared with the prior report, if there is one.
 
     turns = revise_reports(reports, model, processor, prompts, study, options)   # in place; the pipeline does it
 
@@ -13,13 +14,16 @@ from typing import Any, NamedTuple
 import torch
 
 from .chat_trrg import longest_chat, unpadded
+from .compared_trrg import compare
 from .corrected_trrg import MOST_ASKS, kept_but_for
 from .findings_trrg import SIDES, finding_of
 from .prompt_trrg import correction_request
+from .prompt_trrg import said as words_of
 from .report_trrg import UNREADABLE, Report, report_text, split_report
 from .statements_trrg import NO_FINDING, OF_THE_LUNGS, checkable_clues, read_statements, unsaid
 
 MOST_ADDED = 3  # findings of a correction in training
+COMPARE = "Say what has changed since the prior report."
 
 
 class Revision(NamedTuple):
@@ -58,12 +62,9 @@ def unmet(report: Report, names: Sequence[str], own: Set[str]) -> tuple[list[str
 def revise_reports(
     reports: Sequence[Report], model: Any, processor: Any, prompts: Any, study: Any, options: Mapping[str, Any]
 ) -> list[list[Revision]]:
-    """Give reports the words that their clues ask for, by at most `MOST_ASKS` corrections, one behind the other. Their
-    `as_written` is what the model wrote first.
-
-    A report stays as it is where the checkpoint learned no corrections, no clue of it is the checkpoint's own and says
-    alone whether it is there, the picture is not readable, it answers a question, or the context has no room. A
-    correction that was not ended, or that brings the report no nearer to its clues, is not taken.
+    """Give reports the words that their clues ask for (`_revise_by_clues`), then compare each with its prior report
+    (`compared_trrg`), where the prompt left that out (`compares` of the processor). Their `as_written` is what the
+    model wrote first.
 
     Args:
         reports: of a batch, with their clues.
@@ -75,14 +76,44 @@ def revise_reports(
     Returns:
         the turns of each report, up to the last one that changed it: a chat goes on behind them.
     """
+    turns = _revise_by_clues(reports, model, processor, prompts, study, options)
+    names = [clue["name"] for clue in processor.clues]
+    for report, words, said in zip(reports, prompts.studies, turns, strict=True):
+        written = report.text if report.as_written is None else report.as_written
+        if (prior := words.get("compared_with")) and not _is_other(report, words) and compare(report, prior, names):
+            report.as_written = written
+            said.append(Revision(f"{COMPARE}\nPrior report: {prior}", report.text))
+    return turns
+
+
+def knows_comparison(chat: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether a chat is new, or has the turn that compared its report: then its first request has no prior."""
+    users = [message for message in chat if message.get("role") == "user"]
+    return not chat or any(words_of(message).startswith(COMPARE) for message in users)
+
+
+def _is_other(report: Report, words: Mapping[str, Any]) -> bool:
+    """Whether it is no report: an answer to a question, or what is said of a picture that is not readable."""
+    return bool((words["question"] or "").strip()) or report.text == UNREADABLE
+
+
+def _revise_by_clues(
+    reports: Sequence[Report], model: Any, processor: Any, prompts: Any, study: Any, options: Mapping[str, Any]
+) -> list[list[Revision]]:
+    """Ask for what the clues tell, by at most `MOST_ASKS` corrections, one behind the other; see `revise_reports`.
+
+    A report stays as it is where the checkpoint learned no corrections, no clue of it is the checkpoint's own and says
+    alone whether it is there, the picture is not readable, it answers a question, or the context has no room. A
+    correction that was not ended, or that brings the report no nearer to its clues, is not taken.
+    """
     turns: list[list[Revision]] = [[] for _ in reports]
     names: list[str] = prompts.clue_names if study.clue_scores is not None else []
     own = {clue["name"] for clue in processor.clues}.intersection(names)
     if not model.config.learned_dialogue or not own & checkable_clues(model, study, names):
         return turns
     chats, room = dict(enumerate(unpadded(prompts))), longest_chat(model, processor)
-    asked_for = [not (words["question"] or "").strip() for words in prompts.studies]
-    rows = [row for row in chats if asked_for[row] and reports[row].text != UNREADABLE]
+    answers = [_is_other(report, words) for report, words in zip(reports, prompts.studies, strict=True)]
+    rows = [row for row in chats if not answers[row]]
     for _ in range(MOST_ASKS):
         asked = {row: owed for row in rows if any(owed := unmet(reports[row], names, own))}
         rows = []
@@ -103,7 +134,7 @@ def revise_reports(
         first = reports[row].text if reports[row].as_written is None else reports[row].as_written
         while said and said[-1].report == (said[-2].report if said[1:] else first):
             said.pop()
-        if asked_for[row] and (request := _without_denials(reports[row], names, own)):
+        if not answers[row] and (request := _without_denials(reports[row], names, own)):
             said.append(Revision(request, reports[row].text))
     return turns
 

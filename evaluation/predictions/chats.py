@@ -72,7 +72,7 @@ class Chats:
         batch = batch.to(model.device)
         with torch.no_grad():
             self.study = model.read_study(**batch)
-            prompts = processor.say_findings(batch, self.study.selected_clues)
+            prompts = processor.say_findings(batch, self.study)
             texts = {name: prompts[name] for name in ("input_ids", "attention_mask")}
             self.reports = processor.post_process_report(
                 model.generate(**texts, study=self.study, **options), prompts, self.study, abstain=False

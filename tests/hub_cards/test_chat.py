@@ -8,8 +8,11 @@ import pytest
 from hub_cards import demo
 from hub_cards.chat import talk
 from hub_cards.handler import EndpointHandler, read_messages
+from processing_trrg.revised_trrg import COMPARE
 from tests.helpers.checkpoints import save_checkpoint
+from tests.helpers.paths import ROOT
 from tests.helpers.tiny_processors import picture_bytes, radiograph
+from training.phantoms.generate import generate_phantom
 
 LINES = """is there an effusion?
 /add Edema
@@ -77,9 +80,25 @@ def test_the_endpoint_answers_the_last_message(shown):
     assert first["messages"][0]["content"] == first["text"] and first["messages"][2]["content"] == first["answer"]
     chat = [{"role": "assistant", "content": "findings: clear."}, {"role": "user", "content": "is it large?"}]
     second = endpoint({"inputs": {**study, "messages": chat}})
+    chat[0]["name"] = "report"
     assert second["text"] == "findings: clear." and second["messages"][:2] == chat
     third = [*second["messages"], {"role": "user", "content": "and now?"}]
     assert endpoint({"inputs": {**study, "messages": third}})["messages"][:4] == third
+
+
+PRIOR = "Severe cardiomegaly. Large left pleural effusion. Large right pneumothorax. No nodule."
+
+
+def test_a_chat_sent_back_to_the_endpoint_is_about_the_same_report():
+    """Also where that was compared with a prior, which is then a turn of the chat."""
+    endpoint = EndpointHandler(str(ROOT / "hub_cards" / "trrg-small"))
+    phantom = generate_phantom(7, 0, size=256).image
+    study = {"images": [base64.b64encode(picture_bytes(phantom)).decode()], "prior_report": PRIOR}
+    asked = [{"role": "user", "content": "Is there edema?"}]
+    first = endpoint({"inputs": {**study, "messages": asked}})
+    assert any(turn["content"].startswith(COMPARE) for turn in first["messages"])
+    second = endpoint({"inputs": {**study, "messages": [*first["messages"], *asked]}})
+    assert second["text"] == first["text"] and second["messages"][: len(first["messages"])] == first["messages"]
 
 
 @pytest.mark.parametrize(

@@ -85,7 +85,7 @@ def test_the_same_with_plain_generate(tiny_config, system):
     seen = Watch(model)
     inputs = processor(images=radiograph())
     if processor.says_findings:
-        inputs = processor.say_findings(inputs, model.read_study(**inputs).selected_clues)
+        inputs = processor.say_findings(inputs, model.read_study(**inputs))
     first = model.generate(**inputs, max_new_tokens=6, return_dict_in_generate=True)
     looks = seen.looks
     ids = processor.continue_chat(first.sequences, "where?")

@@ -217,7 +217,7 @@ def test_a_prompt_that_became_too_long_skips_only_its_study(tiny_config):
     names = [clue["name"] for clue in write.processor.clues]
     studies = [{"images": radiograph(), "clue_scores": dict(zip(names, row, strict=True))} for row in scores.tolist()]
     batch = write.preprocess(studies)
-    short = write.processor.say_findings(batch, scores > 0.5)["attention_mask"].sum(1)
+    short = write.processor.say_findings(batch, write.model.read_study(**batch))["attention_mask"].sum(1)
     write.processor.max_length = int(short[1])
     long, fits = write(studies, batch_size=2, on_error="skip", max_new_tokens=4)
     assert isinstance(long, StudyError) and "max_length" in long.reason

@@ -165,8 +165,10 @@ def test_a_typed_special_token_is_refused(processor: TRRGProcessor, field: str, 
 
 def test_a_special_token_in_a_finding_or_a_message_is_refused():
     processor = tiny_processor("radialog")
-    with pytest.raises(StudyError, match="predicted_findings: the text holds"):
-        processor(images=ONE, predicted_findings=["Edema", "<image>"])
+    for before in ({}, {"predicted_findings": []}):
+        name = "possible_findings" if before else "predicted_findings"
+        with pytest.raises(StudyError, match=f"{name}: the text holds"):
+            processor(images=ONE, **before, **{name: ["Edema", "<image>"]})
     for content in ("hello <image>", [{"type": "text", "text": "hello </s>"}]):
         with pytest.raises(PromptError, match="user message: the text holds the special token"):
             processor.apply_chat_template([{"role": "user", "content": content}])

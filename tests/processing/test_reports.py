@@ -87,15 +87,29 @@ def test_scores_that_do_not_fit_the_reports_are_refused(processor: TRRGProcessor
 
 def test_what_was_seen_goes_into_the_prompt_of_radialog():
     processor = tiny_processor("radialog")
+    answers = torch.zeros(2, 14, dtype=torch.long)
+    answers[0, [0, 5, 13]], answers[0, [5, 6]], answers[0, 7], answers[1, 9] = 1, -1, -100, 1
     selected = torch.zeros(2, 14, dtype=torch.bool)
     selected[0, [0, 5, 13]] = True
+    study = SimpleNamespace(selected_clues=selected, clue_answers=None)
     plain = processor(images=[[ONE], [TWO, THREE]], indication=["cough", None])
-    batch = processor.say_findings(plain, selected)
+    batch = processor.say_findings(plain, study)
     findings = [["No Finding", "Edema", "Support Devices"], []]
     given = processor(images=[[ONE], [TWO, THREE]], indication=["cough", None], predicted_findings=findings)
     assert torch.equal(batch["input_ids"], given["input_ids"])
     assert torch.equal(batch["pixel_values"], plain["pixel_values"])
-    assert processor.say_findings(given, ~selected) is given, "what the caller names is not named again"
+    others = SimpleNamespace(selected_clues=~selected, clue_answers=answers)
+    assert processor.say_findings(given, others) is given, "what the caller names is not named again"
     texts = processor.tokenizer.batch_decode(batch["input_ids"])
     assert "predicted findings: edema, support devices." in texts[0]
     assert "predicted findings: no common findings." in texts[1]
+    maybe = processor.say_findings(plain, SimpleNamespace(selected_clues=selected, clue_answers=answers))
+    texts = processor.tokenizer.batch_decode(maybe["input_ids"])
+    assert f"edema, support devices. possible findings: {processor.clues[6]['name'].lower()}." in texts[0]
+    name = processor.clues[9]["name"]  # over the threshold of "careful", and not told all the same
+    assert f"no common findings. possible findings: {name.lower()}." in texts[1]
+    given = processor(
+        images=[[ONE], [TWO, THREE]], indication=["cough", None], predicted_findings=findings,
+        possible_findings=[[processor.clues[6]["name"]], [name]],
+    )  # fmt: skip
+    assert torch.equal(maybe["input_ids"], given["input_ids"])

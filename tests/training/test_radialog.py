@@ -13,6 +13,7 @@ from configuration_trrg import TRRGConfig
 from evaluation.reading.labeler import label_report
 from modeling_trrg import TRRGForContrastivePretraining
 from processing_trrg import TRRGProcessor
+from processing_trrg.prompt_trrg import FINDINGS_FIELDS
 from tests.helpers.paths import ROOT
 from tests.helpers.training_helpers import (
     TINY_RADIALOG,
@@ -78,6 +79,7 @@ def sees_fractures(data, aligned, tmp_path_factory) -> Path:
     names = [clue["name"] for clue in TRRGProcessor.from_pretrained(folder).clues]
     assert config.clue_calibration is not None and len(config.clue_calibration) == len(names)
     config.clue_calibration = [[1.0, 20.0 if name == "Fracture" else -20.0, 0.5] for name in names]
+    config.clue_operating_points = [[0.5, *[0.0] * 11] if name == "Edema" else [] for name in names]
     config.to_json_file(folder / "config.json")
     return folder
 
@@ -111,8 +113,8 @@ def test_the_prompt_says_what_passes_the_stored_thresholds(data, sees_fractures)
     record = records(data / "pairs", "validation").popitem()[1]
     batch = processor(images=data / "pairs" / record["images"][0]["path"])
     study = model.read_study(pixel_values=batch["pixel_values"], image_mask=batch["image_mask"])
-    prompt = processor.say_findings(batch, study.selected_clues)["input_ids"]
-    assert "Predicted findings: fracture." in processor.tokenizer.decode(prompt[0])
+    prompt = processor.say_findings(batch, study)["input_ids"]
+    assert "Predicted findings: fracture. Possible findings: edema." in processor.tokenizer.decode(prompt[0])
 
 
 def test_most_prompts_say_what_the_classifier_sees(data, sees_fractures, tmp_path, monkeypatch):
@@ -122,7 +124,8 @@ def test_most_prompts_say_what_the_classifier_sees(data, sees_fractures, tmp_pat
 
     def keep(collator: FinetuneCollator, example: Any) -> dict[str, Any]:
         found = fields(collator, example)
-        said.append((example.source, found["predicted_findings"] == ["Fracture"]))
+        assert (found["possible_findings"] is None) == (example.predicted is None)
+        said.append((example.source, [found[name] for name in FINDINGS_FIELDS] == [["Fracture"], ["Edema"]]))
         return found
 
     config = small(2, data, tmp_path / "straight", sees_fractures)

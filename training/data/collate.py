@@ -16,6 +16,7 @@ from processing_trrg import (
     report_messages,
     report_text,
 )
+from processing_trrg.prompt_trrg import FINDINGS_FIELDS
 from training.data.clue_wordings import reworded
 from training.data.examples import Example
 from training.data.sampler import keyed_rng
@@ -177,7 +178,7 @@ class FinetuneCollator:
         if self.processor.says_findings:
             known = zip(self.names, example.labels, strict=True)
             true = [name for name, label in known if label == 1]
-            fields["predicted_findings"] = true if example.predicted is None else example.predicted
+            fields |= zip(FINDINGS_FIELDS, example.predicted or (true, None), strict=True)
         return fields
 
     def _prompt(self, example: Example, num_views: int) -> str:

@@ -52,7 +52,7 @@ class Example:
         exchanges: what is asked after the report, in this order; empty where the report alone is learned. The first
             one's `reply` opens the chat; what is answered stands before the next question.
         motion: of the first square, by the augmentation.
-        predicted: the findings that the prompt names in the place of those of the labels.
+        predicted: the findings that the prompt names in the place of those of the labels, and the possible ones.
     """
 
     study_id: str
@@ -64,7 +64,7 @@ class Example:
     scores: np.ndarray | None = None
     exchanges: tuple[Exchange, ...] = ()
     motion: Motion | None = None
-    predicted: list[str] | None = None
+    predicted: tuple[list[str], list[str]] | None = None
 
 
 class SourceData:
@@ -97,7 +97,7 @@ class SourceData:
         self.sentences: list[list[Sentence]] = []
         self.matches: Matches | None = None
         self.pool: SentencePool | None = None
-        self.predicted: list[list[str]] | None = None  # findings of each study (`run/predicted_findings.py`)
+        self.predicted: list[tuple[list[str], list[str]]] | None = None  # `seen_findings` of each study
         if source.reports is not None:
             reports = _readable(Studies(source.reports, source.split), data.findings_only)
             if source.kind == "composed":

@@ -40,7 +40,7 @@ def generation_metrics(
             rows = [examples[Draw(number, i, 0, i)] for i in indices]
             batch = prepare_studies(processor, [_study(row, names) for row in rows]).to(accelerator.device)
             study = unwrapped.read_study(**batch)
-            prompts = processor.say_findings(batch, study.selected_clues)
+            prompts = processor.say_findings(batch, study)
             ids = unwrapped.generate(
                 input_ids=prompts["input_ids"],
                 attention_mask=prompts["attention_mask"],

@@ -8,7 +8,7 @@ from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list, send_to_device
 from tqdm import tqdm
 
-from processing_trrg import TRRGProcessor
+from processing_trrg import TRRGProcessor, seen_findings
 from training.config.run_config import ConfigError, FinetuneConfig
 from training.data.collate import pad_views
 from training.data.examples import SourceData
@@ -52,14 +52,15 @@ def predict_findings(
             source.predicted = broadcast_object_list(found)[0]
 
 
-def _predicted(model: Any, source: SourceData, processor: TRRGProcessor, batch_size: int) -> list[list[str]]:
+def _predicted(
+    model: Any, source: SourceData, processor: TRRGProcessor, batch_size: int
+) -> list[tuple[list[str], list[str]]]:
     assert source.images is not None
     clues = processor.clue_tensors() if model.config.uses_clue_encoder else {}
-    found: list[list[str]] = []
+    found: list[tuple[list[str], list[str]]] = []
     for start in tqdm(range(0, len(source.studies), batch_size), desc=f"look {source.source.path}", unit="batch"):
         indices = range(start, min(start + batch_size, len(source.studies)))
         pixels, mask = pad_views([source.images.get(index) for index in indices], processor.image_processor)
         inputs = send_to_device({"pixel_values": pixels, "image_mask": mask, **clues}, model.device)
-        for row in model.model.look(**inputs).selected_clues.tolist():
-            found.append([name for name, said in zip(source.names, row, strict=True) if said])
+        found += seen_findings(model.model.look(**inputs), source.names)
     return found

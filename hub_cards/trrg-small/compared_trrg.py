@@ -1,0 +1,1 @@
+../../processing_trrg/compared_trrg.py
