@@ -29,8 +29,8 @@ class TRRGProcessorKwargs(ProcessingKwargs, total=False):  # type: ignore[call-a
     for padding and `report`), `return_mm_token_type_ids`, and the settings of `TRRGImageProcessor`.
 
     Attributes:
-        predicted_findings, possible_findings: of a study, names of findings, which the prompt of the style "radialog"
-            names.
+        predicted_findings, likely_findings, possible_findings: of a study, names of findings, which the prompt of the
+            style "radialog" names.
         compares: True to leave prior report and comparison out of the prompt of a study that has a prior report, where
             the report is compared with it afterwards (`revised_trrg`). It stays among the words of the batch, as
             `compared_with`.
@@ -42,6 +42,7 @@ class TRRGProcessorKwargs(ProcessingKwargs, total=False):  # type: ignore[call-a
     """
 
     predicted_findings: Sequence[Any] | None
+    likely_findings: Sequence[Any] | None
     possible_findings: Sequence[Any] | None
     compares: bool
     turns: Sequence[Any] | None

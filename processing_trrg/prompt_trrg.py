@@ -40,7 +40,7 @@ CLUE_SENTENCES = {
 }
 
 CONTEXT_FIELDS = ("indication", "technique", "comparison", "prior_report", "question")
-FINDINGS_FIELDS = ("predicted_findings", "possible_findings")
+FINDINGS_FIELDS = ("predicted_findings", "likely_findings", "possible_findings")
 PromptStyle = Literal["trrg", "maira1", "radialog"]
 PROMPT_STYLES = get_args(PromptStyle)
 STYLES_WITH_FINDINGS = ("radialog",)  # their prompt names the findings that were seen
@@ -144,9 +144,9 @@ def check_clues(clues: Iterable[str | Mapping[str, str]]) -> list[dict[str, str]
     return checked
 
 
-def seen_findings(study: Any, names: Sequence[str]) -> list[tuple[list[str], list[str]]]:
-    """Of each study the clues that are told, and those that are only possible: over the threshold of "sensitive".
-    None is possible where the model has no operating points.
+def seen_findings(study: Any, names: Sequence[str]) -> list[tuple[list[str], list[str], list[str]]]:
+    """Of each study the clues that are told; of these the likely ones, over the threshold of "careful"; and of the
+    others the possible ones, over that of "sensitive". None is likely or possible without operating points.
 
     Args:
         study: `TRRGStudyFeatures` of B studies.
@@ -154,26 +154,28 @@ def seen_findings(study: Any, names: Sequence[str]) -> list[tuple[list[str], lis
     """
     told = study.selected_clues.tolist()
     answers = [[0] * len(names)] * len(told) if study.clue_answers is None else study.clue_answers.tolist()
-    return [
-        (
-            [name for name, is_told in zip(names, row, strict=True) if is_told],
-            [n for n, is_told, answer in zip(names, row, some, strict=True) if answer in (1, -1) and not is_told],
-        )
-        for row, some in zip(told, answers, strict=True)
-    ]
+    found = []
+    for row in ([*zip(names, *rows, strict=True)] for rows in zip(told, answers, strict=True)):
+        likely = [name for name, is_told, answer in row if is_told and answer == 1]
+        possible = [name for name, is_told, answer in row if not is_told and answer in (1, -1)]
+        found.append(([name for name, is_told, _ in row if is_told], likely, possible))
+    return found
 
 
-def findings_sentences(predicted: Sequence[str], possible: Sequence[str] = ()) -> str:
-    """RaDialog's classifier findings in words: lower case, joined by commas; then those that are possible, if any.
+def findings_sentences(predicted: Sequence[str], likely: Sequence[str] = (), possible: Sequence[str] = ()) -> str:
+    """RaDialog's classifier findings in words: lower case, joined by commas; then which of them are likely, and others
+    that are possible, if any.
 
-    "No Finding" is dropped when anything but Support Devices is positive beside it, and is never merely possible; the
+    "No Finding" is dropped when anything but Support Devices is positive beside it, and is not merely possible; the
     empty case is said in words.
     """
     if set(predicted) - {"No Finding", "Support Devices"}:
         predicted = [name for name in predicted if name != "No Finding"]
-    said = f"Predicted findings: {', '.join(name.lower() for name in predicted) or 'no common findings'}."
-    maybe = ", ".join(name.lower() for name in possible if name not in ("No Finding", *predicted))
-    return f"{said} Possible findings: {maybe}." if maybe else said
+    others = [name for name in possible if name not in ("No Finding", *predicted)]
+    said = [f"Predicted findings: {', '.join(name.lower() for name in predicted) or 'no common findings'}."]
+    for word, names in (("Likely", [name for name in likely if name in predicted]), ("Possible", others)):
+        said += [f"{word} findings: {', '.join(name.lower() for name in names)}."] if names else []
+    return " ".join(said)
 
 
 def report_messages(
@@ -185,19 +187,20 @@ def report_messages(
     comparison: str | None = None,
     prior_report: str | None = None,
     predicted_findings: Sequence[str] | None = None,
+    likely_findings: Sequence[str] | None = None,
     possible_findings: Sequence[str] | None = None,
     question: str | None = None,
 ) -> list[dict[str, Any]]:
     """The first turns of a chat about one study: the request for a report, or `question`. Blank fields leave no trace.
 
     Raises:
-        PromptError: findings with a style that does not say them, or possible ones without those predicted.
+        PromptError: findings with a style that does not say them, or likely or possible ones without those predicted.
     """
-    for name, findings in (("predicted_findings", predicted_findings), ("possible_findings", possible_findings)):
+    for name, findings in zip(FINDINGS_FIELDS, (predicted_findings, likely_findings, possible_findings), strict=True):
         if findings is not None and style not in STYLES_WITH_FINDINGS:
             raise PromptError(f"{name}: only the prompt style 'radialog' says them, this one is {style!r}")
-    if possible_findings is not None and predicted_findings is None:
-        raise PromptError("possible_findings: they stand behind predicted_findings, which was not given")
+        if findings is not None and predicted_findings is None:
+            raise PromptError(f"{name}: they stand behind predicted_findings, which was not given")
     request = _said(question) or REQUEST[style]
     if style == "maira1" and not _said(question) and _said(indication):
         request = f"{REQUEST[style].rstrip('.')}, given this indication: {_said(indication)}"
@@ -213,7 +216,7 @@ def report_messages(
     images: list[dict[str, str]] = [{"type": "image"}] * num_views
     if style == "radialog":
         if predicted_findings is not None:
-            parts.insert(0, findings_sentences(predicted_findings, possible_findings or ()))
+            parts.insert(0, findings_sentences(predicted_findings, likely_findings or (), possible_findings or ()))
         content = [_text("Image information: "), *images, _text(". " + "\n".join(parts))]
     else:
         content = [*images, _text("\n".join(parts))]

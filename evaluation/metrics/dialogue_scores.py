@@ -114,7 +114,10 @@ def share(counts: np.ndarray, of: np.ndarray, name: str) -> System:
 
 
 def binary_qa(lines: Lines, train: Lines, minimum: int) -> Systems:
-    """Accuracy, F1 and AUROC of yes and no; AUROC is the mean over findings with `minimum` studies of either answer."""
+    """Accuracy, F1 and AUROC of yes and no; AUROC is the mean over findings with `minimum` studies of either answer.
+
+    `auroc_over_clues` is what the answers' AUROC has over the clues' own, from the same draws of the bootstrap.
+    """
     names = FINDINGS
     labels = known_labels(lines)[:, [CHEXPERT_14.index(name) for name in names]]
     asked = np.array([[name in line["binary_qa"] for name in names] for line in lines])
@@ -135,14 +138,20 @@ def binary_qa(lines: Lines, train: Lines, minimum: int) -> Systems:
     truth = known_labels(train)[:, [CHEXPERT_14.index(name) for name in names]]
     usual = np.broadcast_to((truth == 1).sum(0) > (truth == 0).sum(0), labels.shape)
     direct = share((answers[..., 1].astype(bool) & known).sum(1), known.sum(1), "answered")
+    model = system(answers[..., 0], answers[..., 0] >= 0.5)
     systems = {
-        MODEL: joined(system(answers[..., 0], answers[..., 0] >= 0.5), direct),
+        MODEL: joined(model, direct),
         COMMONEST: system(usual.astype(float), usual),
     }
     if has_clues(lines):
         scores = np.array([[line["clue_scores"].get(name, 0.0) for name in names] for line in lines])
         chosen = np.array([[name in line["selected_clues"] for name in names] for line in lines])
-        systems[CLUES] = system(scores, chosen)
+        systems[CLUES] = clues = system(scores, chosen)
+
+        def over_clues(weights: np.ndarray) -> Scores:
+            return {"auroc_over_clues": model(weights)["auroc"] - clues(weights)["auroc"]}
+
+        systems[MODEL] = joined(model, direct, over_clues)
     return systems
 
 

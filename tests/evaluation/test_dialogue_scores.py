@@ -97,12 +97,13 @@ def lines_of(knows: bool) -> tuple[list[dict], list[dict]]:
 def test_a_model_that_knows_everything_scores_one():
     lines, fields = lines_of(knows=True)
     results = dialogue_scores(lines, fields, list(TASKS), minimum=1, resamples=10, seed=0)
-    imperfect = ("before", "cider", "vqa/yes_no_auroc")
+    imperfect = ("before", "cider", "vqa/yes_no_auroc", "over_clues")
     perfect = {name: row["model"] for name, row in results.items() if not any(part in name for part in imperfect)}
     assert {name: row["value"] for name, row in perfect.items() if row["value"] != pytest.approx(1)} == {}
     assert all(row["low"] == pytest.approx(1) for row in perfect.values())
     before, after = (results[f"correction/{when}_macro_f1"]["model"]["value"] for when in ("before", "after"))
     assert before < 0.9 < after
+    assert results["binary_qa/auroc_over_clues"]["model"]["value"] == 0  # the clues know everything too
     for name in ("binary_qa/accuracy", "binary_qa/auroc", "complete_qa/names_micro_f1", "correction/before_micro_f1"):
         assert results[name]["clues"]["value"] == 1
     assert results["binary_qa/auroc"]["commonest"]["value"] == pytest.approx(0.5)
@@ -116,6 +117,7 @@ def test_a_model_that_says_one_thing_scores_no_better_than_chance():
     results = dialogue_scores(lines, fields, list(TASKS), minimum=1, resamples=0, seed=0)
     value = {name: row["model"]["value"] for name, row in results.items()}
     assert value["binary_qa/auroc"] == pytest.approx(0.5) and value["binary_qa/answered"] == 0
+    assert value["binary_qa/auroc_over_clues"] == pytest.approx(-0.5)
     assert value["view/accuracy"] == value["vqa/open_exact"] == value["synthetic_correction/obeyed_add"] == 0
     # nothing but what was asked was taken out, though nothing of the report was written again
     assert value["synthetic_correction/kept_as_written"] == 0 < value["synthetic_correction/obeyed_remove"]

@@ -15,7 +15,14 @@ from processing_trrg import (
     report_text,
     split_report,
 )
-from processing_trrg.prompt_trrg import PROMPT_STYLES, PromptError, default_clues, findings_sentences, report_messages
+from processing_trrg.prompt_trrg import (
+    FINDINGS_FIELDS,
+    PROMPT_STYLES,
+    PromptError,
+    default_clues,
+    findings_sentences,
+    report_messages,
+)
 
 
 def said(messages: list[dict]) -> str:
@@ -101,13 +108,15 @@ def test_radialog_says_its_findings_before_the_request():
     prompt = said(report_messages("radialog", 1, predicted_findings=["Edema", "Pleural Effusion"]))
     assert "user:Image information: <image>. Predicted findings: edema, pleural effusion." in prompt
     assert "Predicted findings: " not in said(report_messages("radialog", 1))
-    maybe = said(report_messages("radialog", 1, predicted_findings=["Edema"], possible_findings=["Pneumonia"]))
-    assert "<image>. Predicted findings: edema. Possible findings: pneumonia.\n" in maybe
-    for name in ("predicted_findings", "possible_findings"):
+    seen = {"likely_findings": ["Edema"], "possible_findings": ["Pneumonia"]}
+    maybe = said(report_messages("radialog", 1, predicted_findings=["Edema"], **seen))
+    assert "<image>. Predicted findings: edema. Likely findings: edema. Possible findings: pneumonia.\n" in maybe
+    for name in FINDINGS_FIELDS:
         with pytest.raises(PromptError, match=f"{name}: only the prompt style 'radialog'"):
             report_messages("trrg", 1, **{name: []})
-    with pytest.raises(PromptError, match="possible_findings: they stand behind predicted_findings"):
-        report_messages("radialog", 1, possible_findings=["Edema"])
+    for name, findings in seen.items():
+        with pytest.raises(PromptError, match=f"{name}: they stand behind predicted_findings"):
+            report_messages("radialog", 1, **{name: findings})
 
 
 @pytest.mark.parametrize(
@@ -122,9 +131,12 @@ def test_radialog_says_its_findings_before_the_request():
 )
 def test_the_rules_of_the_findings_sentence(names: list[str], words: str):
     assert findings_sentences(names) == f"Predicted findings: {words}."
-    assert findings_sentences(names, ["No Finding"]) == f"Predicted findings: {words}.", "it is there or it is not"
-    maybe = findings_sentences(names, ["Fracture", "No Finding", "Lung Lesion"])
+    assert findings_sentences(names, (), ["No Finding"]) == f"Predicted findings: {words}.", "it is there or it is not"
+    maybe = findings_sentences(names, (), ["Fracture", "No Finding", "Lung Lesion", *names])
     assert maybe == f"Predicted findings: {words}. Possible findings: fracture, lung lesion."
+    likely = findings_sentences(names, ["Edema", "Fracture"], ["Fracture"])
+    told = "Likely findings: edema. " if "Edema" in names else ""
+    assert likely == f"Predicted findings: {words}. {told}Possible findings: fracture."
 
 
 def test_correction_turns_name_what_is_missing_and_what_is_wrong_but_never_no_finding():

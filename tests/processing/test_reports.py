@@ -105,11 +105,12 @@ def test_what_was_seen_goes_into_the_prompt_of_radialog():
     assert "predicted findings: no common findings." in texts[1]
     maybe = processor.say_findings(plain, SimpleNamespace(selected_clues=selected, clue_answers=answers))
     texts = processor.tokenizer.batch_decode(maybe["input_ids"])
-    assert f"edema, support devices. possible findings: {processor.clues[6]['name'].lower()}." in texts[0]
+    assert "predicted findings: edema, support devices. likely findings: support devices. possible" in texts[0]
+    assert f"possible findings: {processor.clues[6]['name'].lower()}." in texts[0]
     name = processor.clues[9]["name"]  # over the threshold of "careful", and not told all the same
     assert f"no common findings. possible findings: {name.lower()}." in texts[1]
     given = processor(
         images=[[ONE], [TWO, THREE]], indication=["cough", None], predicted_findings=findings,
-        possible_findings=[[processor.clues[6]["name"]], [name]],
+        likely_findings=[["Support Devices"], []], possible_findings=[[processor.clues[6]["name"]], [name]],
     )  # fmt: skip
     assert torch.equal(maybe["input_ids"], given["input_ids"])

@@ -33,8 +33,8 @@ STUDY = Study(
 LABELS = label_report(f"{STUDY.findings} {STUDY.impression}")
 
 
-def exchange(kind, study=STUDY, labels=LABELS, seed=0):
-    return make_exchange(kind, study, labels, default_clues(), label_report, np.random.default_rng(seed))
+def exchange(kind, study=STUDY, labels=LABELS, seed=0, **options):
+    return make_exchange(kind, study, labels, default_clues(), label_report, np.random.default_rng(seed), **options)
 
 
 def test_questions_are_answered_from_the_record():
@@ -46,6 +46,18 @@ def test_questions_are_answered_from_the_record():
     assert exchange("view").answer == "This is a frontal view."
     impression = exchange("impression")
     assert impression.answer == "Left pleural effusion." and "Impression" not in impression.reply
+
+
+def test_with_chances_an_answer_says_yes_as_often_as_they_tell():
+    """Whatever the label: each finding is asked for as often as any other."""
+    labels = {"Edema": 0, "Pneumothorax": 1, "Fracture": None, "No Finding": 0}
+    chances = {"Edema": 0.9, "Pneumothorax": 0.2, "Fracture": 0.0, "No Finding": 1.0}
+    answers = Counter(exchange("finding_qa", labels=labels, seed=seed, chances=chances).answer for seed in range(600))
+    yes, no = answers["Yes. There is edema."], answers["No. There is no edema."]
+    assert 150 < yes + no < 250 and 0.82 < yes / (yes + no) < 0.97
+    yes, no = answers["Yes. There is pneumothorax."], answers["No. There is no pneumothorax."]
+    assert 150 < yes + no < 250 and 0.1 < yes / (yes + no) < 0.3
+    assert answers["No. There is no fracture."] > 150 and len(answers) == 5
 
 
 def test_a_study_without_an_answer_has_no_exchange():

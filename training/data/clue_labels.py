@@ -1,7 +1,9 @@
-"""The labels of a study in the order of its clues: those of sides, and how often each study is drawn by them."""
+"""The labels of a study in the order of its clues, those of sides, how often each study is drawn by them; and what the
+clues see in their place."""
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from evaluation.reading.labeler import label_report
 from evaluation.reading.observations import Label
@@ -9,6 +11,19 @@ from evaluation.reading.sides import add_report_sides, side_and_finding
 from training.data.study import Study, target_text
 
 ClueLabels = tuple[Label, ...]
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What the frozen clues see in an image.
+
+    Attributes:
+        findings: `seen_findings`, which the prompt names: predicted, likely and possible ones.
+        chances: clue -> of an answer that says yes: a half at the clue's threshold, else by the odds of its score.
+    """
+
+    findings: tuple[list[str], list[str], list[str]]
+    chances: dict[str, float]
 
 
 def balanced_rows(

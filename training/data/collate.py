@@ -178,7 +178,8 @@ class FinetuneCollator:
         if self.processor.says_findings:
             known = zip(self.names, example.labels, strict=True)
             true = [name for name, label in known if label == 1]
-            fields |= zip(FINDINGS_FIELDS, example.predicted or (true, None), strict=True)
+            seen = (true, None, None) if example.predicted is None else example.predicted.findings
+            fields |= zip(FINDINGS_FIELDS, seen, strict=True)
         return fields
 
     def _prompt(self, example: Example, num_views: int) -> str:

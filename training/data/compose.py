@@ -144,6 +144,14 @@ def known_findings(labels: Labels) -> Labels:
     return {name: labels[name] if name in known else None for name in (*labels, *CHEXPERT_14)}
 
 
+def told_findings(told: Iterable[str], names: Iterable[str]) -> Labels:
+    """What a report says that says the clues told, of all names: with a side its finding is present too."""
+    present = {part for name in told for part in (name, (side_and_finding(name) or ("", name))[1])} - {NO_FINDING}
+    if not {(side_and_finding(name) or ("", name))[1] for name in present} - {SUPPORT_DEVICES}:
+        present.add(NO_FINDING)
+    return {name: int(name in present) for name in names}
+
+
 def compose(present: Labels, pool: SentencePool, rng: np.random.Generator) -> tuple[str, str | None]:
     """Findings and impression that say each present clue once, positives first, and deny some of the absent ones.
 

@@ -74,6 +74,7 @@ def make_exchange(
     rng: np.random.Generator,
     pool: Pool | None = None,
     boxes: Sequence[Box] = (),
+    chances: Mapping[str, float] | None = None,
 ) -> Exchange | None:
     """One exchange about a study that has a report; None where its record has no answer of this kind.
 
@@ -83,6 +84,7 @@ def make_exchange(
         labeler: text to labels.
         pool: (finding, 1 or 0) -> a sentence that claims or denies it, for errors that are put into a report.
         boxes: of findings, in fractions of the square that the model sees (`places.py`).
+        chances: clue -> of a yes to the question for it, in the place of its label; None: the labels say yes or no.
     """
     findings, impression = _said(study.findings), _said(study.impression)
     if not findings and not impression:
@@ -92,7 +94,8 @@ def make_exchange(
         sections = {"findings": findings, "impression": impression}
         made = make_correction(sections, list(labels), by_name, labeler, rng, pool)
         return Exchange(*made, corrects=True) if made else None
-    turn = _Turn(list(cut_sentences(findings or "")), list(cut_sentences(impression or "")), labels, by_name, rng)
+    lines = (list(cut_sentences(findings or "")), list(cut_sentences(impression or "")))
+    turn = _Turn(*lines, labels, by_name, rng, chances)
     report = report_text(findings, impression)
     if kind == "impression":
         answer = impression if findings else None
@@ -131,9 +134,10 @@ class _Turn:
         labels: Labels,
         clues: Mapping[str, Mapping[str, str]],
         rng: np.random.Generator,
+        chances: Mapping[str, float] | None,
     ):
         self.findings, self.impression, self.lines = findings, impression, findings + impression
-        self.labels, self.clues, self.rng = labels, clues, rng
+        self.labels, self.clues, self.rng, self.chances = labels, clues, rng, chances
 
     def pick(self, options: Sequence[str]) -> str:
         return options[int(self.rng.integers(len(options)))]
@@ -157,12 +161,21 @@ class _Turn:
             return None
         return self.ask("findings_qa"), f"{', '.join(named)}.".capitalize() if named else "No common findings."
 
-    def one_finding(self) -> tuple[str, str] | None:
+    def drawn_finding(self) -> tuple[str, int] | None:
+        """A finding, and whether it is there: as many yes as no where both are known, or by chance."""
+        if self.chances is not None:
+            name = self.pick([name for name in self.labels if name != NO_FINDING])
+            return name, int(self.rng.random() < self.chances[name])
         values = [value for value in (1, 0) if self.named(value)]
         if not values:
             return None
-        value = int(self.rng.choice(values))  # as many yes as no where both are known
-        name = self.pick(self.named(value))
+        value = int(self.rng.choice(values))
+        return self.pick(self.named(value)), value
+
+    def one_finding(self) -> tuple[str, str] | None:
+        if (drawn := self.drawn_finding()) is None:
+            return None
+        name, value = drawn
         word = name_of(name, self.claims(name) or [self.clues[name]["positive"]] if value else (), self.rng)
         sides = {side for line in self.claims(name) for side in claimed_sides(line, name)}
         if value and name in WORDS["sided"] and len(sides) == 1 and self.rng.random() < ASKED_OF_A_SIDE:

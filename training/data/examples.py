@@ -19,9 +19,9 @@ from evaluation.reading.sides import UNSURE, add_sentence_sides, side_and_findin
 from processing_trrg import report_text
 from training.config.run_config import DataSection, Source
 from training.data.augment import Motion, augment
-from training.data.clue_labels import ClueLabels, balanced_rows, denied_sides, report_labels
+from training.data.clue_labels import ClueLabels, Seen, balanced_rows, denied_sides, report_labels
 from training.data.clue_wordings import wordings
-from training.data.compose import SentencePool, compose, draw_findings, known_findings
+from training.data.compose import SentencePool, compose, draw_findings, known_findings, told_findings
 from training.data.context import without_context
 from training.data.dialogue import Exchange, make_exchange
 from training.data.given_scores import drawn_scores, oracle_scores, score_limits
@@ -52,7 +52,7 @@ class Example:
         exchanges: what is asked after the report, in this order; empty where the report alone is learned. The first
             one's `reply` opens the chat; what is answered stands before the next question.
         motion: of the first square, by the augmentation.
-        predicted: the findings that the prompt names in the place of those of the labels, and the possible ones.
+        predicted: what the clues see, whose findings the prompt names in the place of those of the labels.
     """
 
     study_id: str
@@ -64,7 +64,7 @@ class Example:
     scores: np.ndarray | None = None
     exchanges: tuple[Exchange, ...] = ()
     motion: Motion | None = None
-    predicted: tuple[list[str], list[str]] | None = None
+    predicted: Seen | None = None
 
 
 class SourceData:
@@ -97,7 +97,7 @@ class SourceData:
         self.sentences: list[list[Sentence]] = []
         self.matches: Matches | None = None
         self.pool: SentencePool | None = None
-        self.predicted: list[tuple[list[str], list[str]]] | None = None  # `seen_findings` of each study
+        self.predicted: list[Seen] | None = None  # of each study (`run/predicted_findings.py`)
         if source.reports is not None:
             reports = _readable(Studies(source.reports, source.split), data.findings_only)
             if source.kind == "composed":
@@ -336,10 +336,16 @@ class Examples(Dataset[Example]):
         return example
 
     def _composed(self, example: Example, source: SourceData, pool: SentencePool, rng: np.random.Generator) -> Example:
-        """The example with findings that are drawn, scores that select them and no others, and a report that says
-        them. A model without clues could not know what was drawn: it gets the image's labels, and no scores."""
-        labels, blind = dict(zip(source.names, example.labels, strict=True)), self.limits is None
-        present = known_findings(labels) if blind else draw_findings(labels, source.names, pool, rng)
+        """The example with findings that are drawn (or seen, where the prompt names those), scores that select them and
+        no others, and a report that says them. A model without clues could not know what was drawn: it gets the image's
+        labels, and no scores."""
+        labels = dict(zip(source.names, example.labels, strict=True))
+        if example.predicted:
+            present = told_findings(example.predicted.findings[0], source.names)
+        elif self.limits is not None:
+            present = draw_findings(labels, source.names, pool, rng)
+        else:
+            present = known_findings(labels)
         findings, impression = compose(present, pool, rng)
         indication = None
         if pool.indications and rng.random() < 0.5:
@@ -378,5 +384,7 @@ class Examples(Dataset[Example]):
                 shown = replace(example.record, images=example.record.images[: len(example.squares)])
                 say = None if source.pool is None else partial(source.pool.say, rng=rng)
                 boxes = places(source.images, index, example.motion) if source.images and kind == "grounding" else ()
-                return make_exchange(kind, shown, labels, source.clues, label_report, rng, say, boxes)
+                # a composed report says what is seen, so that is what is asked about, with its doubt
+                chances = example.predicted.chances if example.predicted and source.pool else None
+                return make_exchange(kind, shown, labels, source.clues, label_report, rng, say, boxes, chances)
         return None
