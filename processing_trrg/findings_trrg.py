@@ -45,7 +45,7 @@ _ANEW = re.compile(
     r"\b(?:there|is|are|has|small|tiny|trace|mild\w*|moderate\w*|minimal\w*|slight\w*|subtle|stable|left|right|bi\w+al"
     r"|possibl[ey]|probabl[ey]|likely)\b"
 )
-_CHAMBER = re.compile(r"\b(?:left|right) (?=(?:ventric|atri)\w+)")  # no side of a pacemaker whose lead ends there
+_CHAMBER = re.compile(rf"\b(?:{'|'.join(SIDES)}) (?=(?:ventric|atri)\w+)")  # where a lead ends, no side of its device
 _DOUBT = re.compile(r"\b(?:can ?not|can't|could not|not) (?:be )?(?:\w+ )?(?:excluded?|ruled? out)")
 _KEEP = re.compile(r"\b(?:keep|retain|leave)\b(?! (?:\w+ ){0,3}out\b)")
 _ADD = re.compile(r"\b(?:add|mention|include|insert|(?<!the )(?<!this )(?<!your )report|missing|missed|forgot\w*)\b")

@@ -26,6 +26,7 @@ from .batch_trrg import (
     text_tensors,
 )
 from .chat_trrg import ChatProcessor
+from .compared_trrg import compare as compare  # copied to the Hub with this file
 from .conversation_trrg import TalkedStudy as TalkedStudy  # copied to the Hub with this file
 from .corrected_trrg import kept_but_for as kept_but_for  # this too
 from .dicom_header_trrg import check_header as check_header  # this too
