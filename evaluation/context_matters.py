@@ -8,7 +8,7 @@
 | indication | the indication of a study of another patient |
 | technique | "Frontal chest radiograph." |
 | comparison | "None." |
-| prior_report | the impression of a study of another patient, in words of one picture |
+| prior_report | the impression of a study of another patient, in words of one picture (compared by rule) |
 | all | all of these |
 
 Each condition is a run of generate.py in a folder of its own, resumable. What is lent is drawn with a fixed seed, from

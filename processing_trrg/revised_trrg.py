@@ -80,8 +80,9 @@ def revise_reports(
     names = [clue["name"] for clue in processor.clues]
     for report, words, said in zip(reports, prompts.studies, turns, strict=True):
         written = report.text if report.as_written is None else report.as_written
-        if (prior := words.get("compared_with")) and not _is_other(report, words) and compare(report, prior, names):
-            report.as_written = written
+        if (prior := words.get("compared_with")) and not _is_other(report, words):
+            if compare(report, prior, names):
+                report.as_written = written
             said.append(Revision(f"{COMPARE}\nPrior report: {prior}", report.text))
     return turns
 
