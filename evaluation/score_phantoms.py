@@ -28,19 +28,23 @@ from evaluation.predictions.records import read_lines, text_field
 from evaluation.predictions.study_sources import TEST_PHANTOM_SEED
 from training.phantoms.generate import MIN_SIZE, generate_phantom
 from training.phantoms.report import PAIRS, Pair
-from training.phantoms.scoring import other_findings, report_sides
+from training.phantoms.scoring import other_findings, report_sides, told_details
 
 STUDY_ID = re.compile(r"phantom-(\d+)-(\d+)")
 
 
-def read_predictions(file: Path) -> tuple[list[set[Pair]], list[set[Pair]], list[list[str]]]:
-    """What was planted in each phantom, drawn again from its study id, what its predicted report claims of that, and
-    the `other_findings` of the report.
+Predicted = tuple[list[set[Pair]], list[set[Pair]], list[list[str]], dict[str, list[bool]]]
+
+
+def read_predictions(file: Path) -> Predicted:
+    """What was planted in each phantom, drawn again from its study id, what its predicted report claims of that, the
+    `other_findings` of the report, and the `told_details` of all.
 
     Raises:
         ValueError: a line is no prediction of a phantom, or there is none.
     """
     planted, claimed, others = [], [], []
+    details: dict[str, list[bool]] = {"size": [], "zone": []}
     for number, _, record in read_lines(file):
         name = STUDY_ID.fullmatch(record["study_id"])
         if name is None:
@@ -50,9 +54,11 @@ def read_predictions(file: Path) -> tuple[list[set[Pair]], list[set[Pair]], list
         text = text_field(record, "prediction", f"{file}:{number}")
         claimed.append(report_sides(text))
         others.append(other_findings(text))
+        for detail, right in told_details(phantom.findings, text).items():
+            details[detail] += right
     if not planted:
         raise ValueError(f"{file}: no prediction")
-    return planted, claimed, others
+    return planted, claimed, others, details
 
 
 def values_of(counts: np.ndarray) -> dict[str, np.ndarray]:
@@ -135,13 +141,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
         chosen = ["--phantoms", str(options.count), "--seed", str(options.seed), "--out", str(options.out)]
         generate.main(["--checkpoint", options.checkpoint, *chosen, *options.more])
         file = options.out / PREDICTIONS
-    planted, claimed, others = read_predictions(file)
+    planted, claimed, others, details = read_predictions(file)
     result = score(planted, claimed, options.resamples, seed=0)
     result["with_other_findings"] = sum(map(bool, others))
+    result["details"] = {name: {"told": len(right), "right": sum(right)} for name, right in details.items()}
     options.out.mkdir(parents=True, exist_ok=True)
     (options.out / "phantom_scores.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     print(table(result))
     print(f"reports that state a finding of another kind than can be planted: {result['with_other_findings']}")
+    told = [f"{name} right in {row['right']} of {row['told']}" for name, row in result["details"].items()]
+    print(f"of planted findings named with one of three: {', '.join(told)}")
     print("SYNTHETIC phantoms: no number here says anything about patients. Never for clinical use.")
 
 

@@ -361,6 +361,7 @@ def test_the_phantoms_own_reports_score_one(tmp_path, capsys):
     result = scored(file, tmp_path)
     assert result["macro_f1"].items() >= {"value": 1.0, "low": 1.0, "high": 1.0}.items()
     assert result["claimed_without_side"] == result["with_other_findings"] == 0
+    assert all(row["right"] == row["told"] > 9 for row in result["details"].values())
     assert "macro F1 over findings and sides: 1.000" in capsys.readouterr().out
 
 

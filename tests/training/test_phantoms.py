@@ -19,7 +19,7 @@ from training.phantoms.drawing import Anatomy
 from training.phantoms.findings import draw_phantom, plan_findings
 from training.phantoms.generate import Phantom, generate_phantom, phantoms
 from training.phantoms.report import LABEL_OF, PAIRS, Pair, PlantedFinding, write_report
-from training.phantoms.scoring import report_faults, report_sides, report_slips
+from training.phantoms.scoring import report_faults, report_sides, report_slips, told_details
 
 
 @pytest.fixture(scope="module")
@@ -248,3 +248,10 @@ def test_a_true_report_has_no_fault_and_a_false_one_says_which(batch):
         "calls the small left upper nodule large",
         "calls the small left upper nodule lower",
     ]
+    assert told_details(planted, "There is a large nodule in the left upper zone.") == {"size": [False], "zone": [True]}
+    for silent in (
+        "A left nodule.",
+        "A small left nodule. A large left nodule.",
+        "A large right nodule in the mid zone.",
+    ):
+        assert told_details(planted, silent) == {"size": [], "zone": []}

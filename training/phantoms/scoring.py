@@ -87,6 +87,18 @@ def report_slips(planted: Sequence[PlantedFinding], text: str) -> list[str]:
     return list(dict.fromkeys(slips))
 
 
+def told_details(planted: Sequence[PlantedFinding], text: str) -> dict[str, list[bool]]:
+    """Of planted findings that a report names with one size, or with one zone: whether it is the planted one."""
+    told: dict[str, list[bool]] = {"size": [], "zone": []}
+    for finding in planted:
+        sentences = [sentence for *pair, sentence in _claims(text) if tuple(pair) == finding.pair]
+        for detail, true, words in (("size", finding.size, _SIZES), ("zone", finding.zone, _ZONES)):
+            said = {value for value, pattern in words.items() for sentence in sentences if pattern.search(sentence)}
+            if true and len(said) == 1:
+                told[detail].append(said == {true})
+    return told
+
+
 def _words(pair: Pair) -> str:
     return " ".join(filter(None, (pair[1], pair[0])))
 
