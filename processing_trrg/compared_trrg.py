@@ -63,17 +63,11 @@ class Told:
     sides: dict[str, set[str]] = field(default_factory=dict)
     devices: set[str] = field(default_factory=set)
 
-    def mentions(self, name: str) -> bool:
-        """Whether it states or doubts a finding; one without a side is meant of either."""
+    def all_of(self, name: str) -> set[int]:
+        """Its values of a finding; one without a side is meant of either."""
         finding = finding_of(name)
-        sides = [f"{side.title()} {finding}" for side in SIDES] if finding == name else [finding]
-        return any(self.values.get(other) for other in (name, *sides))
-
-    def states(self, name: str) -> bool:
-        """Whether it states a finding, with this side or with none."""
-        finding = finding_of(name)
-        sides = [f"{side.title()} {finding}" for side in SIDES] if finding == name else [finding]
-        return any(self.values.get(other) == 1 for other in (name, *sides))
+        others = [f"{side.title()} {finding}" for side in SIDES] if finding == name else [finding]
+        return {self.values[other] for other in (name, *others) if other in self.values}
 
     def same_disease(self, name: str) -> bool:
         """Whether it states or doubts another finding that may be the same disease."""
@@ -122,12 +116,12 @@ def _became(name: str, now: Told, before: Told, answer: str | None) -> str | Non
     stated = {finding_of(other) for one in (now, before) for other, value in one.values.items() if value == 1}
     if name == OPACITY and stated.intersection(OF_THE_LUNGS):
         return None  # another word for one of these
-    if is_there and not before.mentions(name) and not before.same_disease(name):
+    if is_there and not before.all_of(name) & {1, -1} and not before.same_disease(name):
         return "new, or not read in the prior report"
-    if was_there and not now.mentions(name) and not now.same_disease(name):
+    if was_there and not now.all_of(name) & {1, -1} and not now.same_disease(name):
         denied = 0 in (now.values.get(name), now.values.get(finding_of(name)))
         return "no longer seen" if answer == "absent" or (answer is None and denied) else None
-    if not is_there or not before.states(name):
+    if not is_there or 1 not in before.all_of(name):
         return None
     sides = [one.sides.get(finding_of(name), set()) for one in (now, before)]
     other_side = finding_of(name) == name and all(sides) and not sides[0] & sides[1]

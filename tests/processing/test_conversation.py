@@ -10,13 +10,7 @@ from transformers import TextIteratorStreamer
 from transformers.generation import GenerateDecoderOnlyOutput
 
 from configuration_trrg import TRRGConfig
-from processing_trrg import (
-    PromptError,
-    Report,
-    TalkedStudy,
-    conversation_trrg,
-    read_grounded,
-)
+from processing_trrg import PromptError, Report, TalkedStudy, conversation_trrg, read_grounded
 from tests.helpers.models import SYSTEMS, TINY
 from tests.helpers.talks import Watch, writer
 from tests.helpers.tiny_processors import radiograph

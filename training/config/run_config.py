@@ -123,9 +123,8 @@ class DataSection:
         turns: stage 2, most of these questions about one study, one behind the other, each drawn by the same shares.
         context_dropout: stage 2, probability that a study's indication is left out, and on its own each of technique,
             comparison and prior report, so that the model works without them.
-        predicted_findings: stage 2, probability that the prompt of a draw names what the clues see in its image, not
-            its labels. They are frozen and read once, at the start. A "composed" report then says what the prompt
-            names, not what is drawn, and "is there ...?" is answered by the odds of the finding's score.
+        predicted_findings: stage 2, probability that a prompt names what the clues see in the image, at the start of
+            the run, not the labels. A "composed" report then says the same, "is there ...?" is answered by its odds.
         image_cache: folder for uint8 arrays at model size; null decodes the files at every epoch.
         num_workers: processes that read and augment beside each training process; 0: it reads by itself.
     """
