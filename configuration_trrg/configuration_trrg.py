@@ -95,13 +95,12 @@ class TRRGConfig(PreTrainedConfig):  # trf-ignore: TRF057
         text_config (`dict` or `PreTrainedConfig`):
             The language model: any decoder of Transformers with `embed_tokens` and a plain head (Llama, Mistral, Qwen,
             Phi ...).
-        clue_config (`dict` or `PreTrainedConfig`, *optional*):
-            The disease clue encoder: any text encoder. Required where `clue_source="zero_shot"` or
-            `connector="clue_interaction"`.
+        clue_config (`dict` or `PreTrainedConfig`, *optional*): The disease clue encoder: any text encoder. Required
+            where `clue_source="zero_shot"` or `connector="clue_interaction"`.
         query_transformer_config (`dict` or `PreTrainedConfig`, *optional*):
             A `Blip2QFormerConfig`. Required where `connector="query_transformer"`.
-        connector (`"clue_interaction"`, `"mlp"` or `"query_transformer"`):
-            What turns patches (and clues) into image features.
+        connector (`"clue_interaction"`, `"mlp"` or `"query_transformer"`): Makes image features of patches, and clues.
+        interaction (`"parallel"` or `"cross"`): Of the clue interaction: whether clues and patches see each other.
         clue_source (`"zero_shot"`, `"classifier"` or `"none"`):
             Where the clue scores come from: similarity to clue sentences, sigmoid outputs of a findings classifier,
             or nowhere.
@@ -185,6 +184,7 @@ class TRRGConfig(PreTrainedConfig):  # trf-ignore: TRF057
     query_transformer_config: PreTrainedConfig | dict | None = None
 
     connector: Literal["clue_interaction", "mlp", "query_transformer"] = "clue_interaction"
+    interaction: Literal["parallel", "cross"] = "parallel"
     clue_source: Literal["zero_shot", "classifier", "none"] = "zero_shot"
     clue_scoring: Literal["softmax", "pairwise"] = "softmax"
     vision_pooling: Literal["mean", "cls", "lse"] = "mean"

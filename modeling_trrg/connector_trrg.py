@@ -74,7 +74,8 @@ class ClueAttention(nn.Module):
 
 
 class ClueInteraction(nn.Module):
-    """Cross-modal clue interaction: N/2 learned queries look at the clues, N/2 at the patches.
+    """Cross-modal clue interaction: N/2 learned queries look at the clues, N/2 at the patches. With
+    `interaction="cross"` clues and patches look at each other before, so that a clue knows where it is.
 
     Differences to the public author code, each on purpose: queries start at different values (equal ones stay one
     query for ever), padding is masked, every view asks for clues, attention has residuals, patches carry a learned
@@ -84,6 +85,7 @@ class ClueInteraction(nn.Module):
 
     def __init__(self, config: TRRGConfig, clue_hidden_size: int) -> None:
         super().__init__()
+        self.config = config
         width, half = config.projection_dim, config.num_query_tokens // 2
         self.clue_queries = nn.Parameter(torch.empty(half, width))
         self.patch_queries = nn.Parameter(torch.empty(half, width))
@@ -96,6 +98,9 @@ class ClueInteraction(nn.Module):
         self.clue_self_attention = ClueAttention(config)
         self.clue_attention = ClueAttention(config)
         self.patch_attention = ClueAttention(config)
+        if config.interaction == "cross":
+            self.clue_to_patches = ClueAttention(config)
+            self.patch_to_clues = ClueAttention(config)
         self.norm = nn.LayerNorm(width)
         self.linear = UnitLinear(width, config.text_config.hidden_size)
         self.out_norm = nn.LayerNorm(config.text_config.hidden_size)
@@ -121,13 +126,18 @@ class ClueInteraction(nn.Module):
         clues = torch.cat([self.no_clue.expand(batch, 1, -1), self.clue_in(clue_tokens)], dim=1)
         clue_mask = torch.cat([clue_mask.new_ones(batch, 1), clue_mask], dim=1)
         clues = clues + self.clue_self_attention(clues, clues, clue_mask)
-        from_clues = self.clue_queries + self.clue_attention(self.clue_queries[None], clues, clue_mask)
-
         seen = self.no_patch.expand(views, 1, -1)
         if patches is not None:
             seen = torch.cat([seen, self.patch_norm(self.patch_in(patches)) + self.patch_position], dim=1)
-        from_patches = self.patch_queries + self.patch_attention(self.patch_queries[None], seen)
+        if self.config.interaction == "cross":
+            clues, clue_mask = clues[study_index], clue_mask[study_index]
+            study_index = torch.arange(views, device=clues.device)
+            seen_clues = clues + self.clue_to_patches(clues, seen)
+            seen = seen + self.patch_to_clues(seen, clues, clue_mask)
+            clues = seen_clues
 
+        from_clues = self.clue_queries + self.clue_attention(self.clue_queries[None], clues, clue_mask)
+        from_patches = self.patch_queries + self.patch_attention(self.patch_queries[None], seen)
         features = torch.cat([from_clues[study_index], from_patches], dim=1)
         return self.out_norm(self.linear(self.norm(features)))
 

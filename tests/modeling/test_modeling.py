@@ -9,10 +9,13 @@ import torch
 from modeling_trrg import TRRGForConditionalGeneration, TRRGModel
 from tests.helpers.models import CLUE_NAMES, SYSTEMS, TINY_BERT, build, clues, only, studies
 
+interactions = pytest.mark.parametrize("interaction", ["parallel", "cross"])
 
+
+@interactions
 @torch.no_grad()
-def test_order_of_clues_does_not_matter(tiny_config):
-    config = tiny_config("trrg")
+def test_order_of_clues_does_not_matter(tiny_config, interaction):
+    config = tiny_config("trrg", interaction=interaction)
     model, inputs = build(config), studies(config, views=(1, 2))
     order = torch.tensor([2, 0, 3, 1])
     permuted = {**inputs, **{name: inputs[name][:, order] for name in CLUE_NAMES}}
@@ -21,10 +24,11 @@ def test_order_of_clues_does_not_matter(tiny_config):
     torch.testing.assert_close(first.clue_scores[:, order], second.clue_scores)
 
 
+@interactions
 @pytest.mark.parametrize("scoring", ["softmax", "pairwise"])
 @torch.no_grad()
-def test_padding_clues_and_clue_tokens_changes_nothing(tiny_config, scoring):
-    config = tiny_config("trrg", clue_scoring=scoring)
+def test_padding_clues_and_clue_tokens_changes_nothing(tiny_config, scoring, interaction):
+    config = tiny_config("trrg", clue_scoring=scoring, interaction=interaction)
     model, inputs = build(config), studies(config)
     padded = dict(inputs)
     for name in CLUE_NAMES:
@@ -35,10 +39,11 @@ def test_padding_clues_and_clue_tokens_changes_nothing(tiny_config, scoring):
     assert second.clue_scores[:, 4:].abs().max() == 0
 
 
+@interactions
 @pytest.mark.parametrize("count", [1, 2, 14, 1000])
 @torch.no_grad()
-def test_any_number_of_clues_gives_the_same_number_of_image_tokens(tiny_config, count):
-    config = tiny_config("trrg")
+def test_any_number_of_clues_gives_the_same_number_of_image_tokens(tiny_config, count, interaction):
+    config = tiny_config("trrg", interaction=interaction)
     model, inputs = build(config), studies(config, count=count)
     output = model(**inputs)
     assert output.clue_scores.shape == (2, count)
@@ -53,6 +58,31 @@ def test_clues_reach_the_logits(tiny_config):
     model, inputs = build(config), studies(config)
     other = {**inputs, **clues(seed=9)}
     assert (model(**inputs).logits - model(**other).logits).abs().max() > 1e-3
+
+
+@interactions
+@torch.no_grad()
+def test_what_the_clues_bring_depends_on_the_image_only_where_they_look_at_it(tiny_config, interaction):
+    """The first half of the image tokens asks the clues, whose scores are the same here."""
+    config = tiny_config("trrg", interaction=interaction)
+    model, inputs = build(config), studies(config, views=(1, 1))
+    other = {**inputs, "pixel_values": inputs["pixel_values"] + 1.0}
+    scores = torch.full((2, 4), 0.9)
+    halves = [
+        model(**study, clue_scores=scores).image_hidden_states[:, : config.num_query_tokens // 2]
+        for study in (inputs, other)
+    ]
+    assert torch.equal(*halves) == (interaction == "parallel")
+
+
+@interactions
+@torch.no_grad()
+def test_views_of_a_batch_keep_their_own_clues(tiny_config, interaction):
+    config = tiny_config("trrg", interaction=interaction)
+    model, inputs = build(config), studies(config, views=(2, 1))
+    together = model(**inputs).image_hidden_states
+    alone = [model(**only(inputs, row, count)).image_hidden_states for row, count in enumerate((2, 1))]
+    torch.testing.assert_close(together, torch.cat(alone), rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("system", SYSTEMS)

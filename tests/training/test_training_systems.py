@@ -95,10 +95,11 @@ def test_a_lora_run_goes_on_from_its_checkpoint(data, language_model, tmp_path):
     assert_same_losses(tmp_path / "straight", tmp_path / "halted")
 
 
-def test_no_clues_and_no_interaction_start_from_the_same_stage_1(data, straight, tmp_path):
+def test_every_interaction_and_none_start_from_the_same_stage_1(data, straight, tmp_path):
     for name, overrides, trained in (
         ("no-clues", {"clue_source": "none"}, ["multi_modal_projector", "language_model"]),
         ("no-interaction", {"connector": "mlp"}, ["multi_modal_projector", "report_projection", "language_model"]),
+        ("cross", {"interaction": "cross"}, ["multi_modal_projector", "report_projection", "language_model"]),
     ):
         config = stage_2(data, tmp_path / name)
         config["model"] = {"checkpoint": str(straight["pretrain.py"] / "model"), "overrides": overrides}
