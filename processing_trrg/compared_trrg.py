@@ -29,8 +29,9 @@ _HEADING = re.compile(
     re.I,
 )
 _DOUBT = re.compile(
-    r"\b(?:rule out|r/o|evaluat\w+|history|risk of|recommend\w*|advised?|consider\w*|mimics?|follow[- ]up|or|concerning"
-    r"|worrisome|compatible|redistribution|borderline|limits? of normal|(?:top|high) normal)\b|/",
+    r"\b(?:rule out|r/o|evaluat\w+|history|risk of|recommend\w*|advised?|consider\w*|mimics?|follow[- ]up"
+    r"|(?<!nodule )or|concerning|worrisome|compatible|redistribution|borderline|limits? of normal"
+    r"|(?:top|high) normal)\b|/",
     re.I,
 )
 """What such a sentence states is taken as doubted."""

@@ -36,6 +36,8 @@ def report(text: str) -> Report:
         ("Cardiomegaly.", "Edema. Cardiomegaly.", "The cardiomegaly is seen again."),  # edema: nothing is said of it
         ("The lungs are clear.", "No effusion.", ""),
         ("Edema.", "Edema.", "The edema is seen again."),
+        ("A nodule or mass projects over the left lung.", "Edema. Mass.", "The lung lesion is seen again."),
+        ("There is edema or pneumonia.", "No edema.", ""),
         ("Small left effusion.", "Large left effusion.", "The left pleural effusion is seen again."),
         ("Left effusion. No right effusion.", "Right effusion. No left effusion.",
          f"The left pleural effusion is {MAYBE}. The right pleural effusion is no longer seen."),

@@ -1,6 +1,7 @@
 """Composed reports say what is injected and nothing else."""
 
 import json
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -12,11 +13,12 @@ from evaluation.reading.sides import add_report_sides, side_and_finding
 from processing_trrg import check_clues, report_text
 from training.builders.small_sets import jsrt_records, nih_records, wingspan_records
 from training.data.clue_labels import denied_sides
-from training.data.clue_wordings import reworded
+from training.data.clue_wordings import _WORDS, reworded, wordings
 from training.data.compose import WRITTEN, SentencePool, compose, draw_findings, known_findings
 from training.data.given_scores import drawn_scores
 from training.data.study import Study
 
+KINDS = _WORDS["kinds"]
 NAMES = [*CHEXPERT_14, "Left Pleural Effusion", "Right Pleural Effusion", "Left Lung Lesion", "Right Lung Lesion"]
 REPORT = Study(
     "a", "a", "train", indication="Cough.",
@@ -45,6 +47,28 @@ def test_written_sentences_are_read_as_what_they_stand_for():
                 for text in (text.format(side=side, Side=side.capitalize()) for text in texts):
                     found = add_report_sides(text, label_report(text), [f"Left {name}", f"Right {name}"], label_report)
                     assert read(text) == {name: 1} and found[f"{side.capitalize()} {name}"] == 1, text
+
+
+def test_what_is_present_has_no_size_place_number_or_kind():
+    """No clue tells one, so a report that did would be guessing."""
+    written = json.loads(WRITTEN.read_text(encoding="utf-8"))
+    guesses = re.compile(
+        r"\b(?:small|tiny|large|mild|mildly|moderate|moderately|severe|marked|minimal|diffuse|scattered|patchy|bilateral"
+        r"|bi\w+ar|basilar|apical|upper|mid|lower|lob(?:e|ar)|interstitial|linear|nodules?|mass(?:es)?|catheters?|tubes?"
+        r"|lines?|ports?|pacemakers?|ribs?|effusions|opacities|acute|chronic|healed|old|new)\b",
+        re.IGNORECASE,
+    )
+    for part in ("present", "sided", "impression", "sided_impression"):
+        for name, texts in written[part].items():
+            for text in (text.replace("odule or mass", "") for text in texts if name != NO_FINDING):
+                assert not guesses.search(text), text
+
+
+def test_kinds_of_a_finding_are_other_words_for_its_clue():
+    for name, texts in KINDS.items():
+        finding = (side_and_finding(name) or ("", name))[1]
+        for text in texts:
+            assert read(text) == {finding: 1} and text in wordings(name, 1), text
 
 
 def test_of_reports_only_plain_denials_enter(pool):

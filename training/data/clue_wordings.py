@@ -2,8 +2,8 @@
 
 A checkpoint that has met its own clue sentences alone knows them by heart: another wording of a finding is not seen,
 and a sentence about a bicycle is. In training each clue of a batch may take another of the sentences that say the same
-(those of `composed_sentences.json`, which the labeler reads as that finding and nothing else), and some nonsense clues
-stand behind the list, absent from every study.
+(those of `composed_sentences.json`, which the labeler reads as that finding and nothing else, and `kinds` of it), and
+some nonsense clues stand behind the list, absent from every study.
 """
 
 import json
@@ -34,7 +34,8 @@ def wordings(name: str, value: int) -> tuple[str, ...]:
         return tuple(_WORDS["normal"][str(value)])
     pool = _pool()
     if value:
-        return tuple(dict.fromkeys(pool.claims["findings", name] + pool.claims["impression", name]))
+        claims = pool.claims["findings", name] + pool.claims["impression", name]
+        return tuple(dict.fromkeys(claims + _WORDS["kinds"].get(name, [])))
     if place := side_and_finding(name):
         side, finding = name.split(" ", 1)[0].lower(), place[1].lower()
         return tuple(text.format(side=side, x=finding) for text in _WORDS["denied"])
