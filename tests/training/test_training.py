@@ -29,6 +29,7 @@ from tests.helpers.training_helpers import (
     write_config,
 )
 from training.config.run_config import ConfigError
+from training.extract_language_model import extract as extract_language_model
 from training.extract_stage1 import extract
 from training.phantoms.generate import generate_phantom
 from training.run.loop import STOPPED
@@ -204,6 +205,23 @@ def test_stage_1_of_a_complete_checkpoint_is_what_it_was(straight, tmp_path):
     whole, stage1 = weights(straight["finetune.py"]), load_file(tmp_path / "stage1" / "model.safetensors")
     assert stage1 and all(torch.equal(tensor, whole[name]) for name, tensor in stage1.items())
     AutoModelForPreTraining.from_pretrained(tmp_path / "stage1")
+
+
+def test_the_language_model_of_a_checkpoint_starts_another_system(data, straight, tmp_path, capsys):
+    extract_language_model(straight["finetune.py"] / "model", tmp_path / "words")
+    whole, alone = weights(straight["finetune.py"]), load_file(tmp_path / "words" / "model.safetensors")
+    assert alone and all(
+        torch.equal(t, whole[n.replace("model.", "model.language_model.", 1)]) for n, t in alone.items()
+    )
+    config = stage_2(data, tmp_path / "run")
+    for key in ("preset", "overrides", "tokenizer", "clue_tokenizer"):
+        del config["model"][key]
+    config["model"] |= {"checkpoint": str(straight["pretrain.py"] / "model"), "language_model": str(tmp_path / "words")}
+    config["trained"] = ["multi_modal_projector", "report_projection"]  # what is frozen is as it was given
+    assert run_script("finetune.py", config) == 0
+    assert f"language_model           {tmp_path / 'words'}" in capsys.readouterr().out
+    after = weights(tmp_path / "run")
+    assert all(torch.equal(t, after[n.replace("model.", "model.language_model.", 1)]) for n, t in alone.items())
 
 
 def test_what_training_writes_loads_where_the_project_is_not_installed(straight, tmp_path):
