@@ -16,6 +16,7 @@ come from the rules of `labeler.py`; a *finding* is any CheXpert observation but
 | said | selected clues whose finding, or one that it includes, the report claims | selected clues |
 | backed | positive findings with their clue, or that of a finding they include, selected | those that have a clue |
 | placeholder | reports with the mark of removed words, "XXXX" | reports |
+| graded | claimed findings with a severity or a size, which no clue tells | claimed findings |
 
 - *Positive* is a finding whose label in the report is 1. Doubtful ones (-1) need no support and leave no clue out.
 - *Supported*: its clue, or that of a finding it includes (CheXpert's tree: an edema is an opacity), scores at least
@@ -23,6 +24,8 @@ come from the rules of `labeler.py`; a *finding* is any CheXpert observation but
 - *Confident* is a clue that scores at least `confident` (0.8). It is *left out* when neither its finding nor one that
   the finding includes is 1 or -1 in the report, and *denied* when that finding's own label is 0.
 - *Selected* clues are those that reached the language model, as `generate.py` writes them.
+- Severities and sizes are those of `attributes.py`, here of all findings but "No Finding". A system that was taught to
+  see them may be right; one that is told clues alone guesses.
 - The three before `said` are defined in `contradictions.py` and `prior_comparisons.py`. Studies whose `has_prior` is
   not known are not counted in `invented_comparison`.
 
@@ -54,6 +57,7 @@ from evaluation.predictions.records import (
     selected_clues_field,
     text_field,
 )
+from evaluation.reading.attributes import finding_attributes
 from evaluation.reading.contradictions import Contradiction, inconsistencies
 from evaluation.reading.labeler import label_report
 from evaluation.reading.observations import CHEXPERT_14, NO_FINDING, descendants
@@ -64,6 +68,7 @@ SUPPORT, CONFIDENT = 0.5, 0.8
 COUNTS = (
     "positive", "supported", "confident", "left_out", "denied", "reports", "contradictory", "both_sections",
     "conflicting", "without_prior", "inventing", "selected", "said", "claimed", "backed", "placeholders",
+    "stated", "graded",
 )  # fmt: skip
 MEASURES = {
     "clue_support": ("supported", "positive"),
@@ -75,6 +80,7 @@ MEASURES = {
     "said": ("said", "selected"),
     "backed": ("backed", "claimed"),
     "placeholder": ("placeholders", "reports"),
+    "graded": ("graded", "stated"),
 }
 """Measure -> (numerator, denominator), names of `COUNTS`."""
 PLACEHOLDER = "XXXX"
@@ -95,6 +101,7 @@ class StudyTruth:
         selected: clues that reached the language model; `unsaid` are those that the report does not claim.
         claimed: `positive` of a system that tells its selected clues; `unbacked` are those with no selected clue.
         placeholder: whether it holds `PLACEHOLDER`.
+        stated: all findings that the report claims; `graded` are those with a severity or a size.
     """
 
     positive: list[str] = field(default_factory=list)
@@ -111,6 +118,8 @@ class StudyTruth:
     claimed: list[str] = field(default_factory=list)
     unbacked: list[str] = field(default_factory=list)
     placeholder: bool = False
+    stated: list[str] = field(default_factory=list)
+    graded: list[str] = field(default_factory=list)
 
     def counts(self) -> list[int]:
         """In the order of `COUNTS`."""
@@ -131,6 +140,8 @@ class StudyTruth:
             len(self.claimed),
             len(self.claimed) - len(self.unbacked),
             int(self.placeholder),
+            len(self.stated),
+            len(self.graded),
         ]
 
     def to_dict(self) -> dict[str, Any]:
@@ -166,6 +177,7 @@ def study_truth(
     heard = [name for name in scores if name in (selected or ())]
     claimed = [] if selected is None else positive
     found = inconsistencies(text)
+    attributes = {name: told for name, told in finding_attributes(text).items() if name != NO_FINDING}
     return StudyTruth(
         positive=positive,
         unsupported=[n for n in positive if all(scores.get(part, 0.0) < support for part in _with_parts(n))],
@@ -181,6 +193,8 @@ def study_truth(
         claimed=claimed,
         unbacked=[name for name in claimed if not set(heard) & set(_with_parts(name))],
         placeholder=PLACEHOLDER in text,
+        stated=list(attributes),
+        graded=[name for name, told in attributes.items() if told.severity or told.size],
     )
 
 

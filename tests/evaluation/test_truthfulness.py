@@ -337,6 +337,16 @@ def test_totals_are_the_sums_of_the_studies():
     )
 
 
+def test_severities_and_sizes_of_what_is_claimed_are_counted():
+    text = (
+        "Small left effusion. No large pneumothorax. 12 mm nodule. The heart is enlarged. Findings suggest mild edema."
+    )
+    truth = study_truth(text, {"Edema": 0.9}, None)
+    assert set(truth.graded) == {"Pleural Effusion", "Lung Lesion"}  # a denied and a doubted one claim nothing
+    assert set(truth.stated) == {"Pleural Effusion", "Lung Lesion", "Cardiomegaly"}
+    assert study_truth("Moderate cardiomegaly.", None, None).graded == ["Cardiomegaly"]
+
+
 def test_order_and_chunks_change_no_digit():
     truths = measured(made_studies(80))
     whole = truth_scores(TruthCounts.from_studies(truths), resamples=50, seed=4)
