@@ -109,14 +109,13 @@ class DataSection:
         sides_given: clue_report, probability that a draw gives the sided clues; else the language model has the others
             alone, as in a study that is labelled without sides.
         augment: small rotation, shift, scale and gamma; never a flip, since sides matter.
-        paraphrases: JSON Lines of rewritten reports, {"study_id", "findings", "impression"} (text-based augmentation
-            of MAIRA-1, `training/builders/paraphrases.py`).
+        paraphrases: JSON Lines of rewritten reports (`training/builders/paraphrases.py`), as MAIRA-1's augmentation.
         paraphrase_share: probability that a draw of a study that has paraphrases takes one of them.
         clue_wordings: probability that a clue of a batch has other words (`training/data/clue_wordings.py`).
         nonsense_clues: clues behind the list of each batch that mean nothing here, absent from every study.
         findings_only: stage 2, reports are learned without their impression, as in MAIRA-1.
-        positive_first: stage 2, within findings and impression the sentences that claim or suspect something come
-            before those that deny (training/README.md says why).
+        positive_first: stage 2, sentences that claim or suspect something come before those that deny (README.md).
+        without_degrees: stage 2, claims have no severity and size, which no clue tells (`degree_rewriting.py`).
         dialogue: stage 2, share of the draws that become a question after the report (`training/data/dialogue.py`):
             kind -> probability, together at most 1; the rest are reports. A study without an answer of the drawn kind
             stays one.
@@ -143,6 +142,7 @@ class DataSection:
     paraphrase_share: float = 0.5
     findings_only: bool = False
     positive_first: bool = False
+    without_degrees: bool = False
     dialogue: dict[DialogueKind, float] = field(default_factory=dict)
     turns: int = 1
     context_dropout: float = 0.0
@@ -367,7 +367,7 @@ def _impossible(config: RunConfig) -> list[str]:
     if sum(data.dialogue.values()) > 1 + 1e-9:
         problems.append(f"data.dialogue: shares add up to {sum(data.dialogue.values()):g}; expected at most 1")
     if pretrains:
-        for key in ("dialogue", "positive_first", "findings_only", "predicted_findings"):
+        for key in ("dialogue", "positive_first", "without_degrees", "findings_only", "predicted_findings"):
             if getattr(data, key):
                 problems.append(f"data.{key}: only stage 2 learns to write")
     for key in ("trained", "optimizer.lr_by_part"):

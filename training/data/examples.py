@@ -35,6 +35,7 @@ from training.data.sentences import (
     sentence_key,
     sentences_of_labels,
     sentences_of_report,
+    ungraded,
     weighted,
 )
 from training.data.study import REPORT_PARTS, Studies, Study, record_fault, target_text
@@ -318,6 +319,8 @@ class Examples(Dataset[Example]):
                 example.record = replace(example.record, **rewritten[int(rng.integers(len(rewritten)))])
         if self.data.findings_only:
             example.record = replace(example.record, impression=None)
+        if self.data.without_degrees:
+            example.record = ungraded(example.record)
         if self.data.positive_first:
             example.record = in_order(example.record)
         if self.training and self.data.context_dropout:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from evaluation.reading.degree_rewriting import without_degrees
 from evaluation.reading.labeler import asserts, label_report
 from evaluation.reading.observations import NO_FINDING, Label, Labels
 from evaluation.reading.sentences import cut_sentences
@@ -51,6 +52,12 @@ def positive_first(report: str) -> str:
 def in_order(study: Study) -> Study:
     """The study with `positive_first` done to either part of its report."""
     findings, impression = (positive_first(part) if part else None for part in (study.findings, study.impression))
+    return replace(study, findings=findings, impression=impression)
+
+
+def ungraded(study: Study) -> Study:
+    """The study with `without_degrees` done to either part of its report."""
+    findings, impression = (without_degrees(part) if part else None for part in (study.findings, study.impression))
     return replace(study, findings=findings, impression=impression)
 
 

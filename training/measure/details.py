@@ -35,8 +35,8 @@ from training.data.places import places
 from training.data.study import Studies
 from training.run.initial_model import STAGES, build_config
 
-SAME_SHADOW = {"Lung Opacity": "Consolidation", "Pneumonia": "Consolidation"}
-"""Labels of real boxes that phantoms have none of, and the planted finding that looks alike."""
+SHADOWS = ("Lung Opacity", "Pneumonia")
+"""Labels of real boxes that phantoms have none of: of what is planted, a consolidation looks like them."""
 STRENGTH = 100.0
 """Of the L2 penalty, of features in units of their deviation."""
 RESAMPLES = 1000
@@ -73,7 +73,7 @@ def look(
             for place, row in enumerate(rows):
                 patches, maps = study.last_hidden_state[place].float(), study.evidence_maps[place, 0].float()
                 for box in places(bank, row, None):
-                    finding = SAME_SHADOW.get(box["label"], box["label"])
+                    finding = "Consolidation" if box["label"] in SHADOWS else box["label"]
                     sided = f"{str(box['side']).title()} {finding}"
                     clue = sided if sided in names else finding
                     if clue in names and box["w"] * box["h"] > 0:

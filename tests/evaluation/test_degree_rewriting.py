@@ -1,0 +1,63 @@
+"""Reports without severities and sizes of what they claim: what goes, what stays, and that they are read the same."""
+
+import pytest
+
+from evaluation.reading.attributes import finding_attributes
+from evaluation.reading.degree_rewriting import without_degrees
+from evaluation.reading.labeler import label_report
+from training.phantoms.generate import MIN_SIZE, generate_phantom
+from training.phantoms.scoring import report_sides, told_details
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("Moderate-sized right pleural effusion.", "Right pleural effusion."),
+        ("The heart is mildly to moderately enlarged.", "The heart is enlarged."),
+        ("Heart size is severely increased.", "Heart size is increased."),
+        ("A small ill defined consolidation is seen.", "An ill defined consolidation is seen."),
+        ("There is an extensive left consolidation.", "There is a left consolidation."),
+        ("Left-sided pneumothorax, large.", "Left-sided pneumothorax."),
+        ("The left pleural effusion is large.", "The left pleural effusion is present."),
+        ("There are bilateral effusions, small on the left and large on the right.", "There are bilateral effusions."),
+        ("There is an 8 mm nodule in the left lung.", "There is a nodule in the left lung."),
+        ("A nodule measuring 1.2 x 0.8 cm in the left lung.", "A nodule in the left lung."),
+        ("A small amount of pleural fluid on the left.", "Pleural fluid on the left."),
+        ("Small left effusion, no large right effusion.", "Left effusion, no large right effusion."),
+        ("No large effusion. Mild edema. 5 mm nodule.", "No large effusion. Edema. Nodule."),
+    ],
+)  # fmt: skip
+def test_severities_and_sizes_go_from_claims(before, after):
+    assert without_degrees(before) == after and without_degrees(after) == after
+    assert label_report(before) == label_report(after)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "No large pleural effusion or moderate pneumothorax.",
+        "The heart is large.",  # the word names the finding
+        "Mildly increased effusion.",  # of the change
+        "Borderline cardiomegaly.",  # a doubt
+        "The lungs are clear. Mild scoliosis.",  # of no finding that a clue tells
+        "",
+    ],
+)
+def test_all_else_stays_as_it_was_written(text):
+    assert without_degrees(text) == text
+
+
+def test_phantoms_keep_their_findings_and_sides_and_tell_no_size():
+    for index in range(150):
+        phantom = generate_phantom(12141, index, MIN_SIZE)
+        for text in filter(None, (phantom.record.findings, phantom.record.impression)):
+            bare = without_degrees(text)
+            assert report_sides(bare) == report_sides(text) and label_report(bare) == label_report(text)
+            assert not told_details(phantom.findings, bare)["size"], bare
+            assert not [name for name, said in finding_attributes(bare).items() if said.severity or said.size], bare
+            assert told_details(phantom.findings, bare)["zone"] == told_details(phantom.findings, text)["zone"]
+
+
+def test_long_texts_take_linear_time():
+    text = "There is a small left pleural effusion, large on the right and " * 4000
+    assert len(without_degrees(text)) > 0
