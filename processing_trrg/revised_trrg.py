@@ -1,5 +1,5 @@
 """A report that says what its clues say: where it does not, the model is asked to correct it, in turns after it.
-Then it is compared with the prior report, if there is one.
+Then a sentence that was said before goes, and the report is compared with the prior one, if there is one.
 
     turns = revise_reports(reports, model, processor, prompts, study, options)   # in place; the pipeline does it
 
@@ -20,10 +20,12 @@ from .findings_trrg import SIDES, finding_of
 from .prompt_trrg import correction_request
 from .prompt_trrg import said as words_of
 from .report_trrg import UNREADABLE, Report, report_text, split_report
+from .sentences_trrg import cut_sentences
 from .statements_trrg import NO_FINDING, OF_THE_LUNGS, checkable_clues, read_statements, unsaid
 
 MOST_ADDED = 3  # findings of a correction in training
 COMPARE = "Say what has changed since the prior report."
+ONCE = "Say no sentence twice."
 
 
 class Revision(NamedTuple):
@@ -62,9 +64,9 @@ def unmet(report: Report, names: Sequence[str], own: Set[str]) -> tuple[list[str
 def revise_reports(
     reports: Sequence[Report], model: Any, processor: Any, prompts: Any, study: Any, options: Mapping[str, Any]
 ) -> list[list[Revision]]:
-    """Give reports the words that their clues ask for (`_revise_by_clues`), then compare each with its prior report
-    (`compared_trrg`), where the prompt left that out (`compares` of the processor). Their `as_written` is what the
-    model wrote first.
+    """Give reports the words that their clues ask for (`_revise_by_clues`), take out what a section says again, and
+    compare each with its prior report (`compared_trrg`), where the prompt left that out (`compares` of the processor).
+    Their `as_written` is what the model wrote first.
 
     Args:
         reports: of a batch, with their clues.
@@ -79,12 +81,25 @@ def revise_reports(
     turns = _revise_by_clues(reports, model, processor, prompts, study, options)
     names = [clue["name"] for clue in processor.clues]
     for report, words, said in zip(reports, prompts.studies, turns, strict=True):
+        if _is_other(report, words):
+            continue
+        once = _once(report.findings), _once(report.impression or "") or None
+        if once != (report.findings, report.impression):
+            _replace(report, *once)
+            said.append(Revision(ONCE, report.text))
         written = report.text if report.as_written is None else report.as_written
-        if (prior := words.get("compared_with")) and not _is_other(report, words):
+        if prior := words.get("compared_with"):
             if compare(report, prior, names):
                 report.as_written = written
             said.append(Revision(f"{COMPARE}\nPrior report: {prior}", report.text))
     return turns
+
+
+def _once(section: str) -> str:
+    """A section without the sentences that it has said already, in whatever case; as it was where there are none."""
+    sentences = [*cut_sentences(section)]
+    first = {sentence.lower(): sentence for sentence in reversed(sentences)}
+    return section if len(first) == len(sentences) else " ".join(s for s in sentences if first.pop(s.lower(), None))
 
 
 def knows_comparison(chat: Sequence[Mapping[str, Any]]) -> bool:

@@ -134,9 +134,10 @@ def test_of_a_report_without_a_word_the_first_one_stays_known(write, monkeypatch
         ("Left effusion. No right effusion.", None),
         ("Left effusion. No effusion or edema on the left.", None),  # it denies more than that
         ("No left effusion.", None),  # nothing would be left
+        ("Left effusion. No edema. left effusion.  No edema. Clear.", "Left effusion. No edema. Clear."),
     ],
 )
-def test_what_a_report_states_it_does_not_deny(write, monkeypatch, written, text):
+def test_what_a_report_states_it_neither_denies_nor_repeats(write, monkeypatch, written, text):
     def generate(self, input_ids, **_):
         said = [*write.processor.reply_ids(f"Findings: {written}")[0].tolist(), write.processor.tokenizer.eos_token_id]
         return GenerateDecoderOnlyOutput(sequences=torch.cat([input_ids, torch.tensor([said])], 1))
