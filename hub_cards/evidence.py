@@ -4,8 +4,8 @@
 
 draws README's picture. Its two studies are chosen by a rule: of the test phantoms (seed 12141) with two findings or
 more, in their order, the first whose report is right and the first whose report names something that was not planted
-or leaves out what was. A report is right when it names exactly what was planted, each finding with its side, size and
-zone, a device by its kind, and says no sentence twice.
+or leaves out what was. A report is right when it names exactly what was planted, each finding on its side and with no
+wrong size or zone, a device by its kind, and says no sentence twice.
 
 Shapes: V views, H, W pixels, h, w patches.
 """
@@ -49,7 +49,7 @@ WIDTH, SIDE, NAMES, BARS, GAP, LIST, LEGEND = 12.2, 2.75, 1.95, 0.8, 0.2, 0.68, 
 LINE, WRAP = 0.168, 36  # of the report: inches a line, characters a line
 STRIP = 1.4  # inches of the report before
 SYNTHETIC = "SYNTHETIC phantom, no patient"
-ALL_NAMED = "The report names exactly what was planted, each finding with its side, size and place."
+ALL_NAMED = "The report names exactly what was planted, each finding on its side, and no wrong size or zone."
 NO_KINDS = "No clue tells the kinds of device apart: the language model guesses the kind."
 SCALE = matplotlib.colormaps["inferno"]
 
