@@ -92,9 +92,8 @@ class TRRGConfig(PreTrainedConfig):  # trf-ignore: TRF057
         vision_config (`dict` or `PreTrainedConfig`):
             The chest X-ray encoder: any vision architecture of Transformers, or of timm by
             `model_type="timm_wrapper"`.
-        text_config (`dict` or `PreTrainedConfig`):
-            The language model: any decoder of Transformers with `embed_tokens` and a plain head (Llama, Mistral, Qwen,
-            Phi ...).
+        text_config (`dict` or `PreTrainedConfig`): The language model: any decoder of Transformers with
+            `embed_tokens` and a plain head (Llama, Mistral, Qwen, Phi ...).
         clue_config (`dict` or `PreTrainedConfig`, *optional*): The disease clue encoder: any text encoder. Required
             where `clue_source="zero_shot"` or `connector="clue_interaction"`.
         query_transformer_config (`dict` or `PreTrainedConfig`, *optional*):
@@ -115,9 +114,8 @@ class TRRGConfig(PreTrainedConfig):  # trf-ignore: TRF057
             by patch, the logits pooled by log-mean-exp (a smooth maximum, Pinheiro and Collobert 2015). With `"lse"`
             a small finding is not averaged away, and the evidence map is what the score is made of.
         projection_dim (`int`): Shared width `D` of image, clue and sentence vectors and of the clue interaction.
-        num_query_tokens (`int`):
-            Learned queries a view: half for clues and half for patches in the clue interaction, all of them in the
-            query transformer. Unused by the MLP, which keeps every patch.
+        num_query_tokens (`int`): Learned queries a view: half for clues and half for patches in the clue interaction,
+            all of them in the query transformer. Unused by the MLP, which keeps every patch.
         num_interaction_heads (`int`): Attention heads of the clue interaction; divides `projection_dim`.
         num_selected_clues (`int`): The clues with the highest scores that are injected, or named in the prompt.
         clue_threshold (`float`): Clues that score this much or less are neither, in [0, 1).
@@ -338,6 +336,8 @@ class TRRGConfig(PreTrainedConfig):  # trf-ignore: TRF057
             even = "an even number: half ask the clues, half the patches"
             yield "num_query_tokens", self.num_query_tokens % 2 == 0, even
             yield "num_interaction_heads", width % heads == 0, f"a divisor of projection_dim={width}"
+        else:
+            yield "interaction", self.interaction == "parallel", f"'parallel' with connector={self.connector!r}"
         if self.connector == "query_transformer":
             name, width = "query_transformer_config", self.vision_hidden_size
             inner = self.query_transformer_config

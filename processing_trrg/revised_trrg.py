@@ -16,7 +16,7 @@ import torch
 from .chat_trrg import longest_chat, unpadded
 from .compared_trrg import compare
 from .corrected_trrg import MOST_ASKS, kept_but_for
-from .findings_trrg import SIDES, finding_of
+from .findings_trrg import SIDES, finding_of, states
 from .prompt_trrg import correction_request
 from .prompt_trrg import said as words_of
 from .report_trrg import UNREADABLE, Report, report_text, split_report
@@ -83,7 +83,7 @@ def revise_reports(
     for report, words, said in zip(reports, prompts.studies, turns, strict=True):
         if _is_other(report, words):
             continue
-        once = _once(report.findings), _once(report.impression or "") or None
+        once = _once(report.findings, names), _once(report.impression or "", names) or None
         if once != (report.findings, report.impression):
             _replace(report, *once)
             said.append(Revision(ONCE, report.text))
@@ -95,11 +95,16 @@ def revise_reports(
     return turns
 
 
-def _once(section: str) -> str:
-    """A section without the sentences that it has said already, in whatever case; as it was where there are none."""
-    sentences = [*cut_sentences(section)]
-    first = {sentence.lower(): sentence for sentence in reversed(sentences)}
-    return section if len(first) == len(sentences) else " ".join(s for s in sentences if first.pop(s.lower(), None))
+def _once(section: str, names: Sequence[str]) -> str:
+    """A section without the sentences that state or deny a clue again in the same words; as it was where there are
+    none. A word that says nothing by itself ("Right lung. Clear. Left lung. Clear.") may be said again."""
+    sentences, said = [*cut_sentences(section)], set[str]()
+    kept = []
+    for sentence in sentences:
+        repeats = sentence.lower() in said and any(states(sentence, name) is not None for name in names)
+        kept += [] if repeats else [sentence]
+        said.add(sentence.lower())
+    return section if len(kept) == len(sentences) else " ".join(kept)
 
 
 def knows_comparison(chat: Sequence[Mapping[str, Any]]) -> bool:

@@ -55,6 +55,7 @@ def test_round_trip(tiny_config, tmp_path):
 @pytest.mark.parametrize(
     ("override", "words"),
     [
+        ({"connector": "mlp", "interaction": "cross"}, ["interaction", "cross", "connector='mlp'"]),
         ({"connector": "qformer"}, ["connector", "qformer", "clue_interaction", "mlp", "query_transformer"]),
         ({"clue_source": "oracle"}, ["clue_source", "oracle", "zero_shot", "classifier", "none"]),
         ({"clue_scoring": "cosine"}, ["clue_scoring", "cosine", "softmax", "pairwise"]),

@@ -135,6 +135,7 @@ def test_of_a_report_without_a_word_the_first_one_stays_known(write, monkeypatch
         ("Left effusion. No effusion or edema on the left.", None),  # it denies more than that
         ("No left effusion.", None),  # nothing would be left
         ("Left effusion. No edema. left effusion.  No edema. Clear.", "Left effusion. No edema. Clear."),
+        ("Left effusion. Right lung. Normal. Left lung. Normal.", None),
     ],
 )
 def test_what_a_report_states_it_neither_denies_nor_repeats(write, monkeypatch, written, text):

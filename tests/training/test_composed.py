@@ -55,7 +55,7 @@ def test_what_is_present_has_no_size_place_number_or_kind():
     guesses = re.compile(
         r"\b(?:small|tiny|large|mild|mildly|moderate|moderately|severe|marked|minimal|diffuse|scattered|patchy|bilateral"
         r"|bi\w+ar|basilar|apical|upper|mid|lower|lob(?:e|ar)|interstitial|linear|nodules?|mass(?:es)?|catheters?|tubes?"
-        r"|lines?|ports?|pacemakers?|ribs?|effusions|opacities|acute|chronic|healed|old|new)\b",
+        r"|lines?|ports?|pacemakers?|ribs?|blunting|angles?|effusions|opacities|acute|chronic|healed|old|new)\b",
         re.IGNORECASE,
     )
     for part in ("present", "sided", "impression", "sided_impression"):

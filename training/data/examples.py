@@ -136,6 +136,7 @@ class SourceData:
         views = [self.images.num_views(i) if self.images else 1 for i in range(len(self.studies))]
 
         def too_long(record: Study, study: int) -> bool:
+            record = ungraded(record) if self.data.without_degrees else record
             record = in_order(record) if self.data.positive_first else record
             return is_too_long(Example(record.study_id, 0, [], self.labels[study], record, []), views[study])
 

@@ -4,11 +4,12 @@
         runs/small-data/nih --image-cache runs/small-data/cache
 
 For each clue a ridge regression from the tower's features to the height of the middle of a finding's box and to the
-logarithm of its area, both in fractions of the square that the model sees, learned from the boxes of SYNTHETIC training
-phantoms. Printed is Spearman's rank correlation of what it says with the boxes of unseen phantoms and of real
-radiographs, which it never learned from (all splits), beside that of the evidence map alone: the row of its highest
-patch, and the number of patches above half its height. 95 % bootstrap intervals over boxes. Decides whether a report
-may say a size or a zone. Never for clinical use.
+logarithm of its area, both in fractions of the square that the model sees. Printed is Spearman's rank correlation of
+what it says with the boxes: of unseen phantoms and of real radiographs, learned from SYNTHETIC training phantoms; of
+the real ones learned from those themselves, in five parts, each said by what was learned from the other patients'; and
+that of the evidence map alone, by the row of its highest patch and the number of patches above half its height. 95 %
+bootstrap intervals over patients. The real ones are of all splits: the tower may have seen their pictures and labels in
+training, never their boxes. Never for clinical use.
 """
 
 import argparse
@@ -21,11 +22,12 @@ import numpy as np
 import torch
 from scipy.stats import spearmanr
 from sklearn.linear_model import Ridge
+from sklearn.model_selection import GroupKFold, cross_val_predict
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from torch.nn import functional as F
 
-from evaluation.metrics.resampling import bootstrap, with_interval
+from evaluation.metrics.resampling import patient_bootstrap, with_interval
 from evaluation.reading.sides import side_and_finding
 from processing_trrg import TRRGProcessor
 from training.config.command_line import loading
@@ -37,30 +39,38 @@ from training.run.initial_model import STAGES, build_config
 
 SHADOWS = ("Lung Opacity", "Pneumonia")
 """Labels of real boxes that phantoms have none of: of what is planted, a consolidation looks like them."""
-STRENGTH = 100.0
+STRENGTH = 1000.0
 """Of the L2 penalty, of features in units of their deviation."""
 RESAMPLES = 1000
 FEWEST = 20
 """Boxes of a finding that a correlation is told of."""
+FOLDS = 5
 
 
 @dataclass
 class Boxed:
-    """Findings with a box: features `[n, F]`, heights of the middle and logarithms of the area `[n, 2]`, and what the
-    evidence map says of both `[n, 2]`, by clue."""
+    """The boxes of one clue.
 
-    features: dict[str, np.ndarray]
-    boxes: dict[str, np.ndarray]
-    evidence: dict[str, np.ndarray]
+    Attributes:
+        features: `[n, F]` of their pictures.
+        boxes: `[n, 2]`, height of the middle and logarithm of the area.
+        evidence: `[n, 2]`, what the map says of both.
+        patients: of each box.
+    """
+
+    features: np.ndarray
+    boxes: np.ndarray
+    evidence: np.ndarray
+    patients: list[str]
 
 
 @torch.inference_mode()
 def look(
-    model: Any, processor: TRRGProcessor, folder: str, splits: Sequence[str], cache: str | None, most: int
-) -> Boxed:
-    """The boxed findings of the first `most` studies of each split."""
+    model: Any, processor: TRRGProcessor, folder: str, splits: Sequence[str], cache: str | None, most: int | None
+) -> dict[str, Boxed]:
+    """The boxes of each clue, in the first `most` studies of each split."""
     names = [clue["name"] for clue in processor.clues]
-    found: dict[str, list[tuple[np.ndarray, list[float], list[float]]]] = {}
+    found: dict[str, list[tuple[np.ndarray, list[float], list[float], str]]] = {}
     for split in splits:
         studies = Studies(folder, split)
         bank = ImageBank(studies, processor.image_processor, 1, cache)
@@ -79,9 +89,14 @@ def look(
                     if clue in names and box["w"] * box["h"] > 0:
                         evidence = maps[names.index(clue)]
                         truth = [box["y"] + box["h"] / 2, float(np.log(box["w"] * box["h"]))]
-                        found.setdefault(clue, []).append((_features(patches, evidence), truth, _of_map(evidence)))
-    columns = {clue: tuple(np.array(column) for column in zip(*rows, strict=True)) for clue, rows in found.items()}
-    return Boxed(*({clue: column[part] for clue, column in columns.items()} for part in range(3)))
+                        patient = studies.records[row].patient_id
+                        told_by = _features(patches, evidence), truth, _of_map(evidence), patient
+                        found.setdefault(clue, []).append(told_by)
+    boxes = {}
+    for clue, known in found.items():
+        features, truths, told, patients = zip(*known, strict=True)
+        boxes[clue] = Boxed(np.array(features), np.array(truths), np.array(told), [*patients])
+    return boxes
 
 
 def _features(patches: torch.Tensor, evidence: torch.Tensor) -> np.ndarray:
@@ -96,31 +111,49 @@ def _of_map(evidence: torch.Tensor) -> list[float]:
     return [int(evidence.argmax()) // evidence.shape[1], int((evidence > (low + high) / 2).sum())]
 
 
-def fit(boxed: Boxed) -> dict[str, Any]:
+def fit(boxed: dict[str, Boxed]) -> dict[str, Any]:
     """A ridge regression to both numbers of a box, by clue."""
-    ridges = {clue: make_pipeline(StandardScaler(), Ridge(STRENGTH)) for clue in boxed.features}
-    return {clue: ridge.fit(boxed.features[clue], boxed.boxes[clue]) for clue, ridge in ridges.items()}
+    return {clue: _ridge().fit(some.features, some.boxes) for clue, some in boxed.items()}
 
 
-def correlations(ridges: dict[str, Any], boxed: Boxed) -> dict[str, list[dict[str, Any]]]:
-    """By finding with at least `FEWEST` boxes, both sides together: Spearman's correlation of height and area, each by
-    the features and by the map."""
+def _ridge() -> Any:
+    return make_pipeline(StandardScaler(), Ridge(STRENGTH))
+
+
+def _of_others(some: Boxed) -> np.ndarray:
+    """What is said of each box `[n, 2]` by a regression that was learned from other patients' boxes; NaN where there
+    are too few."""
+    if len(set(some.patients)) < FOLDS:
+        return np.full_like(some.boxes, np.nan)
+    return cross_val_predict(
+        _ridge(), some.features, some.boxes, groups=some.patients, cv=GroupKFold(FOLDS)
+    )  # fmt: skip
+
+
+def correlations(ridges: dict[str, Any], boxed: dict[str, Boxed], own: bool) -> dict[str, list[dict[str, Any]]]:
+    """By finding with at least `FEWEST` boxes, both sides together: Spearman's correlation of height and then of area,
+    by the ridges, by the map and, with `own`, by what was learned from these boxes of other patients."""
     rows: dict[str, list[np.ndarray]] = {}
-    for clue in sorted(boxed.boxes.keys() & ridges.keys()):
-        said = ridges[clue].predict(boxed.features[clue])
-        finding = (side_and_finding(clue) or ("", clue))[1]
-        rows.setdefault(finding, []).append(np.hstack([boxed.boxes[clue], said, boxed.evidence[clue]]))
+    patients: dict[str, list[str]] = {}
+    for clue in sorted(boxed.keys() & ridges.keys()):
+        some, finding = boxed[clue], (side_and_finding(clue) or ("", clue))[1]
+        ways = [ridges[clue].predict(some.features), some.evidence, *([_of_others(some)] if own else [])]
+        rows.setdefault(finding, []).append(np.hstack([some.boxes, *ways]))
+        patients.setdefault(finding, []).extend(some.patients)
     found = {}
-    tables = {finding: np.concatenate(parts) for finding, parts in rows.items()}
-    for finding, table in ((finding, table) for finding, table in tables.items() if len(table) >= FEWEST):
-        pairs = [(truth, truth + 2 * way) for truth in (0, 1) for way in (1, 2)]
+    for finding, parts in rows.items():
+        table = np.concatenate(parts)
+        if len(table) < FEWEST:
+            continue
+        pairs = [(truth, truth + 2 * way) for truth in (0, 1) for way in range(1, table.shape[1] // 2)]
 
         def statistic(weights: np.ndarray, table: np.ndarray = table, pairs: Any = pairs) -> np.ndarray:
             drawn = np.repeat(table, weights.astype(int), axis=0)
-            return np.array([np.nan_to_num(spearmanr(drawn[:, one], drawn[:, other])[0]) for one, other in pairs])
+            drawn = drawn[~np.isnan(drawn).any(1)]
+            return np.array([spearmanr(drawn[:, one], drawn[:, other])[0] for one, other in pairs])
 
-        once = np.ones(len(table), dtype=np.int64)
-        draws, values = bootstrap(once, statistic, RESAMPLES, 0), statistic(once)
+        draws = patient_bootstrap(patients[finding], statistic, RESAMPLES, 0)
+        values = statistic(np.ones(len(table)))
         found[finding] = [with_interval(v, draws[:, n]) | {"boxes": len(table)} for n, v in enumerate(values)]
     return found
 
@@ -142,18 +175,29 @@ def main(arguments: Sequence[str] | None = None) -> None:
             model = STAGES[config.architectures[0]].from_pretrained(options.checkpoint).eval()
             processor = TRRGProcessor.from_pretrained(options.checkpoint)
         ridges = fit(look(model, processor, options.phantoms, ["train"], options.image_cache, options.count))
-        print("| boxes of | finding | n | height: features | height: map | area: features | area: map |")
-        print("|---|---|---|---|---|---|---|")
+        ways = ("learned from phantoms", "map", "learned from these")
+        columns = [f"{what}: {way}" for what in ("height", "area") for way in ways]
+        print(f"| boxes of | finding | n | {' | '.join(columns)} |\n|{'---|' * (3 + len(columns))}")
         for folder in (options.phantoms, *options.real):
-            splits = ["validation"] if folder == options.phantoms else ["train", "validation"]
-            seen = look(model, processor, folder, splits, options.image_cache, options.count)
-            name = Path(folder).name
-            for finding, values in correlations(ridges, seen).items():
-                told = " | ".join(f"{value['value']:.2f} [{value['low']:.2f}, {value['high']:.2f}]" for value in values)
-                print(f"| {name} | {finding} | {values[0]['boxes']} | {told} |")
+            real = folder != options.phantoms
+            splits = ["train", "validation"] if real else ["validation"]
+            seen = look(model, processor, folder, splits, options.image_cache, None)
+            found = correlations(ridges, seen, own=real)
+            for finding, values in found.items():
+                told = [
+                    f"{v['value']:.2f} [{v['low']:.2f}, {v['high']:.2f}]".replace("nan [nan, nan]", "-") for v in values
+                ]
+                told = told if real else [*told[:2], "-", *told[2:], "-"]
+                read = f" (read as {finding})" if real and finding == "Consolidation" else ""
+                name = " and ".join(SHADOWS) + read if read else finding
+                print(f"| {Path(folder).name} | {name} | {values[0]['boxes']} | {' | '.join(told)} |")
+            few = {clue: len(some.patients) for clue, some in seen.items()}
+            few = {c: n for c, n in few.items() if (side_and_finding(c) or ("", c))[1] not in found}
+            if few:
+                print(f"{Path(folder).name}, left out, fewer than {FEWEST} boxes or none of phantoms: {few}")
     except (ValueError, FileNotFoundError) as error:
         parser.error(str(error))
-    print("Phantoms are SYNTHETIC: what is learned from them and holds on them alone is not to be said of a patient.")
+    print("Phantoms are SYNTHETIC: what holds on them alone is not to be said of a patient. Never for clinical use.")
 
 
 if __name__ == "__main__":
