@@ -246,7 +246,6 @@ def test_a_card_names_what_its_weights_come_from() -> None:
             for file in (ROOT / "training" / "configs").glob(f"{path.parent.name}-*.yaml")
         ]
         names = {config[key] for config in configs for key in config if key.endswith("_model") and "/" in config[key]}
-        names = {name for name in names if not name.startswith("runs/")}  # made by the recipe
         assert set(data.base_model or ()) == names, path
         results = {result.dataset_type for result in data.eval_results or ()}
         assert data.datasets and set(data.datasets) >= results, path
