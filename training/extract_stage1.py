@@ -9,15 +9,18 @@ from pathlib import Path
 
 from modeling_trrg import TRRGForConditionalGeneration, TRRGForContrastivePretraining
 from processing_trrg import TRRGProcessor
+from training.config.command_line import loading
 
 
 def extract(checkpoint: Path, out: Path) -> None:
     """Write vision tower, clue encoder, projections and temperature of `checkpoint`, and its processor, to `out`.
 
     Raises:
-        ValueError: the checkpoint has a query transformer, whose stage 1 has heads that it does not keep.
+        ValueError: the checkpoint cannot be loaded, is not complete, or has a query transformer, whose stage 1 has heads
+            that it does not keep.
     """
-    whole = TRRGForConditionalGeneration.from_pretrained(checkpoint)
+    with loading("checkpoint", str(checkpoint)):
+        whole = TRRGForConditionalGeneration.from_pretrained(checkpoint)
     if whole.config.connector == "query_transformer":
         raise ValueError(f"{checkpoint}: connector='query_transformer' keeps no heads of stage 1; run pretrain.py")
     stage1 = TRRGForContrastivePretraining(whole.config)
@@ -33,7 +36,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("checkpoint", type=Path, help="folder of a complete checkpoint")
     parser.add_argument("--out", type=Path, required=True, help="folder of the stage-1 checkpoint")
     options = parser.parse_args(arguments)
-    extract(options.checkpoint, options.out)
+    try:
+        extract(options.checkpoint, options.out)
+    except ValueError as error:
+        parser.error(str(error))
     print(f"{options.out}: stage 1 of {options.checkpoint}")
 
 

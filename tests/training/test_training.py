@@ -28,9 +28,8 @@ from tests.helpers.training_helpers import (
     weights,
     write_config,
 )
+from training import extract_language_model, extract_stage1
 from training.config.run_config import ConfigError
-from training.extract_language_model import extract as extract_language_model
-from training.extract_stage1 import extract
 from training.phantoms.generate import generate_phantom
 from training.run.loop import STOPPED
 from training.run.tracking import read_metrics
@@ -201,14 +200,21 @@ def test_stage_2_starts_from_what_stage_1_sees(data, straight, tmp_path, capsys)
 
 def test_stage_1_of_a_complete_checkpoint_is_what_it_was(straight, tmp_path):
     complete = straight["finetune.py"] / "model"
-    extract(complete, tmp_path / "stage1")
+    extract_stage1.extract(complete, tmp_path / "stage1")
     whole, stage1 = weights(straight["finetune.py"]), load_file(tmp_path / "stage1" / "model.safetensors")
     assert stage1 and all(torch.equal(tensor, whole[name]) for name, tensor in stage1.items())
     AutoModelForPreTraining.from_pretrained(tmp_path / "stage1")
 
 
+@pytest.mark.parametrize("module", [extract_stage1, extract_language_model])
+def test_a_part_of_no_checkpoint_is_one_line(module, tmp_path, capsys):
+    with pytest.raises(SystemExit) as ended:
+        module.main([str(tmp_path / "none"), "--out", str(tmp_path / "out")])
+    assert ended.value.code == 2 and "none (no such folder) cannot be loaded" in capsys.readouterr().err
+
+
 def test_the_language_model_of_a_checkpoint_starts_another_system(data, straight, tmp_path, capsys):
-    extract_language_model(straight["finetune.py"] / "model", tmp_path / "words")
+    extract_language_model.extract(straight["finetune.py"] / "model", tmp_path / "words")
     whole, alone = weights(straight["finetune.py"]), load_file(tmp_path / "words" / "model.safetensors")
     assert alone and all(
         torch.equal(t, whole[n.replace("model.", "model.language_model.", 1)]) for n, t in alone.items()
