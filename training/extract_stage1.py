@@ -16,8 +16,8 @@ def extract(checkpoint: Path, out: Path) -> None:
     """Write vision tower, clue encoder, projections and temperature of `checkpoint`, and its processor, to `out`.
 
     Raises:
-        ValueError: the checkpoint cannot be loaded, is not complete, or has a query transformer, whose stage 1 has heads
-            that it does not keep.
+        ValueError: the checkpoint cannot be loaded, is not complete, or has a query transformer, whose stage 1 has
+            heads that it does not keep.
     """
     with loading("checkpoint", str(checkpoint)):
         whole = TRRGForConditionalGeneration.from_pretrained(checkpoint)
