@@ -31,7 +31,7 @@ def test_support_and_omission_of_clues():
     assert dict(zip(COUNTS, truth.counts(), strict=True)) == {
         "positive": 2, "supported": 1, "confident": 3, "left_out": 2, "denied": 1, "reports": 1, "contradictory": 0,
         "both_sections": 0, "conflicting": 0, "without_prior": 0, "inventing": 0, "selected": 0, "said": 0,
-        "claimed": 0, "backed": 0, "placeholders": 0,
+        "claimed": 0, "backed": 0, "placeholders": 0, "stated": 2, "graded": 1,
     }  # fmt: skip
 
 
