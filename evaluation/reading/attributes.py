@@ -35,8 +35,9 @@ PART_END = re.compile(r"[,;:()]|\b(?:and|or|with|without|but|however|although|th
 _SEVERITY = re.compile(
     r"\b(?:(?P<mild>mild(?:ly)?|minimal(?:ly)?|slight(?:ly)?|trace|tiny|small|subtle|minor|borderline)"
     r"|(?P<moderate>moderate(?:ly)?|medium)"
-    r"|(?P<severe>severe(?:ly)?|marked(?:ly)?|large|massive(?:ly)?|huge|extensive(?:ly)?|substantial(?:ly)?))\b"
-    # "mildly improved" grades the change
+    r"|(?P<severe>severe(?:ly)?|marked(?:ly)?|large|big|massive(?:ly)?|huge|extensive(?:ly)?|substantial(?:ly)?))\b"
+    # "mildly improved" grades the change, and a minor fissure is an organ
+    r"(?![ -](?:fissures?|bore|bowel)\b)"
     r"(?! (?:interval )?(?:increas|decreas|improv|wors|progress|chang|larger|smaller|greater|bigger|less|more|better))"
 )
 _NUMBER, _UNIT = r"(?:\d{1,4}(?:\.\d{1,3})?|\.\d{1,3})", r"(?:[mc]m|(?:milli|centi)met(?:er|re)s?)\b"

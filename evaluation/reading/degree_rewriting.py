@@ -20,7 +20,7 @@ from evaluation.reading.sides import find_sides
 
 _DEGREE = (
     r"(?:very |quite |rather |relatively |fairly )?(?:mild(?:ly)?|minimal(?:ly)?|slight(?:ly)?|trace|tiny|small|subtle"
-    r"|minor|moderate(?:ly)?|medium|severe(?:ly)?|marked(?:ly)?|large|massive(?:ly)?|huge|extensive(?:ly)?"
+    r"|minor|moderate(?:ly)?|medium|severe(?:ly)?|marked(?:ly)?|large|big|massive(?:ly)?|huge|extensive(?:ly)?"
     r"|substantial(?:ly)?)(?:[- ]sized)?"
 )
 _DEGREES = (

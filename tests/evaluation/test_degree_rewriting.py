@@ -22,6 +22,7 @@ from training.phantoms.scoring import report_changes, report_sides, told_details
         ("A small ill defined consolidation is seen.", "An ill defined consolidation is seen."),
         ("There is an extensive left consolidation.", "There is a left consolidation."),
         ("Left-sided pneumothorax, large.", "Left-sided pneumothorax."),
+        ("There is a big effusion.", "There is an effusion."),
         ("The left pleural effusion is large.", "The left pleural effusion is present."),
         ("There are bilateral effusions, small on the left and large on the right.", "There are bilateral effusions."),
         ("There is an 8 mm nodule in the left lung.", "There is a nodule in the left lung."),

@@ -21,6 +21,9 @@ from evaluation.reading.attributes import change_words, finding_attributes
         ("Right effusion, which is large, and edema.", "Edema", "right", "", ()),
         ("The heart is markedly enlarged.", "Cardiomegaly", "", "severe", ()),
         ("Large heart.", "Cardiomegaly", "", "", ()),  # its name, not its degree
+        ("A big left effusion.", "Pleural Effusion", "left", "severe", ()),
+        ("An effusion tracks into the minor fissure.", "Pleural Effusion", "", "", ()),
+        ("Small-bore catheter on the left.", "Support Devices", "left", "", ()),
         ("Mildly improved edema.", "Edema", "", "", ()),  # the degree of the change
         ("Minimal edema. No large effusion. Severe edema is seen.", "Edema", "", "mild severe", ()),
         ("1.2 x 0.8 cm nodule.", "Lung Lesion", "", "", (12.0,)),

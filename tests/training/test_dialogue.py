@@ -110,6 +110,13 @@ def test_a_correction_changes_what_is_asked_and_nothing_else():
     assert min(seen[what] for what in ("there", "denied", "gone", "side", "several")) > 5, seen
 
 
+def test_a_finding_that_is_put_in_has_its_article():
+    said = " ".join(exchange("correction", record, labels, seed=i).answer for i, (record, labels) in enumerate(reports(80)))
+    assert "There is a lung lesion." in said and "There is cardiomegaly." in said
+    for bare_noun in ("lung lesion", "lung opacity", "fracture", "pneumothorax", "pleural effusion"):
+        assert f"There is {bare_noun}." not in said
+
+
 def test_a_denied_finding_is_denied_and_one_to_take_out_leaves_no_trace():
     said = {}
     for seed in range(300):

@@ -28,7 +28,7 @@ from tests.helpers.training_helpers import (
     weights,
     write_config,
 )
-from training import extract_language_model, extract_stage1
+from training import extract_part
 from training.config.run_config import ConfigError
 from training.phantoms.generate import generate_phantom
 from training.run.loop import STOPPED
@@ -200,21 +200,21 @@ def test_stage_2_starts_from_what_stage_1_sees(data, straight, tmp_path, capsys)
 
 def test_stage_1_of_a_complete_checkpoint_is_what_it_was(straight, tmp_path):
     complete = straight["finetune.py"] / "model"
-    extract_stage1.extract(complete, tmp_path / "stage1")
+    extract_part.extract("stage1", complete, tmp_path / "stage1")
     whole, stage1 = weights(straight["finetune.py"]), load_file(tmp_path / "stage1" / "model.safetensors")
     assert stage1 and all(torch.equal(tensor, whole[name]) for name, tensor in stage1.items())
     AutoModelForPreTraining.from_pretrained(tmp_path / "stage1")
 
 
-@pytest.mark.parametrize("module", [extract_stage1, extract_language_model])
-def test_a_part_of_no_checkpoint_is_one_line(module, tmp_path, capsys):
+@pytest.mark.parametrize("part", ["stage1", "language_model"])
+def test_a_part_of_no_checkpoint_is_one_line(part, tmp_path, capsys):
     with pytest.raises(SystemExit) as ended:
-        module.main([str(tmp_path / "none"), "--out", str(tmp_path / "out")])
+        extract_part.main([part, str(tmp_path / "none"), "--out", str(tmp_path / "out")])
     assert ended.value.code == 2 and "none (no such folder) cannot be loaded" in capsys.readouterr().err
 
 
 def test_the_language_model_of_a_checkpoint_starts_another_system(data, straight, tmp_path, capsys):
-    extract_language_model.extract(straight["finetune.py"] / "model", tmp_path / "words")
+    extract_part.extract("language_model", straight["finetune.py"] / "model", tmp_path / "words")
     whole, alone = weights(straight["finetune.py"]), load_file(tmp_path / "words" / "model.safetensors")
     assert alone and all(
         torch.equal(t, whole[n.replace("model.", "model.language_model.", 1)]) for n, t in alone.items()
@@ -228,6 +228,22 @@ def test_the_language_model_of_a_checkpoint_starts_another_system(data, straight
     assert f"language_model           {tmp_path / 'words'}" in capsys.readouterr().out
     after = weights(tmp_path / "run")
     assert all(torch.equal(t, after[n.replace("model.", "model.language_model.", 1)]) for n, t in alone.items())
+
+
+def test_a_language_model_of_another_tokenizer_is_refused(data, straight, tmp_path):
+    extract_part.extract("language_model", straight["finetune.py"] / "model", tmp_path / "words")
+    path = tmp_path / "words" / "tokenizer.json"
+    tokenizer = json.loads(path.read_text())
+    numbers = tokenizer["model"]["vocab"]
+    first, second = list(numbers)[-2:]
+    numbers[first], numbers[second] = numbers[second], numbers[first]
+    path.write_text(json.dumps(tokenizer))
+    config = stage_2(data, tmp_path / "run")
+    for key in ("preset", "overrides", "tokenizer", "clue_tokenizer"):
+        del config["model"][key]
+    config["model"] |= {"checkpoint": str(straight["pretrain.py"] / "model"), "language_model": str(tmp_path / "words")}
+    with pytest.raises(ConfigError, match="another tokenizer than .*: 2 of its"):
+        run_script_raising("finetune.py", config)
 
 
 def test_what_training_writes_loads_where_the_project_is_not_installed(straight, tmp_path):

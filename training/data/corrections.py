@@ -154,8 +154,13 @@ class _Writer:
         word = self.word(name)
         side = self.pick(("left", "right")) if name in WORDS["sided"] and self.rng.random() < 0.5 else None
         if listed or (bare(word) == name.lower() and not side):
-            return Change("add", name, word, None, self.clues[name]["positive"])
+            return Change("add", name, word, None, self.general_claim(name))
         return Change("add", name, word, side, f"There is {with_side(word, side)}.")
+
+    def general_claim(self, name: str) -> str:
+        """The clue's sentence, with the article that a report has and the clue encoder never needed."""
+        spoken = (word for word in WORDS["names"].get(name, ()) if _ARTICLE.match(word) and bare(word) == name.lower())
+        return next((f"There is {word}." for word in spoken), self.clues[name]["positive"])
 
     def undone(self, change: Change) -> Change:
         """What to ask of the changed report to have the true one again."""

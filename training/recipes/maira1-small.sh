@@ -10,7 +10,7 @@ python -m training.builders.small_data --out runs/small-data
 python -m training.builders.paraphrases --data runs/small-data/iu --swap-sentences --count 10 --out runs/maira1-small-paraphrases.jsonl
 
 # the vision tower: stage 1 of the small checkpoint, in place of RAD-DINO. Or take it out of the shipped one:
-#   python -m training.extract_stage1 hub_cards/trrg-small --out runs/trrg-small-stage1/model
+#   python -m training.extract_part stage1 hub_cards/trrg-small --out runs/trrg-small-stage1/model
 python training/pretrain.py --config training/configs/trrg-small-stage1.yaml
 
 # the one stage of MAIRA-1

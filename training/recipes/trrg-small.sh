@@ -11,7 +11,7 @@ python -m training.builders.small_data --out runs/small-data
 
 # stage 1: what is on the image, what a score means, over which score a clue is told. To train stage 2 alone again, take
 # stage 1 out of the shipped checkpoint instead:
-#   python -m training.extract_stage1 hub_cards/trrg-small --out runs/trrg-small-stage1/model
+#   python -m training.extract_part stage1 hub_cards/trrg-small --out runs/trrg-small-stage1/model
 python training/pretrain.py --config training/configs/trrg-small-stage1.yaml
 python -m training.measure.clues --config training/configs/trrg-small-stage1.yaml
 python -m training.calibrate runs/trrg-small-stage1/model --data runs/small-data/nih runs/small-data/nih_128 runs/small-data/phantoms --image-cache runs/small-data/cache --write

@@ -49,6 +49,8 @@ def build_processor(section: ModelSection, config: TRRGConfig) -> TRRGProcessor:
     if section.checkpoint is not None:
         with loading("model.checkpoint", section.checkpoint):
             processor = TRRGProcessor.from_pretrained(section.checkpoint)
+        if section.language_model is not None:
+            _check_tokens(section, processor.tokenizer)
         processor.num_image_tokens = config.num_image_tokens  # the connector may be another than stage 1's
         if section.vision_model is not None:
             grey_range = processor.image_processor.grey_range
@@ -78,6 +80,18 @@ def build_processor(section: ModelSection, config: TRRGConfig) -> TRRGProcessor:
         clues=section.clues,
         prompt_style=section.prompt_style or PROMPT_STYLES[section.preset],
     )
+
+
+def _check_tokens(section: ModelSection, tokenizer: Any) -> None:
+    """Refuse a language model whose own tokenizer numbers a token otherwise than the checkpoint's."""
+    numbers = tokenizer.get_vocab()
+    own = _tokenizer(section, "language_model", None).get_vocab()
+    if other := sorted(token for token, number in own.items() if numbers.get(token) != number):
+        raise ConfigError(
+            f"model.language_model: {section.language_model} was trained with another tokenizer than "
+            f"model.checkpoint's: {len(other)} of its {len(own)} tokens have another number there, or none, such as "
+            f"{other[0]!r}"
+        )
 
 
 def _image_processor(section: ModelSection, config: TRRGConfig, grey_range: GreyRange) -> TRRGImageProcessor:
