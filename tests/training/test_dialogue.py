@@ -111,7 +111,8 @@ def test_a_correction_changes_what_is_asked_and_nothing_else():
 
 
 def test_a_finding_that_is_put_in_has_its_article():
-    said = " ".join(exchange("correction", record, labels, seed=i).answer for i, (record, labels) in enumerate(reports(80)))
+    made = (exchange("correction", record, labels, seed=index) for index, (record, labels) in enumerate(reports(80)))
+    said = " ".join(correction.answer for correction in made if correction)
     assert "There is a lung lesion." in said and "There is cardiomegaly." in said
     for bare_noun in ("lung lesion", "lung opacity", "fracture", "pneumothorax", "pleural effusion"):
         assert f"There is {bare_noun}." not in said
