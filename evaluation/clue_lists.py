@@ -9,11 +9,13 @@ Reports are written of the first --count studies of --data and of as many SYNTHE
 - wordings: each finding in two new wordings, without sides. AUROC of the clue on the phantoms and on all studies of
   --data beside its own wording; and of the findings that are there (are not), the share that the report claims where
   the model was given them in new words only.
+- reports' words (--reports): each finding in up to 20 sentences of validation reports that claim it and nothing else
+  and stand in nothing that training reads, against its own denial. Mean AUROC, beside the findings' own wording.
 - sizes: 1, 10, 100 and 1,000 clues, the own ones first, then nonsense. Seconds for a first and a second study, and the
   share of reports whose findings are those of the own list, where all of it is in the longer one.
 
-The sentences stand in clue_lists.json, and nothing in training reads them. Writes clue_lists.json and clue_lists.md,
-with 95 % intervals by bootstrap over patients. Never for clinical use.
+The other sentences stand in clue_lists.json, and nothing in training reads them. Writes clue_lists.json and
+clue_lists.md, with 95 % intervals by bootstrap over patients. Never for clinical use.
 """
 
 import argparse
@@ -41,12 +43,14 @@ from evaluation.reading.labeler import label_report
 from evaluation.reading.observations import CHEXPERT_14, certain, tensor_labels
 from processing_trrg import RadiologyReportPipeline, Report, read_radiograph
 from training.config.command_line import run_command
+from training.data.statements import training_and_new
 from training.data.study import Studies
 
 Clue = dict[str, str]
 WORDS = json.loads(Path(__file__).with_name("clue_lists.json").read_text(encoding="utf-8"))
 SIZES = (1, 10, 100, 1000)
 MIN_POSITIVES = 5
+MOST_SENTENCES = 20
 
 
 def nonsense(count: int) -> list[Clue]:
@@ -68,6 +72,28 @@ def reworded(clues: Sequence[Clue], number: int) -> list[Clue]:
             claim, denial = WORDS["wordings"][clue["name"]][number]
             found.append({"name": clue["name"], "positive": claim, "negative": denial})
     return found
+
+
+def of_reports(clues: Sequence[Clue], folder: str) -> list[list[Clue]]:
+    """The findings of `plain` that some sentence of the validation reports claims alone, `MOST_SENTENCES` times: each
+    time claimed by one of its sentences, over and over where it has fewer.
+
+    Raises:
+        ValueError: no finding has one.
+    """
+    sentences: dict[str, list[str]] = {}
+    for text, told in sorted(training_and_new(folder, [clue["name"] for clue in clues])[1].items()):
+        if len(told) == 1 and (statement := next(iter(told)))[1]:
+            sentences.setdefault(statement[0], []).append(text)
+    drawn = np.random.default_rng(0)
+    some = {name: drawn.permutation(texts)[:MOST_SENTENCES].tolist() for name, texts in sentences.items()}
+    found = [clue for clue in plain(clues) if clue["name"] in some]
+    if not found:
+        raise ValueError(f"{folder}: no new sentence of its validation reports claims a finding and nothing else")
+    return [
+        [{**clue, "positive": some[clue["name"]][number % len(some[clue["name"]])]} for clue in found]
+        for number in range(MOST_SENTENCES)
+    ]
 
 
 def plain(clues: Sequence[Clue]) -> list[Clue]:
@@ -154,6 +180,23 @@ def wording_scores(
     return {"findings": rows, "mean": mean}
 
 
+def report_scores(
+    truth: np.ndarray, own: np.ndarray, scores: list[np.ndarray], patients: list[str], resamples: int
+) -> dict[str, Any]:
+    """Mean AUROC of the findings in their own words, and in those of reports, the mean of each finding's sentences."""
+    columns = judged_columns(truth, MIN_POSITIVES)
+
+    def areas(weights: np.ndarray) -> np.ndarray:
+        rows = np.array([[auroc(some[:, c], truth[:, c], weights) for c in columns] for some in (own, *scores)])
+        return np.array([rows[0].mean(), rows[1:].mean()])
+
+    if not columns:
+        return {}
+    value, draws = areas(np.ones(len(truth))), patient_bootstrap(patients, areas, resamples, 0)
+    cells = [with_interval(np.asarray(value[i]), draws[:, i]) for i in (0, 1)]
+    return {"findings": len(columns), "own words": cells[0], "words of reports": cells[1]}
+
+
 def said_scores(
     truth: np.ndarray, claims: list[np.ndarray], patients: list[str], resamples: int
 ) -> list[dict[str, Any]]:
@@ -198,8 +241,10 @@ def size_scores(write: Any, source: StudySource, own: list[Clue], count: int, re
     return rows
 
 
-def measure(write: Any, processor: Any, sources: dict[str, StudySource], count: int, resamples: int) -> dict[str, Any]:
-    """All parts; see the top of this file."""
+def measure(
+    write: Any, processor: Any, sources: dict[str, StudySource], count: int, resamples: int, told: list[list[Clue]]
+) -> dict[str, Any]:
+    """All parts; see the top of this file. `told` are the lists of `of_reports`, or none."""
     model, own = write.model, processor.clues
     lists = [plain(own), reworded(own, 0), reworded(own, 1)]
     names = [clue["name"] for clue in lists[0]]
@@ -213,6 +258,10 @@ def measure(write: Any, processor: Any, sources: dict[str, StudySource], count: 
         truth = truth_of(source, names)
         scores = read_scores(model, processor, source, lists)
         part["wordings"] = wording_scores(truth, scores, names, patients, resamples)
+        if told:
+            place = [names.index(clue["name"]) for clue in told[0]]
+            in_reports = read_scores(model, processor, source, told)
+            part["reports"] = report_scores(truth[:, place], scores[0][:, place], in_reports, patients, resamples)
         place = [CHEXPERT_14.index(finding) for finding in names]
         claims = [findings(write_reports(write, source, n, clues))[:, place] for clues in lists]
         there = [column for column, finding in enumerate(names) if finding != "No Finding"]
@@ -237,6 +286,11 @@ def table(result: dict[str, Any]) -> str:
             for finding, values in part["wordings"]["findings"].items():
                 lines.append(f"| {finding}, AUROC | {' | '.join(map(number_text, values))} |")
             lines.append(f"| mean AUROC | {' | '.join(map(text, part['wordings']['mean']))} |")
+        if words := part.get("reports"):
+            cells = [text(words[row]) for row in ("own words", "words of reports")]
+            lines.append(
+                f"| mean AUROC of {words['findings']} findings, own words; words of reports | {' | '.join(cells)} | |"
+            )
         for row in ("said", "invented"):
             lines.append(f"| {row} | {' | '.join(text(cells[row]) for cells in part['said'])} |")
         lines += ["", "| clues | seconds, first study | second | same findings |", "|---|---|---|---|"]
@@ -254,6 +308,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--trust-remote-code", action="store_true", help="run the checkpoint's own code, not ours")
     parser.add_argument("--data", type=Path, help="folder of labelled studies, beside the phantoms")
     parser.add_argument("--split", default="validation", help="of --data")
+    parser.add_argument("--reports", type=Path, help="folder of studies with reports, for findings in their words")
     parser.add_argument("--count", type=int, default=100, help="studies of each source that reports are written of")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--resamples", type=int, default=1000, help="of the bootstrap; 0: no intervals")
@@ -267,7 +322,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     sources: dict[str, StudySource] = {"phantoms (SYNTHETIC)": PhantomStudies(max(2, options.count), TEST_PHANTOM_SEED)}
     if options.data is not None:
         sources[str(options.data)] = Studies(options.data, options.split)
-    result = measure(write, processor, sources, options.count, options.resamples)
+    told = of_reports(processor.clues, str(options.reports)) if options.reports else []
+    result = measure(write, processor, sources, options.count, options.resamples, told)
     options.out.mkdir(parents=True, exist_ok=True)
     (options.out / "clue_lists.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     (options.out / "clue_lists.md").write_text(table(result), encoding="utf-8")

@@ -24,15 +24,48 @@ def test_every_part_is_measured(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(clue_lists, "SIZES", (1, 30))
     folder = save_checkpoint(tmp_path / "checkpoint", "trrg")
     arguments = ["--checkpoint", str(folder), "--count", "2", "--resamples", "0", "--out", str(tmp_path / "out")]
-    clue_lists.main(arguments)
+    reports = write_reports(tmp_path / "reports", train=["Clear lungs."], validation=["Basal edema, some."])
+    clue_lists.main([*arguments, "--reports", str(reports)])
     part = json.loads((tmp_path / "out" / "clue_lists.json").read_text())["phantoms (SYNTHETIC)"]
-    assert set(part) == {"nonsense", "wordings", "said", "sizes"} and set(part["sizes"]) == {"1", "30"}
+    assert set(part) == {"nonsense", "wordings", "reports", "said", "sizes"} and set(part["sizes"]) == {"1", "30"}
     assert "| 30 |" in capsys.readouterr().out
     with pytest.raises(SystemExit, match="--data: nowhere does not exist"):
         clue_lists.main([*arguments, "--data", "nowhere"])
     with pytest.raises(SystemExit):
         clue_lists.main(["--checkpoint", str(save_checkpoint(tmp_path / "other", "maira1")), *arguments[2:]])
     assert "expected pairwise clues" in capsys.readouterr().err
+
+
+def write_reports(folder, **splits):
+    folder.mkdir()
+    rows = [
+        {"study_id": f"{split}{n}", "patient_id": f"p{n}", "split": split, "images": [], "findings": text}
+        for split, texts in splits.items()
+        for n, text in enumerate(texts)
+    ]
+    (folder / "studies.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return folder
+
+
+def test_findings_in_words_of_reports_that_training_never_read(tmp_path):
+    texts = ["Kerley b lines again. Right rib fracture.", "Basal edema, some. No edema. Possible pneumonia.", "Edema."]
+    folder = write_reports(tmp_path / "reports", train=["Right rib fracture."], validation=texts)
+    lists = clue_lists.of_reports(check_clues(CHEXPERT_14), str(folder))
+    assert len(lists) == clue_lists.MOST_SENTENCES
+    assert {tuple(clue["name"] for clue in clues) for clues in lists} == {("Edema",)}  # "Edema." is a known wording
+    assert {clue["positive"] for (clue,) in lists} == {"Kerley b lines again.", "Basal edema, some."}
+    with pytest.raises(ValueError, match="no new sentence of its validation reports claims a finding"):
+        clue_lists.of_reports(
+            check_clues(CHEXPERT_14), str(write_reports(tmp_path / "none", train=["a"], validation=["Edema."]))
+        )
+
+
+def test_words_of_reports_count_by_the_mean_of_their_sentences():
+    truth = np.array([[1], [0]] * 5)
+    right = truth.astype(float)
+    row = clue_lists.report_scores(truth, right, [right, right, right, 1 - right], [str(n) for n in range(10)], 5)
+    assert (row["findings"], row["own words"]["value"], row["words of reports"]["value"]) == (1, 1.0, 0.75)
+    assert clue_lists.report_scores(truth[:4], right[:4], [right[:4]], list("abcd"), 5) == {}
 
 
 def test_a_source_has_the_name_of_its_whole_path(tmp_path, monkeypatch):

@@ -71,6 +71,19 @@ def test_kinds_of_a_finding_are_other_words_for_its_clue():
             assert read(text) == {finding: 1} and text in wordings(name, 1), text
 
 
+@pytest.mark.parametrize("name", [name for name in NAMES if name != NO_FINDING])
+def test_wordings_are_read_as_their_clue_and_nothing_else(name):
+    finding = (side_and_finding(name) or ("", name))[1]
+    for value in (1, 0):
+        texts = wordings(name, value)
+        assert len(texts) > 20
+        for text in texts:
+            found = add_report_sides(text, label_report(text), NAMES, label_report)
+            assert found[name] == value, text
+            if value:
+                assert read(text) == {finding: 1}, text
+
+
 def test_of_reports_only_plain_denials_enter(pool):
     own = [text for text, _ in pool.denials[len(SentencePool().denials) :]]
     assert own == ["Heart size is normal.", "No effusion or pneumothorax."]

@@ -3,7 +3,8 @@
 A checkpoint that has met its own clue sentences alone knows them by heart: another wording of a finding is not seen,
 and a sentence about a bicycle is. In training each clue of a batch may take another of the sentences that say the same
 (those of `composed_sentences.json`, which the labeler reads as that finding and nothing else, and `kinds` of it), and
-some nonsense clues stand behind the list, absent from every study.
+some nonsense clues stand behind the list, absent from every study. `training/fit_wordings.py` teaches them to the clue
+encoder.
 """
 
 import json
@@ -20,6 +21,7 @@ from training.data.compose import SentencePool
 
 _WORDS = json.loads(Path(__file__).with_name("clue_wordings.json").read_text(encoding="utf-8"))
 Clue = Mapping[str, str]
+_ARTICLE = re.compile(r"^an? ")
 
 
 @lru_cache(maxsize=1)
@@ -32,14 +34,26 @@ def wordings(name: str, value: int) -> tuple[str, ...]:
     """Sentences that claim (1) or deny (0) the finding of a clue by its name; none for a finding unknown here."""
     if name == NO_FINDING:
         return tuple(_WORDS["normal"][str(value)])
-    pool = _pool()
+    pool, place = _pool(), side_and_finding(name)
     if value:
         claims = pool.claims["findings", name] + pool.claims["impression", name]
-        return tuple(dict.fromkeys(claims + _WORDS["kinds"].get(name, [])))
-    if place := side_and_finding(name):
-        side, finding = name.split(" ", 1)[0].lower(), place[1].lower()
-        return tuple(text.format(side=side, x=finding) for text in _WORDS["denied"])
-    return tuple(pool.denials_of_one[name])
+        return tuple(dict.fromkeys(claims + _WORDS["kinds"].get(name, []) + _by_terms(name, value)))
+    if place:
+        denials = [text.format(side=place[0], x=place[1].lower()) for text in _WORDS["denied"]]
+    else:
+        denials = pool.denials_of_one[name]
+    return tuple(dict.fromkeys(denials + _by_terms(name, value)))
+
+
+def _by_terms(name: str, value: int) -> list[str]:
+    """A clue claimed or denied by each term for its finding, on its side where it has one."""
+    side, finding = side_and_finding(name) or ("", name)
+    terms = [f"{term} on the {side}" if side else term for term in _WORDS["terms"].get(finding, [])]
+    if value:
+        texts = [text.format(x=term) for term in terms for text in _WORDS["claims"]]
+    else:
+        texts = [text.format(x=_ARTICLE.sub("", term)) for term in terms for text in _WORDS["denials"]]
+    return [text[0].upper() + text[1:] for text in texts]
 
 
 def reworded(clues: Sequence[Clue], share: float, nonsense: int, rng: np.random.Generator) -> list[dict[str, str]]:
@@ -52,10 +66,18 @@ def reworded(clues: Sequence[Clue], share: float, nonsense: int, rng: np.random.
             clue = {**clue, "positive": _pick(says, rng), "negative": _pick(denies, rng)}
         changed.append(dict(clue))
     for place in rng.choice(len(_WORDS["nonsense"]), size=nonsense, replace=False):
-        thing = _WORDS["nonsense"][int(place)]
-        claim, denial = f"There is {thing}.", f"There is no {re.sub('^an? ', '', thing)}."
+        claim, denial = _of_nothing(_WORDS["nonsense"][int(place)])
         changed.append({"name": claim, "positive": claim, "negative": denial})
     return changed
+
+
+def nonsense_sentences() -> list[str]:
+    """All claims and denials of what no chest X-ray shows."""
+    return [text for thing in _WORDS["nonsense"] for text in _of_nothing(thing)]
+
+
+def _of_nothing(thing: str) -> tuple[str, str]:
+    return f"There is {thing}.", f"There is no {_ARTICLE.sub('', thing)}."
 
 
 def _pick(texts: Sequence[str], rng: np.random.Generator) -> str:

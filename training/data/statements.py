@@ -1,0 +1,52 @@
+"""What a sentence of a report states of clues: which it claims and which it denies."""
+
+from collections.abc import Iterable, Sequence
+
+from evaluation.reading.labeler import label_report
+from evaluation.reading.observations import NO_FINDING
+from evaluation.reading.sides import add_sentence_sides, side_and_finding
+from training.data.clue_wordings import wordings
+from training.data.sentences import sentence_key, sentences_of_report
+from training.data.study import Studies, Study
+
+Statement = tuple[str, int]
+"""(clue, 1 or 0): it is claimed or denied."""
+Stated = dict[str, frozenset[Statement]]
+"""Sentence -> what it states."""
+BLANK = "XX"
+"""Of de-identification."""
+
+
+def statements(text: str, names: Sequence[str]) -> frozenset[Statement] | None:
+    """What a sentence states of the clues `names`, of finding and side the more precise; None where it doubts."""
+    labels = add_sentence_sides(text, label_report(text), names)
+    if -1 in labels.values():
+        return None
+    told = {(name, value) for name, value in labels.items() if name in names and value is not None}
+    findings = {statement for statement in told if statement[0] != NO_FINDING}
+    for name, value in sorted(findings):
+        if place := side_and_finding(name):
+            if value:
+                findings.discard((place[1], 1))
+            elif (place[1], 0) in findings:
+                findings.discard((name, 0))
+    return frozenset(findings or told & {(NO_FINDING, 1)})
+
+
+def read_statements(studies: Iterable[Study], names: Sequence[str]) -> Stated:
+    """Each sentence of the reports once, without those that doubt or have a blank."""
+    found: Stated = {}
+    for study in studies:
+        for sentence in sentences_of_report(study, (), label_report):
+            text = sentence.text
+            if text not in found and BLANK not in text and (told := statements(text, names)) is not None:
+                found[text] = told
+    return found
+
+
+def training_and_new(folder: str, names: Sequence[str]) -> tuple[Stated, Stated]:
+    """Sentences of the training reports, and those of the validation reports that neither they nor `wordings` have."""
+    training, validation = (read_statements(Studies(folder, split).records, names) for split in ("train", "validation"))
+    written = (text for name in names for value in (0, 1) for text in wordings(name, value))
+    seen = {sentence_key(text) for text in (*training, *written)}
+    return training, {text: told for text, told in validation.items() if sentence_key(text) not in seen}
