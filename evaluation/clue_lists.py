@@ -1,6 +1,6 @@
 """Any clue list, really? Nonsense clues, findings in new words, and lists of 1 to 1,000 clues.
 
-    python -m evaluation.clue_lists --checkpoint M [--data DIR --split validation] [--count 100] --out R
+    python -m evaluation.clue_lists --checkpoint M [--data DIR --split validation] [--reports DIR] [--count 100] --out R
 
 Reports are written of the first --count studies of --data and of as many SYNTHETIC phantoms that training never drew:
 
@@ -9,13 +9,14 @@ Reports are written of the first --count studies of --data and of as many SYNTHE
 - wordings: each finding in two new wordings, without sides. AUROC of the clue on the phantoms and on all studies of
   --data beside its own wording; and of the findings that are there (are not), the share that the report claims where
   the model was given them in new words only.
-- reports' words (--reports): each finding in up to 20 sentences of validation reports that claim it and nothing else
-  and stand in nothing that training reads, against its own denial. Mean AUROC, beside the findings' own wording.
+- reports' words (--reports): each finding in up to 20 sentences of validation reports that claim it, on whatever side,
+  and nothing else, and that are new word for word, against its own denial. AUROC, mean of the sentences.
 - sizes: 1, 10, 100 and 1,000 clues, the own ones first, then nonsense. Seconds for a first and a second study, and the
   share of reports whose findings are those of the own list, where all of it is in the longer one.
 
-The other sentences stand in clue_lists.json, and nothing in training reads them. Writes clue_lists.json and
-clue_lists.md, with 95 % intervals by bootstrap over patients. Never for clinical use.
+The other sentences stand in clue_lists.json. Nothing in training reads that file, but some of its words are among the
+terms of `training/data/clue_wordings.json`, which are the field's. Writes clue_lists.json and clue_lists.md, with 95 %
+intervals by bootstrap over patients. Never for clinical use.
 """
 
 import argparse
@@ -41,6 +42,7 @@ from evaluation.metrics.resampling import interval_text, number_text, patient_bo
 from evaluation.predictions.study_sources import TEST_PHANTOM_SEED, PhantomStudies, StudySource
 from evaluation.reading.labeler import label_report
 from evaluation.reading.observations import CHEXPERT_14, certain, tensor_labels
+from evaluation.reading.sides import side_and_finding
 from processing_trrg import RadiologyReportPipeline, Report, read_radiograph
 from training.config.command_line import run_command
 from training.data.statements import training_and_new
@@ -74,26 +76,24 @@ def reworded(clues: Sequence[Clue], number: int) -> list[Clue]:
     return found
 
 
-def of_reports(clues: Sequence[Clue], folder: str) -> list[list[Clue]]:
-    """The findings of `plain` that some sentence of the validation reports claims alone, `MOST_SENTENCES` times: each
-    time claimed by one of its sentences, over and over where it has fewer.
+def of_reports(clues: Sequence[Clue], folder: str) -> list[Clue]:
+    """A clue for each new sentence of the validation reports that claims one of the 14 findings, on whatever side, and
+    nothing else, against the finding's own denial; by the finding's name, at most `MOST_SENTENCES` of each.
 
     Raises:
-        ValueError: no finding has one.
+        ValueError: there is none.
     """
-    sentences: dict[str, list[str]] = {}
-    for text, told in sorted(training_and_new(folder, [clue["name"] for clue in clues])[1].items()):
-        if len(told) == 1 and (statement := next(iter(told)))[1]:
-            sentences.setdefault(statement[0], []).append(text)
+    own = {clue["name"]: clue for clue in plain(clues)}
+    found: dict[str, list[Clue]] = {name: [] for name in own}
+    for text, told in sorted(training_and_new(folder, clues)[1].items()):
+        findings = {(side_and_finding(name) or ("", name))[1] for name, value in told if value}
+        if len(findings) == 1 and all(value for _, value in told) and (name := findings.pop()) in own:
+            found[name].append({"name": name, "positive": text, "negative": own[name]["negative"]})
     drawn = np.random.default_rng(0)
-    some = {name: drawn.permutation(texts)[:MOST_SENTENCES].tolist() for name, texts in sentences.items()}
-    found = [clue for clue in plain(clues) if clue["name"] in some]
-    if not found:
+    some = [list(drawn.permutation(np.array(told, dtype=object))[:MOST_SENTENCES]) for told in found.values() if told]
+    if not some:
         raise ValueError(f"{folder}: no new sentence of its validation reports claims a finding and nothing else")
-    return [
-        [{**clue, "positive": some[clue["name"]][number % len(some[clue["name"]])]} for clue in found]
-        for number in range(MOST_SENTENCES)
-    ]
+    return [clue for told in some for clue in told]
 
 
 def plain(clues: Sequence[Clue]) -> list[Clue]:
@@ -181,20 +181,40 @@ def wording_scores(
 
 
 def report_scores(
-    truth: np.ndarray, own: np.ndarray, scores: list[np.ndarray], patients: list[str], resamples: int
+    truth: np.ndarray,
+    own: np.ndarray,
+    scores: np.ndarray,
+    place: Sequence[int],
+    names: Sequence[str],
+    patients: list[str],
+    resamples: int,
 ) -> dict[str, Any]:
-    """Mean AUROC of the findings in their own words, and in those of reports, the mean of each finding's sentences."""
-    columns = judged_columns(truth, MIN_POSITIVES)
+    """AUROC of the findings in their own words and in those of reports, the mean of each finding's sentences; and the
+    means of both over the findings, with intervals over patients.
+
+    Args:
+        truth, own: `[N, C]`.
+        scores: `[N, S]`, of the sentences.
+        place: of each sentence, the column of its finding.
+        names: of the columns.
+    """
+    columns = [c for c in judged_columns(truth, MIN_POSITIVES) if c in set(place)]
+    sentences = {c: [s for s, column in enumerate(place) if column == c] for c in columns}
 
     def areas(weights: np.ndarray) -> np.ndarray:
-        rows = np.array([[auroc(some[:, c], truth[:, c], weights) for c in columns] for some in (own, *scores)])
-        return np.array([rows[0].mean(), rows[1:].mean()])
+        told = [np.mean([auroc(scores[:, s], truth[:, c], weights) for s in sentences[c]]) for c in columns]
+        return np.array([[auroc(own[:, c], truth[:, c], weights) for c in columns], told])
 
     if not columns:
         return {}
     value, draws = areas(np.ones(len(truth))), patient_bootstrap(patients, areas, resamples, 0)
-    cells = [with_interval(np.asarray(value[i]), draws[:, i]) for i in (0, 1)]
-    return {"findings": len(columns), "own words": cells[0], "words of reports": cells[1]}
+    means = np.nanmean(draws, axis=2)
+    rows = {
+        names[c]: {"sentences": len(sentences[c]), "own": value[0, i], "told": value[1, i]}
+        for i, c in enumerate(columns)
+    }
+    mean = [with_interval(np.asarray(value[i].mean()), means[:, i]) for i in (0, 1)]
+    return {"findings": rows, "mean": mean}
 
 
 def said_scores(
@@ -242,9 +262,9 @@ def size_scores(write: Any, source: StudySource, own: list[Clue], count: int, re
 
 
 def measure(
-    write: Any, processor: Any, sources: dict[str, StudySource], count: int, resamples: int, told: list[list[Clue]]
+    write: Any, processor: Any, sources: dict[str, StudySource], count: int, resamples: int, told: list[Clue]
 ) -> dict[str, Any]:
-    """All parts; see the top of this file. `told` are the lists of `of_reports`, or none."""
+    """All parts; see the top of this file. `told` is the list of `of_reports`, or empty."""
     model, own = write.model, processor.clues
     lists = [plain(own), reworded(own, 0), reworded(own, 1)]
     names = [clue["name"] for clue in lists[0]]
@@ -259,9 +279,9 @@ def measure(
         scores = read_scores(model, processor, source, lists)
         part["wordings"] = wording_scores(truth, scores, names, patients, resamples)
         if told:
-            place = [names.index(clue["name"]) for clue in told[0]]
-            in_reports = read_scores(model, processor, source, told)
-            part["reports"] = report_scores(truth[:, place], scores[0][:, place], in_reports, patients, resamples)
+            (in_reports,) = read_scores(model, processor, source, [told])
+            places = [names.index(clue["name"]) for clue in told]
+            part["reports"] = report_scores(truth, scores[0], in_reports, places, names, patients, resamples)
         place = [CHEXPERT_14.index(finding) for finding in names]
         claims = [findings(write_reports(write, source, n, clues))[:, place] for clues in lists]
         there = [column for column, finding in enumerate(names) if finding != "No Finding"]
@@ -286,13 +306,15 @@ def table(result: dict[str, Any]) -> str:
             for finding, values in part["wordings"]["findings"].items():
                 lines.append(f"| {finding}, AUROC | {' | '.join(map(number_text, values))} |")
             lines.append(f"| mean AUROC | {' | '.join(map(text, part['wordings']['mean']))} |")
-        if words := part.get("reports"):
-            cells = [text(words[row]) for row in ("own words", "words of reports")]
-            lines.append(
-                f"| mean AUROC of {words['findings']} findings, own words; words of reports | {' | '.join(cells)} | |"
-            )
         for row in ("said", "invented"):
             lines.append(f"| {row} | {' | '.join(text(cells[row]) for cells in part['said'])} |")
+        if words := part.get("reports"):
+            lines += ["", "| finding, AUROC | own words | words of reports | sentences |", "|---|---|---|---|"]
+            for finding, row in words["findings"].items():
+                lines.append(
+                    f"| {finding} | {number_text(row['own'])} | {number_text(row['told'])} | {row['sentences']} |"
+                )
+            lines.append(f"| mean | {' | '.join(map(text, words['mean']))} | |")
         lines += ["", "| clues | seconds, first study | second | same findings |", "|---|---|---|---|"]
         for size, row in part["sizes"].items():
             first, second = row["seconds"]
@@ -308,7 +330,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--trust-remote-code", action="store_true", help="run the checkpoint's own code, not ours")
     parser.add_argument("--data", type=Path, help="folder of labelled studies, beside the phantoms")
     parser.add_argument("--split", default="validation", help="of --data")
-    parser.add_argument("--reports", type=Path, help="folder of studies with reports, for findings in their words")
+    parser.add_argument(
+        "--reports", type=Path, help="folder of studies, splits train and validation, for findings in words of reports"
+    )
     parser.add_argument("--count", type=int, default=100, help="studies of each source that reports are written of")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--resamples", type=int, default=1000, help="of the bootstrap; 0: no intervals")

@@ -26,7 +26,7 @@ def extract(part: str, checkpoint: Path, out: Path) -> None:
     """
     with loading("checkpoint", str(checkpoint)):
         whole = TRRGForConditionalGeneration.from_pretrained(checkpoint)
-    processor = TRRGProcessor.from_pretrained(checkpoint)
+        processor = TRRGProcessor.from_pretrained(checkpoint)
     if part == "stage1":
         _stage1(whole, checkpoint).save_pretrained(out)
         processor.save_pretrained(out)
@@ -38,7 +38,7 @@ def extract(part: str, checkpoint: Path, out: Path) -> None:
 def _stage1(whole: TRRGForConditionalGeneration, checkpoint: Path) -> PreTrainedModel:
     if whole.config.connector == "query_transformer":
         raise ValueError(f"{checkpoint}: connector='query_transformer' keeps no heads of stage 1; run pretrain.py")
-    stage1 = TRRGForContrastivePretraining(whole.config)
+    stage1 = TRRGForContrastivePretraining(whole.config).to(whole.dtype)
     weights = whole.state_dict()
     stage1.load_state_dict({name: weights[name] for name in stage1.state_dict()})
     return stage1

@@ -4,11 +4,12 @@
 
 Stage 1 shows the encoder each clue in few wordings, and by these it knows it. Here a sentence that states clues learns
 the vector that their own sentences have: sentences of the training reports, as the labeler reads them, and the wordings
-of `data/clue_wordings.py`. The clues' own sentences keep their token states and vectors, and sentences that state
-nothing and nonsense their vectors, so that neither scores nor reports by the clues' own words change. Tower,
-projections and language model stay as they are. Prints, of sentences of validation reports that stand in nothing it read,
-how many are nearest to a statement that they make, before and after. --write puts the weights into CHECKPOINT. Our
-addition; the paper has no such step. Never for clinical use.
+of `data/clue_wordings.py`. The clues' own sentences are held where they are, with their token states, and so are
+sentences that state nothing and nonsense, so that scores and reports by the clues' own words hardly change (do it
+before `training.calibrate`). Tower, projections and language model stay as they are. Prints, of validation sentences
+that are new word for word, how many are nearest to a statement that they make, before and after, and how far the clues'
+own have moved. --write puts the weights into CHECKPOINT. Our addition; the paper has no such step. Never for clinical
+use.
 """
 
 import argparse
@@ -23,12 +24,12 @@ import torch
 from torch.nn import functional as F
 from tqdm import tqdm
 
-from configuration_trrg import TRRGConfig
 from processing_trrg import TRRGProcessor
 from training.config.command_line import loading
-from training.data.clue_wordings import nonsense_sentences, wordings
-from training.data.statements import Stated, training_and_new
-from training.run.initial_model import STAGES
+from training.config.run_config import ModelSection
+from training.data.clue_wordings import nonsense_sentences, wordings, wordings_by_terms
+from training.data.statements import Stated, Statement, training_and_new
+from training.run.initial_model import STAGES, build_config
 
 STATING, OTHERS = 48, 16
 """Sentences of a step: that state clues, and that state none."""
@@ -38,7 +39,7 @@ BALANCE = 0.7
 NEAREST, TEMPERATURE = 0.2, 0.05
 """Weight and temperature of telling a sentence's statements from all others."""
 LEFT_OUT = 0.2
-"""Share of the tokens that a sentence of a step loses, so that no sentence is known by heart."""
+"""Share of the tokens that a sentence of a step loses, so that none is known by heart; one that denies keeps all."""
 KEPT, OWN, OWN_STATES = 0.5, 10.0, 20.0
 """Weights of what has to stay: vectors of other sentences; vectors and token states of the clues' own."""
 
@@ -60,10 +61,11 @@ class WordingFit:
             self.own_states, self.own_vectors = self.encode(self.own)
         self.bank = dict(zip(own, self.own_vectors, strict=True))
 
-    def encode(self, texts: Sequence[str], drop: float = 0.0) -> tuple[torch.Tensor, torch.Tensor]:
-        """Token states `[S, L, Dc]` and unit vectors `[S, D]`, of sentences without a share `drop` of their tokens."""
+    def encode(self, texts: Sequence[str], drop: Sequence[float] = (0.0,)) -> tuple[torch.Tensor, torch.Tensor]:
+        """Token states `[S, L, Dc]` and unit vectors `[S, D]`, each sentence without a share `drop` of its tokens."""
         told = self.tokenizer(list(texts), padding=True, truncation=True, max_length=self.length, return_tensors="pt")
-        mask = told["attention_mask"] * (torch.rand(told["attention_mask"].shape) >= drop)
+        mask = told["attention_mask"]
+        mask = mask * (torch.rand(mask.shape) >= torch.tensor(drop)[:, None])
         mask[:, 0] = 1  # its state is the sentence's
         found: tuple[torch.Tensor, torch.Tensor] = self.model.embed_sentences(
             told["input_ids"].to(self.device), mask.to(self.device)
@@ -75,11 +77,22 @@ class WordingFit:
         """`[S, D]`."""
         return torch.cat([self.encode(texts[i : i + 64])[1] for i in range(0, len(texts), 64)])
 
-    def right(self, sentences: Stated) -> float:
-        """Share of the sentences whose nearest statement of the bank is one that they make."""
+    def right(self, sentences: Stated) -> list[float]:
+        """Share of the sentences whose nearest statement of the bank is one that they make: of those that claim
+        something, and of those that only deny."""
+        every, shares = [*self.bank], []
         nearest = (self.vectors([*sentences]) @ torch.stack([*self.bank.values()]).T).argmax(1).tolist()
-        all_statements = [*self.bank]
-        return float(np.mean([all_statements[i] in told for i, told in zip(nearest, sentences.values(), strict=True)]))
+        for claims in (True, False):
+            told = [
+                (every[i], made) for i, made in zip(nearest, sentences.values(), strict=True) if _claims(made) == claims
+            ]
+            shares.append(float(np.mean([one in made for one, made in told])) if told else float("nan"))
+        return shares
+
+    @torch.no_grad()
+    def moved(self) -> float:
+        """Lowest cosine of one of the clues' own sentences with what it was at first."""
+        return float((self.encode(self.own)[1] * self.own_vectors).sum(1).min())
 
     def fit(
         self,
@@ -112,7 +125,8 @@ class WordingFit:
         for _ in tqdm(range(steps), desc="wordings", unit="step"):
             drawn = rng.choice(len(texts), STATING, p=weights).tolist()
             beside = rng.choice(len(others), OTHERS).tolist()
-            _, vectors = self.encode([*(texts[i] for i in drawn), *(others[i] for i in beside)], LEFT_OUT)
+            drop = [LEFT_OUT * all(value for _, value in stating[texts[i]]) for i in drawn] + [LEFT_OUT] * OTHERS
+            _, vectors = self.encode([*(texts[i] for i in drawn), *(others[i] for i in beside)], drop)
             states, own = self.encode(self.own)
             loss = (
                 _apart(vectors[:STATING], targets[drawn])
@@ -129,6 +143,10 @@ class WordingFit:
         encoder.eval()
 
 
+def _claims(told: frozenset[Statement]) -> bool:
+    return any(value for _, value in told)
+
+
 def _apart(vectors: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
     return (1 - (vectors * targets).sum(-1)).mean()
 
@@ -140,8 +158,8 @@ def fit_checkpoint(checkpoint: Path, reports: str, steps: int, seed: int) -> tup
         ValueError: it cannot be loaded or reads no clue sentences, or a split of the reports states nothing.
     """
     with loading("checkpoint", str(checkpoint)):
-        config = TRRGConfig.from_pretrained(checkpoint)
-        model = STAGES[config.architectures[0]].from_pretrained(checkpoint, config=config).eval()
+        config = build_config(ModelSection(checkpoint=str(checkpoint)))
+        model = STAGES[config.architectures[0]].from_pretrained(checkpoint).eval()
         processor = TRRGProcessor.from_pretrained(checkpoint)
     if config.clue_source != "zero_shot":
         raise ValueError(
@@ -152,31 +170,45 @@ def fit_checkpoint(checkpoint: Path, reports: str, steps: int, seed: int) -> tup
     dtype = model.dtype
     for part in fitted:
         part.float()
-    fit, names = WordingFit(model, processor), [clue["name"] for clue in processor.clues]
-    read_reports = training_and_new(reports, names)
+    fit = WordingFit(model, processor)
+    read_reports = training_and_new(reports, processor.clues)
     stating, new = (
         {text: told for text, told in read.items() if told and told <= fit.bank.keys()} for read in read_reports
     )
     if not stating or not new:
         raise ValueError(f"{reports}: {len(stating)} sentences that state a clue to learn, {len(new)} to measure on")
     for statement in fit.bank:
-        stating |= {text: frozenset((statement,)) for text in wordings(*statement) if text not in stating}
-    before = fit.right(new)
+        made = (*wordings(*statement), *wordings_by_terms(*statement))
+        stating |= {text: frozenset((statement,)) for text in made if text not in stating}
     others = [text for text, told in read_reports[0].items() if not told]
+    before = fit.right(new)
     fit.fit(stating, [*others, *nonsense_sentences()], steps, seed)
-    after = fit.right(new)
     for part in fitted:
         part.to(dtype)
-    table = ["| new sentences of validation reports | nearest to what they state: before | after |", "|---|---|---|"]
-    return model, [*table, f"| {len(new)} | {before:.3f} | {after:.3f} |"]
+    after = fit.right(new)
+    claims = sum(map(_claims, new.values()))
+    return model, [
+        "| new sentences of validation reports | n | nearest to what they state: before | after |",
+        "|---|---|---|---|",
+        f"| that claim a clue | {claims} | {before[0]:.3f} | {after[0]:.3f} |",
+        f"| that only deny | {len(new) - claims} | {before[1]:.3f} | {after[1]:.3f} |",
+        f"the clues' own sentences: cosine with what they were {fit.moved():.4f} or more",
+    ]
 
 
 def write_weights(model: Any, checkpoint: Path) -> None:
-    """Put the model's weights into its folder, whole files at once: what reads them meanwhile has the ones before."""
+    """Put the model's weights into its folder, each file at once: what reads one meanwhile has the one before.
+
+    Raises:
+        ValueError: the folder's weights lie in other files than they would be saved in, so both would be there.
+    """
     with tempfile.TemporaryDirectory(dir=checkpoint) as folder:
         model.save_pretrained(folder)
-        for file in sorted(Path(folder).glob("*.safetensors*")):
-            file.replace(checkpoint / file.name)
+        new, old = ({file.name for file in Path(where).glob("*.safetensors*")} for where in (folder, checkpoint))
+        if new != old:
+            raise ValueError(f"{checkpoint}: its weights are {sorted(old)}, and would be saved as {sorted(new)}")
+        for name in sorted(new):
+            Path(folder, name).replace(checkpoint / name)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -190,12 +222,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     try:
         model, table = fit_checkpoint(options.checkpoint, options.reports, options.steps, options.seed)
+        print("\n".join(table))
+        if options.write:
+            write_weights(model, options.checkpoint)
+            print(f"written into {options.checkpoint}")
     except (ValueError, FileNotFoundError) as error:
         parser.error(str(error))
-    print("\n".join(table))
-    if options.write:
-        write_weights(model, options.checkpoint)
-        print(f"written into {options.checkpoint}")
 
 
 if __name__ == "__main__":

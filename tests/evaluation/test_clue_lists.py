@@ -47,25 +47,30 @@ def write_reports(folder, **splits):
     return folder
 
 
-def test_findings_in_words_of_reports_that_training_never_read(tmp_path):
-    texts = ["Kerley b lines again. Right rib fracture.", "Basal edema, some. No edema. Possible pneumonia.", "Edema."]
+def test_findings_in_words_of_reports_are_new_sentences_of_one_finding(tmp_path):
+    texts = ["Kerley b lines again. Right rib fracture.", "Basal edema, some. No edema. Possible pneumonia.", "Edema.",
+             "An effusion on the right, again. Edema without effusion."]  # fmt: skip
     folder = write_reports(tmp_path / "reports", train=["Right rib fracture."], validation=texts)
-    lists = clue_lists.of_reports(check_clues(CHEXPERT_14), str(folder))
-    assert len(lists) == clue_lists.MOST_SENTENCES
-    assert {tuple(clue["name"] for clue in clues) for clues in lists} == {("Edema",)}  # "Edema." is a known wording
-    assert {clue["positive"] for (clue,) in lists} == {"Kerley b lines again.", "Basal edema, some."}
+    clues = check_clues([*CHEXPERT_14, "Right Pleural Effusion"])
+    told = clue_lists.of_reports(clues, str(folder))
+    assert {(clue["name"], clue["positive"]) for clue in told} == {
+        ("Edema", "Kerley b lines again."), ("Edema", "Basal edema, some."),  # "Edema." is a known wording
+        ("Pleural Effusion", "An effusion on the right, again."),
+    }  # fmt: skip
+    assert {clue["negative"] for clue in told} == {"There is no edema.", "There is no pleural effusion."}
+    empty = write_reports(tmp_path / "none", train=["a"], validation=["Edema."])
     with pytest.raises(ValueError, match="no new sentence of its validation reports claims a finding"):
-        clue_lists.of_reports(
-            check_clues(CHEXPERT_14), str(write_reports(tmp_path / "none", train=["a"], validation=["Edema."]))
-        )
+        clue_lists.of_reports(clues, str(empty))
 
 
 def test_words_of_reports_count_by_the_mean_of_their_sentences():
-    truth = np.array([[1], [0]] * 5)
-    right = truth.astype(float)
-    row = clue_lists.report_scores(truth, right, [right, right, right, 1 - right], [str(n) for n in range(10)], 5)
-    assert (row["findings"], row["own words"]["value"], row["words of reports"]["value"]) == (1, 1.0, 0.75)
-    assert clue_lists.report_scores(truth[:4], right[:4], [right[:4]], list("abcd"), 5) == {}
+    truth = np.array([[1, 1], [0, 0]] * 5)
+    right, patients = truth[:, 0].astype(float), [str(n) for n in range(10)]
+    told = np.stack([right, right, right, 1 - right], axis=1)
+    row = clue_lists.report_scores(truth, truth.astype(float), told, [0] * 4, ["Edema", "Fracture"], patients, 5)
+    assert row["findings"] == {"Edema": {"sentences": 4, "own": 1.0, "told": 0.75}}
+    assert [cell["value"] for cell in row["mean"]] == [1.0, 0.75]
+    assert clue_lists.report_scores(truth, truth, told, [], ["Edema", "Fracture"], patients, 5) == {}
 
 
 def test_a_source_has_the_name_of_its_whole_path(tmp_path, monkeypatch):

@@ -13,7 +13,7 @@ from evaluation.reading.sides import add_report_sides, side_and_finding
 from processing_trrg import check_clues, report_text
 from training.builders.small_sets import jsrt_records, nih_records, wingspan_records
 from training.data.clue_labels import denied_sides
-from training.data.clue_wordings import _WORDS, reworded, wordings
+from training.data.clue_wordings import _WORDS, reworded, wordings, wordings_by_terms
 from training.data.compose import WRITTEN, SentencePool, compose, draw_findings, known_findings
 from training.data.given_scores import drawn_scores
 from training.data.study import Study
@@ -75,8 +75,8 @@ def test_kinds_of_a_finding_are_other_words_for_its_clue():
 def test_wordings_are_read_as_their_clue_and_nothing_else(name):
     finding = (side_and_finding(name) or ("", name))[1]
     for value in (1, 0):
-        texts = wordings(name, value)
-        assert len(texts) > 20
+        texts = [*wordings(name, value), *wordings_by_terms(name, value)]
+        assert len(texts) > 8
         for text in texts:
             found = add_report_sides(text, label_report(text), NAMES, label_report)
             assert found[name] == value, text

@@ -34,7 +34,7 @@ def test_a_study_is_a_note_with_its_frontal_and_lateral_image(tmp_path, capsys):
     assert [view["view"] for view in first["images"]] == ["frontal", "lateral"] and first["study_id"] == "front"
     assert first["patient_id"] == second["patient_id"] and (first["age"], second["age"]) == (55, None)
     assert first["labels"]["Consolidation"] == 1 and first["labels"]["Pleural Effusion"] == 0
-    assert second["findings"] == "Clear lungs." and second["position"] == "AP Supine"
+    assert second["findings"] == "Clear lungs." and second["position"] == "AP"
     assert all((tmp_path / "out" / view["path"]).exists() for view in first["images"])
     assert "2 studies" in (said := capsys.readouterr().out) and "1 with a lateral view" in said
     assert f"'{covid_notes.SEVERAL}': 1" in said and f"'{covid_notes.NO_FRONTAL}': 1" in said
@@ -47,6 +47,13 @@ def test_a_line_that_is_no_row_is_named(tmp_path, line, capsys):
         file.write(line + "\n")
     with pytest.raises(TreeError, match=r"studies\.jsonl:2: "):
         covid_notes.read_covid_notes(tmp_path)
+    write(tmp_path, row("a", view="Oblique"))
+    with pytest.raises(TreeError, match="view_position is 'Oblique', expected one of"):
+        covid_notes.read_covid_notes(tmp_path)
+    with pytest.raises(SystemExit):
+        covid_notes.main(["--root", str(tmp_path), "--out", str(tmp_path)])
+    assert "is --root, whose studies.jsonl would be lost" in capsys.readouterr().err
+    write(tmp_path, row("a"))
     (tmp_path / "images" / "a.jpg").unlink()
     with pytest.raises(SystemExit):
         covid_notes.main(["--root", str(tmp_path), "--out", str(tmp_path / "out")])

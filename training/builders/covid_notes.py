@@ -21,7 +21,8 @@ from training.builders.builder import TreeError, need
 from training.builders.small_data import write_set
 from training.data.study import Study, View
 
-LATERAL = "L"
+VIEWS = {"PA": "PA", "AP": "AP", "AP Supine": "AP", "L": None}
+"""`view_position` of the table -> how a frontal view was taken; None: lateral."""
 SEVERAL, NO_FRONTAL = "several frontal images of one note", "no frontal image"
 
 
@@ -33,7 +34,9 @@ def read_covid_notes(root: Path) -> tuple[list[Study], Counter[str]]:
     """
     table = need(root / "studies.jsonl")
     notes: dict[tuple[str, str], list[dict[str, Any]]] = {}
-    for number, line in enumerate(table.read_text(encoding="utf-8").splitlines(), 1):
+    for number, line in enumerate(table.read_text(encoding="utf-8").split("\n"), 1):
+        if not line.strip():
+            continue
         try:
             row = json.loads(line)
         except ValueError as error:
@@ -45,21 +48,23 @@ def read_covid_notes(root: Path) -> tuple[list[Study], Counter[str]]:
         )
         if not told or not all(isinstance(text, str) and text.strip() for text in told):
             raise TreeError(f"{table}:{number}: image, patient_id, view_position and text are {told}, expected text")
+        if row["view_position"] not in VIEWS:
+            raise TreeError(f"{table}:{number}: view_position is {row['view_position']!r}, expected one of {[*VIEWS]}")
         need(root / row["image"])
         notes.setdefault((row["patient_id"], row["text"].strip()), []).append(row)
     studies, left_out = [], Counter[str]()
     for (patient, text), images in notes.items():
-        frontal = [row for row in images if row["view_position"] != LATERAL]
+        frontal = [row for row in images if VIEWS[row["view_position"]]]
         if len(frontal) != 1:
             left_out[SEVERAL if frontal else NO_FRONTAL] += 1
             continue
-        laterals = [row for row in images if row["view_position"] == LATERAL]
+        laterals = [row for row in images if not VIEWS[row["view_position"]]]
         views: list[View] = [{"path": frontal[0]["image"], "view": "frontal"}]
         views += [{"path": row["image"], "view": "lateral"} for row in laterals]
         age = str(frontal[0].get("age") or "")
         study = Study(
             Path(frontal[0]["image"]).stem, f"covid-notes-{patient}", "test",
-            images=views, findings=text, labels=label_report(text), position=frontal[0]["view_position"],
+            images=views, findings=text, labels=label_report(text), position=VIEWS[frontal[0]["view_position"]],
             sex=frontal[0].get("sex") or None, age=int(age) if age.isdigit() else None,
         )  # fmt: skip
         studies.append(study)
@@ -72,6 +77,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--root", type=Path, required=True, help="folder of studies.jsonl and images/")
     parser.add_argument("--out", type=Path, required=True, help="folder for studies.jsonl and a link to the images")
     options = parser.parse_args(arguments)
+    if options.out.resolve() == options.root.resolve():
+        parser.error(f"--out {options.out} is --root, whose studies.jsonl would be lost")
     try:
         studies, left_out = read_covid_notes(options.root)
     except TreeError as error:

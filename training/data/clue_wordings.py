@@ -3,8 +3,8 @@
 A checkpoint that has met its own clue sentences alone knows them by heart: another wording of a finding is not seen,
 and a sentence about a bicycle is. In training each clue of a batch may take another of the sentences that say the same
 (those of `composed_sentences.json`, which the labeler reads as that finding and nothing else, and `kinds` of it), and
-some nonsense clues stand behind the list, absent from every study. `training/fit_wordings.py` teaches them to the clue
-encoder.
+some nonsense clues stand behind the list, absent from every study. `training/fit_wordings.py` teaches the clue encoder
+many more, by the terms that reports have for a finding.
 """
 
 import json
@@ -34,21 +34,21 @@ def wordings(name: str, value: int) -> tuple[str, ...]:
     """Sentences that claim (1) or deny (0) the finding of a clue by its name; none for a finding unknown here."""
     if name == NO_FINDING:
         return tuple(_WORDS["normal"][str(value)])
-    pool, place = _pool(), side_and_finding(name)
+    pool = _pool()
     if value:
         claims = pool.claims["findings", name] + pool.claims["impression", name]
-        return tuple(dict.fromkeys(claims + _WORDS["kinds"].get(name, []) + _by_terms(name, value)))
-    if place:
-        denials = [text.format(side=place[0], x=place[1].lower()) for text in _WORDS["denied"]]
-    else:
-        denials = pool.denials_of_one[name]
-    return tuple(dict.fromkeys(denials + _by_terms(name, value)))
+        return tuple(dict.fromkeys(claims + _WORDS["kinds"].get(name, [])))
+    if place := side_and_finding(name):
+        return tuple(text.format(side=place[0], x=place[1].lower()) for text in _WORDS["denied"])
+    return tuple(pool.denials_of_one[name])
 
 
-def _by_terms(name: str, value: int) -> list[str]:
-    """A clue claimed or denied by each term for its finding, on its side where it has one."""
+def wordings_by_terms(name: str, value: int) -> list[str]:
+    """A clue claimed (1) or denied (0) by each term for its finding, on its side where it has one; a kind of the
+    finding is claimed alone."""
     side, finding = side_and_finding(name) or ("", name)
-    terms = [f"{term} on the {side}" if side else term for term in _WORDS["terms"].get(finding, [])]
+    terms = _WORDS["terms"].get(finding, []) + (_WORDS["kinds_of_terms"].get(finding, []) if value else [])
+    terms = [f"{term} on the {side}" if side else term for term in terms]
     if value:
         texts = [text.format(x=term) for term in terms for text in _WORDS["claims"]]
     else:

@@ -158,7 +158,7 @@ class _Writer:
         return Change("add", name, word, side, f"There is {with_side(word, side)}.")
 
     def general_claim(self, name: str) -> str:
-        """The clue's sentence, with the article that a report has and the clue encoder never needed."""
+        """ "There is <name>.", with an article where the name takes one; else the clue's own sentence."""
         spoken = (word for word in WORDS["names"].get(name, ()) if _ARTICLE.match(word) and bare(word) == name.lower())
         return next((f"There is {word}." for word in spoken), self.clues[name]["positive"])
 

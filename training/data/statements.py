@@ -1,11 +1,13 @@
 """What a sentence of a report states of clues: which it claims and which it denies."""
 
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 
 from evaluation.reading.labeler import label_report
 from evaluation.reading.observations import NO_FINDING
 from evaluation.reading.sides import add_sentence_sides, side_and_finding
-from training.data.clue_wordings import wordings
+from processing_trrg.statements_trrg import NORMAL, NOTHING
+from training.data.clue_wordings import wordings, wordings_by_terms
 from training.data.sentences import sentence_key, sentences_of_report
 from training.data.study import Studies, Study
 
@@ -18,7 +20,10 @@ BLANK = "XX"
 
 
 def statements(text: str, names: Sequence[str]) -> frozenset[Statement] | None:
-    """What a sentence states of the clues `names`, of finding and side the more precise; None where it doubts."""
+    """What a sentence states of the clues `names`, of finding and side the more precise; None where it doubts.
+
+    "No Finding" is stated by words for what is normal alone: a sentence that finds nothing may speak of anything.
+    """
     labels = add_sentence_sides(text, label_report(text), names)
     if -1 in labels.values():
         return None
@@ -30,7 +35,9 @@ def statements(text: str, names: Sequence[str]) -> frozenset[Statement] | None:
                 findings.discard((place[1], 1))
             elif (place[1], 0) in findings:
                 findings.discard((name, 0))
-    return frozenset(findings or told & {(NO_FINDING, 1)})
+    if not findings and (re.search(NORMAL, text, re.I) or NOTHING.search(text)):
+        return frozenset(told & {(NO_FINDING, 1)})
+    return frozenset(findings)
 
 
 def read_statements(studies: Iterable[Study], names: Sequence[str]) -> Stated:
@@ -44,9 +51,18 @@ def read_statements(studies: Iterable[Study], names: Sequence[str]) -> Stated:
     return found
 
 
-def training_and_new(folder: str, names: Sequence[str]) -> tuple[Stated, Stated]:
-    """Sentences of the training reports, and those of the validation reports that neither they nor `wordings` have."""
+def training_and_new(folder: str, clues: Sequence[Mapping[str, str]]) -> tuple[Stated, Stated]:
+    """Sentences of the training reports; those of the validation reports that are, word for word, neither among them
+    nor among the clues' own sentences or our wordings of them."""
+    names = [clue["name"] for clue in clues]
     training, validation = (read_statements(Studies(folder, split).records, names) for split in ("train", "validation"))
-    written = (text for name in names for value in (0, 1) for text in wordings(name, value))
-    seen = {sentence_key(text) for text in (*training, *written)}
+    own = [clue[part] for clue in clues for part in ("positive", "negative") if part in clue]
+    ours = [
+        text
+        for name in names
+        for value in (0, 1)
+        for made in (wordings, wordings_by_terms)
+        for text in made(name, value)
+    ]
+    seen = {sentence_key(text) for text in (*training, *own, *ours)}
     return training, {text: told for text, told in validation.items() if sentence_key(text) not in seen}

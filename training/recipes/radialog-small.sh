@@ -8,13 +8,15 @@ model=runs/radialog-small-stage2/model
 # data: synthetic phantoms, NIH images with labels, Indiana University reports
 python -m training.builders.small_data --out runs/small-data
 
+# the language model that stage 2 starts from; its tokenizer is stage 1's too
+python -m training.extract_part language_model hub_cards/trrg-small --out runs/trrg-small-language-model
+
 # stage 1: tower, findings classifier, alignment module; then the classifier's thresholds, which stage 2 inherits
 python training/pretrain.py --config training/configs/radialog-small-stage1.yaml
 python -m training.measure.clues --config training/configs/radialog-small-stage1.yaml
 python -m training.calibrate runs/radialog-small-stage1/model --data runs/small-data/nih runs/small-data/nih_128 runs/small-data/phantoms --image-cache runs/small-data/cache --write
 
-# stage 2: reports and the turns after them, with the findings in the prompt, from a language model that can read and write
-python -m training.extract_part language_model hub_cards/trrg-small --out runs/trrg-small-language-model
+# stage 2: reports and the turns after them, with the findings in the prompt
 accelerate launch --config_file training/accelerate/cpu_2.yaml training/finetune.py --config training/configs/radialog-small-stage2.yaml
 
 # scores: reports of phantoms and of unseen NIH patients; questions and corrections beside the classifier alone

@@ -9,13 +9,13 @@ model=runs/trrg-small-stage2/model
 # data: synthetic phantoms, also followed over time; X-rays with labels of three sources; Indiana University reports
 python -m training.builders.small_data --out runs/small-data
 
-# stage 1: what is on the image, what a score means, over which score a clue is told, clues in other words. To train stage 2 alone again, take
+# stage 1: what is on the image, what a score means, clues in other words, over which score one is told. To train stage 2 alone again, take
 # stage 1 out of the shipped checkpoint instead:
 #   python -m training.extract_part stage1 hub_cards/trrg-small --out runs/trrg-small-stage1/model
 python training/pretrain.py --config training/configs/trrg-small-stage1.yaml
 python -m training.measure.clues --config training/configs/trrg-small-stage1.yaml
-python -m training.calibrate runs/trrg-small-stage1/model --data runs/small-data/nih runs/small-data/nih_128 runs/small-data/phantoms --image-cache runs/small-data/cache --write
 python -m training.fit_wordings runs/trrg-small-stage1/model --reports runs/small-data/iu --write
+python -m training.calibrate runs/trrg-small-stage1/model --data runs/small-data/nih runs/small-data/nih_128 runs/small-data/phantoms --image-cache runs/small-data/cache --write
 
 # stage 2: how it is said and talked about; which pictures it cannot read
 accelerate launch --config_file training/accelerate/cpu_2.yaml training/finetune.py --config training/configs/trrg-small-stage2.yaml

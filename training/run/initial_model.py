@@ -89,8 +89,9 @@ def _check_tokens(section: ModelSection, tokenizer: Any) -> None:
     if other := sorted(token for token, number in own.items() if numbers.get(token) != number):
         raise ConfigError(
             f"model.language_model: {section.language_model} was trained with another tokenizer than "
-            f"model.checkpoint's: {len(other)} of its {len(own)} tokens have another number there, or none, such as "
-            f"{other[0]!r}"
+            f"model.checkpoint's: {len(other)} of {len(own)} tokens have another number there, or none; {other[0]!r} "
+            f"is {own[other[0]]} and {numbers.get(other[0])}. Expected a stage 1 with model.tokenizer: "
+            f"{section.language_model}"
         )
 
 
