@@ -13,7 +13,6 @@ PHRASES: dict[tuple[str, ...], tuple[str, ...]] = {
     # Found and thrown away: they contain a phrase above and mean something else.
     (): (
         r"(?:old|prior|previous|remote|recent|past|healed) (?:\w+ ){0,3}(?:pneumonias?|empyema|infections?)",
-        r"(?:ear|eye|sinus|throat|dental|skin|wound|bladder|kidney|urinary(?: tract)?|bone|joint) infections?",
         r"soft tissue (?:swelling|edema|density|densities)",
         r"subcutaneous edema",
         r"(?:air|gas|stool|blood) collections?",

@@ -80,8 +80,6 @@ HISTORY = [
     ("The previously seen nodule is not identified.", expect(none=1, lesion=0)),
     ("Right effusion is no longer present.", expect(none=1, eff=0)),
     ("No longer seen is the apical pneumothorax.", expect(none=1, ptx=0)),
-    ("There is an ear infection.", expect(none=1)),
-    ("Urinary tract infection. Lung infection.", expect(pna=1)),
     ("The pneumonia has cleared.", expect(none=1, pna=0)),
     ("Interval removal of the chest tube.", expect(none=1, dev=0)),
     ("The right picc line has been removed.", expect(none=1, dev=0)),

@@ -45,7 +45,7 @@ def small(stage: int, data: Path, out: Path, checkpoint: Path | None = None) -> 
         vision = {"model_type": "resnet", **TINY_RADIALOG["vision_config"]}
         config["model"] |= {"preset": "radialog-small", "overrides": {**TINY_RADIALOG, "vision_config": vision}}
     else:
-        config["model"] = {"checkpoint": str(checkpoint)}
+        config["model"] = {"checkpoint": str(checkpoint), "language_model": None}
         config["data"]["train"] = [{"path": pairs}, matched, matched | {"kind": "composed"}]
         config["data"]["validation"] = config["data"]["validation"][:1]
         del config["trained"]
