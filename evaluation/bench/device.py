@@ -1,9 +1,10 @@
 """What only a GPU shows: number formats, attention, static cache with `torch.compile`, bandwidth, MFU.
 
-Without a GPU each way runs once on a tiny model on the CPU, where that is possible, and its row says "not measured".
+TRRG of 7B with random weights. Without a GPU each way runs once on a tiny model on the CPU, where that is possible, and
+its row says "not measured". Numbers are wall time, until the card has done the work.
 """
 
-import importlib.util
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -22,18 +23,17 @@ from modeling_trrg.pretrained_trrg import NOT_QUANTISED
 PEAKS = {"H100": (989e12, 3.35e12), "H200": (989e12, 4.8e12), "A100": (312e12, 2.0e12)}
 """Of a card: dense bfloat16 FLOPs and bytes of memory a second, by its data sheet."""
 NOT_MEASURED = "not measured: no GPU"
+TURNS = 2
 
 
-def build(gpu: bool, attention: str = "sdpa") -> Any:
+def build(gpu: bool) -> Any:
     """TRRG of 7B in bfloat16 with random weights on the card; without one, a tiny one on the CPU."""
     if not gpu:
         return build_trrg(True, num_query_tokens=32).to(torch.bfloat16)
-    config: Any = TRRGConfig.from_preset("trrg", image_token_id=IMAGE_TOKEN)
     with torch.device("cuda"):
         torch.set_default_dtype(torch.bfloat16)
         try:
-            config.text_config._attn_implementation = attention
-            return TRRGForConditionalGeneration(config).eval()
+            return TRRGForConditionalGeneration(TRRGConfig.from_preset("trrg", image_token_id=IMAGE_TOKEN)).eval()
         finally:
             torch.set_default_dtype(torch.float32)
 
@@ -48,86 +48,97 @@ def given(model: Any, batch: int) -> dict[str, torch.Tensor]:
     return {name: value.to(model.device) for name, value in some.items()}
 
 
-def wall_ms(work: Callable[[], object]) -> float:
-    """Milliseconds of the second of two runs, until the card has done it."""
-    work()
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
-    start = time.perf_counter()
-    work()
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
-    return 1000 * (time.perf_counter() - start)
+def wall_ms(work: Callable[[], object], turns: int) -> list[float]:
+    """Milliseconds of each of so many runs, after one that is not counted."""
+    times = []
+    for _ in range(turns + 1):
+        start = time.perf_counter()
+        work()
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+        times.append(1000 * (time.perf_counter() - start))
+    return times[1:]
 
 
 def rows(quick: bool) -> Iterator[Row]:
-    """Decoding in each way beside bfloat16 with a growing cache, and a training step."""
+    """Reports, a training step, attention, and decoding in each way beside bfloat16 with a growing cache."""
     gpu = torch.cuda.is_available() and not quick
+    turns = TURNS if gpu else 1
     model = build(gpu)
     peak = next((peak for name, peak in PEAKS.items() if gpu and name in torch.cuda.get_device_name()), None)
-    new, batch = (128, 16) if gpu else (2, 1)
-    length: dict[str, Any] = {"max_new_tokens": new, "min_new_tokens": new, "do_sample": False, "pad_token_id": 0}
+    new, batch, many = (64, 16, 64) if gpu else (2, 1, 2)
     bytes_read = sum(p.numel() * p.element_size() for p in model.model.language_model.parameters())
 
-    def a_token(model: Any, **options: Any) -> float:
-        return wall_ms(partial(model.generate, **given(model, batch), **length, **options)) / new
+    def a_token(model: Any, batch: int = batch, **options: Any) -> list[float]:
+        length = {"max_new_tokens": new, "min_new_tokens": new, "do_sample": False, "pad_token_id": 0}
+        times = wall_ms(partial(model.generate, **given(model, batch), **length, **options), turns)
+        return [one / new for one in times]
 
     plain = a_token(model)
-    if gpu:
-        share = (
-            ""
-            if peak is None
-            else f"; the weights alone are {bytes_read / (plain / 1000) / peak[1]:.0%} of the bandwidth"
-        )
-        yield Row(
-            "device",
-            f"bfloat16, a step of {batch}",
-            "",
-            "",
-            f"{1000 * batch / plain:,.0f} tokens a second{share}",
-            ours=plain,
-        )
-    ways: dict[str, tuple[str, Callable[[], float]]] = {
-        "static cache, compiled": (
-            "one graph a token in place of thousands of launches",
-            lambda: a_token(model, cache_implementation="static", disable_compile=not gpu),
-        ),
-    }
-    if gpu and importlib.util.find_spec("flash_attn") is not None:
-        ways["flash attention"] = (
-            "no row of scores is written to memory",
-            lambda: a_token(build(gpu, "flash_attention_2")),
-        )
-    for bits in (4, 8):
-        why = "fewer bytes a weight, and work to unpack them"
-        ways[f"{bits} bits"] = (why, lambda bits=bits: a_token(quantised(model, bits)))  # type: ignore[misc]
-    for name in ("static cache, compiled", "flash attention", "4 bits", "8 bits"):
-        row = Row(
-            "device", f"{name}, a token", "bfloat16, growing cache", "<= 1.0" if "static" in name else "", NOT_MEASURED
-        )
-        if name in ways and (gpu or "bits" not in name):
-            why, measure = ways[name]
-            found = measure()
-            if gpu:
-                row.why = why
-                row.measured([found], [plain])
+    for size, times in ((batch, plain), (many, a_token(model, many))):
+        row = Row("device", f"bfloat16, a token of {size} reports, look and prompt included", "the weights' bandwidth",
+                  "", NOT_MEASURED)  # fmt: skip
+        if gpu and peak is not None:
+            row.measured(times, [1000 * bytes_read / peak[1]] * turns)
+            rate, share = 1000 * size / min(times), 1000 * bytes_read / peak[1] / min(times)
+            row.why = (
+                f"{rate:,.0f} tokens and {rate / new:.1f} reports of {new} tokens a second; the weights alone are read "
+                f"at {share:.0%} of the card's bandwidth"
+            )
         yield row
-    yield training_step(model, gpu, peak)
-
-
-def quantised(model: Any, bits: int) -> Any:
-    """The model saved and loaded with bitsandbytes; towers and connector stay as they are."""
-    import tempfile
-
-    options = {f"load_in_{bits}bit": True, "llm_int8_skip_modules": list(NOT_QUANTISED)}
+    yield training_step(model, gpu, peak, turns)
+    yield attention(model.eval(), gpu, turns)
     with tempfile.TemporaryDirectory() as folder:
-        model.save_pretrained(folder)
-        return TRRGForConditionalGeneration.from_pretrained(
-            folder, quantization_config=BitsAndBytesConfig(**options), device_map="cuda"
-        )
+        if gpu:
+            model.save_pretrained(folder)
+        for bits in (4, 8):
+            row = decoding(f"{bits} bits", "")
+            if gpu:
+                smaller = quantised(folder, bits)
+                row.measured(a_token(smaller), plain)
+                size = smaller.get_memory_footprint() / 2**30
+                row.why = f"fewer bytes a weight, and work to unpack them; {size:.1f} GiB of weights"
+                del smaller
+            yield row
+    row = decoding("static cache, compiled", "<= 1.0")
+    compiled = a_token(model, cache_implementation="static", disable_compile=not gpu)
+    if gpu:
+        row.measured(compiled, plain)
+        row.why = "one graph a token in place of thousands of launches"
+    yield row
 
 
-def training_step(model: Any, gpu: bool, peak: tuple[float, float] | None) -> Row:
+def decoding(what: str, reach: str) -> Row:
+    return Row("device", f"{what}, a token", "bfloat16, growing cache", reach, NOT_MEASURED)
+
+
+def attention(model: Any, gpu: bool, turns: int) -> Row:
+    """MAIRA-1's 1,369 image tokens through the language model, with torch's flash kernel beside every score written."""
+    decoder, batch, length = model.model.language_model, *((8, 1409) if gpu else (1, 8))
+    states = torch.randn(batch, length, decoder.config.hidden_size, dtype=model.dtype, device=model.device)
+
+    @torch.no_grad()
+    def prefill(kind: str) -> None:
+        decoder.set_attn_implementation(kind)
+        decoder(inputs_embeds=states, use_cache=False)
+
+    eager, flash = (wall_ms(partial(prefill, kind), turns) for kind in ("eager", "sdpa"))
+    row = Row("device", "prefill of 1,409 tokens, flash attention", "eager attention", "", NOT_MEASURED)
+    if gpu:
+        row.measured(flash, eager)
+        row.why = "no row of scores is written to memory"
+    return row
+
+
+def quantised(folder: str, bits: int) -> Any:
+    """A saved model with the language model's weights in so many bits; towers and connector stay as they are."""
+    options = {f"load_in_{bits}bit": True, "llm_int8_skip_modules": list(NOT_QUANTISED)}
+    return TRRGForConditionalGeneration.from_pretrained(
+        folder, quantization_config=BitsAndBytesConfig(**options), device_map="cuda"
+    )
+
+
+def training_step(model: Any, gpu: bool, peak: tuple[float, float] | None, turns: int) -> Row:
     """MFU of forward and backward: FLOPs that the model needs over those that the card can do."""
     inputs = given(model.train(), 16 if gpu else 1)
     labels = inputs["input_ids"].masked_fill(inputs["input_ids"] == IMAGE_TOKEN, -100)
@@ -138,11 +149,10 @@ def training_step(model: Any, gpu: bool, peak: tuple[float, float] | None) -> Ro
 
     with FlopCounterMode(display=False) as counter:
         step()
-    row = Row("device", "training step, forward and backward", "the card's peak", "MFU >= 45 %", NOT_MEASURED)
-    if gpu:
-        row.ours = wall_ms(step)
-        if peak is not None:
-            row.theirs = 1000 * counter.get_total_flops() / peak[0]
-            row.ratio = row.ours / row.theirs
-            row.why = f"MFU {1 / row.ratio:.0%}; the vision tower and short texts fill the card less than long ones"
+    row = Row("device", "training step of 16 studies, forward and backward", "the card's peak", "MFU >= 45 %",
+              NOT_MEASURED)  # fmt: skip
+    if gpu and peak is not None:
+        times, least = wall_ms(step, turns), 1000 * counter.get_total_flops() / peak[0]
+        row.measured(times, [least] * turns)
+        row.why = f"MFU {least / min(times):.0%}; the vision tower and short texts fill the card less than long ones"
     return row

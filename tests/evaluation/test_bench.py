@@ -1,11 +1,14 @@
 """What `make bench` compares is the same work, and every row of it runs."""
 
+import inspect
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 
-from evaluation.bench import reports, steps
+from evaluation.bench import memory, reports, steps
 from evaluation.bench.__main__ import SUBJECTS, main
 from evaluation.bench.pictures import GOALS, cases
 from evaluation.bench.turns import Row, by_turns, settled
@@ -59,6 +62,13 @@ def test_a_report_is_measured_as_it_is_written_first(monkeypatch):
     calls.clear()
     reports.growth(quick=True)
     assert len(calls) == 3 * 2, "one a step of each curve with reports"
+
+
+def test_memory_is_not_what_the_process_that_measures_held():
+    held = b"x" * (400 << 20)
+    asked = f"import re\nfrom pathlib import Path\n{inspect.getsource(memory.peak)}\nprint(peak())"
+    done = subprocess.run([sys.executable, "-c", asked], capture_output=True, text=True, check=True)
+    assert 1 << 20 < int(done.stdout) < 200 << 20 < len(held)
 
 
 @pytest.mark.slow
