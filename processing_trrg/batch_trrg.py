@@ -216,6 +216,8 @@ def labels_by_clue(labels: Mapping[str, int | None], names: Sequence[str]) -> li
     for name, label in labels.items():
         if name not in names or label not in (1, 0, -1, None):
             raise PromptError(f"clue_targets: {name!r} is {label!r}, expected one of the clues with 1, 0, -1 or None")
+    if not labels:  # of a thousand clues, that nobody labelled
+        return [-100] * len(names)
     values = [labels.get(name) for name in names]
     return [-100 if value is None else int(value) for value in values]
 
@@ -224,16 +226,19 @@ class ClueLists:
     """The clue lists of the last calls, checked and tokenised: a thousand clues take as long as a look at the image."""
 
     def __init__(self) -> None:
-        self._given: tuple[Any, list[dict[str, str]]] = None, []
+        self._checked: list[tuple[list[Any], list[dict[str, str]]]] = []
         self._tokenised: list[tuple[Any, Any, dict[str, torch.Tensor]]] = []
 
     def checked(self, clues: Any) -> list[dict[str, str]]:
-        """`check_clues`; the last list is not checked again."""
-        given, checked = self._given
-        if not isinstance(clues, list) or clues != given:
-            checked = check_clues(clues)
-            if isinstance(clues, list):
-                self._given = [clue if isinstance(clue, str) else dict(clue) for clue in clues], checked
+        """`check_clues`; the last few lists are not checked again."""
+        if not isinstance(clues, list):
+            return check_clues(clues)
+        for given, checked in self._checked:
+            if clues == given:
+                return checked
+        checked = check_clues(clues)
+        self._checked.append(([clue if isinstance(clue, str) else dict(clue) for clue in clues], checked))
+        del self._checked[:-MAX_KEPT_LISTS]
         return checked
 
     def tensors(self, clues: Sequence[Mapping[str, str]], tokenizer: Any) -> dict[str, torch.Tensor]:

@@ -10,7 +10,7 @@ import torch
 from transformers.pipelines import ImageTextToTextPipeline
 from transformers.utils.chat_template_utils import Chat
 
-from processing_trrg import StudyError, TRRGImageProcessor, TRRGProcessor, follow_up
+from processing_trrg import StudyError, TRRGImageProcessor, TRRGProcessor, batch_trrg, follow_up
 from processing_trrg.prompt_trrg import PROMPT_STYLES, PromptError, report_messages
 from tests.helpers.tiny_processors import clue_tokenizer, picture_bytes, radiograph, text_tokenizer, tiny_processor
 
@@ -151,6 +151,16 @@ def test_a_clue_list_is_tokenised_once(monkeypatch):
     given[1] = "mass"
     with pytest.raises(ValueError, match="names must differ"):
         processor(images=ONE, clues=given)
+
+
+def test_lists_by_turns_are_checked_once_each(monkeypatch):
+    checks, check = [], batch_trrg.check_clues
+    monkeypatch.setattr(batch_trrg, "check_clues", lambda clues: checks.append(1) or check(clues))
+    processor = tiny_processor()
+    for _ in range(3):
+        for clues in (["Mass"], ["Nodule", "Mass"]):
+            assert processor(images=ONE, clues=list(clues)).clue_names == clues
+    assert len(checks) == 2
 
 
 # ------------------------------------------------------------------------------------------------------------- refusals
