@@ -9,6 +9,7 @@ wrong: a side counts only in a sentence with one positive finding, and what stay
 import re
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from itertools import pairwise
 
 from evaluation.reading.observations import UNCERTAIN, Labels
@@ -95,6 +96,7 @@ def sides_of(sentence: str, starts: Sequence[int]) -> list[Sides]:
     return found
 
 
+@lru_cache(1024)
 def side_and_finding(clue: str) -> tuple[str, str] | None:
     """("left", "Pleural Effusion") of the clue "Left Pleural Effusion", None of a clue without a side."""
     side, _, finding = clue.partition(" ")

@@ -5,7 +5,7 @@ import json
 from collections import defaultdict
 from collections.abc import Callable, Sequence, Set
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -170,9 +170,11 @@ class SourceData:
             return
         if self.source.kind == "image":
             others = {"others": wordings} if self.data.clue_wordings else {}
-            found = [sentences_of_labels(labels, self.clues, **others) for labels in self.labels]
+            made = {labels: sentences_of_labels(labels, self.clues, **others) for labels in set(self.labels)}
+            found = [made[labels] for labels in self.labels]
         else:
 
+            @cache  # phantoms say much in the same words
             def with_sides(text: str) -> dict[str, int | None]:
                 return add_sentence_sides(text, labeler(text), self.names)
 

@@ -104,13 +104,14 @@ def sentences_of_labels(
 
 def weighted(studies: Sequence[list[Sentence]], balance: float) -> list[list[Sentence]]:
     """The same sentences with their drawing weights over the whole set (see the head of this file)."""
-    counts = Counter(statement for sentences in studies for s in sentences for statement in _statements(s))
+    counts = Counter[tuple[int, int]]()
+    rows = Counter(s.labels for sentences in studies for s in sentences)  # few differ
+    for labels, times in rows.items():
+        counts.update(dict.fromkeys(_statements(labels), times))
     most = max(counts.values(), default=1)
-
-    def weight(sentence: Sentence) -> float:
-        return float(min((counts[s] for s in _statements(sentence)), default=most)) ** -balance
-
-    return [[Sentence(s.text, s.key, s.labels, weight(s)) for s in sentences] for sentences in studies]
+    rarest = {labels: min((counts[s] for s in _statements(labels)), default=most) for labels in rows}
+    weights = {labels: float(count) ** -balance for labels, count in rarest.items()}
+    return [[Sentence(s.text, s.key, s.labels, weights[s.labels]) for s in sentences] for sentences in studies]
 
 
 def draw_sentences(sentences: list[Sentence], number: int, rng: np.random.Generator) -> list[Sentence]:
@@ -123,8 +124,8 @@ def draw_sentences(sentences: list[Sentence], number: int, rng: np.random.Genera
     return [sentences[i] for i in order]
 
 
-def _statements(sentence: Sentence) -> list[tuple[int, int]]:
-    return [(i, value) for i, value in enumerate(sentence.labels) if value is not None]
+def _statements(labels: tuple[Label, ...]) -> list[tuple[int, int]]:
+    return [(i, value) for i, value in enumerate(labels) if value is not None]
 
 
 def _capitalised(text: str) -> str:
