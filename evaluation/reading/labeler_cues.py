@@ -330,7 +330,7 @@ CUES: dict[str, tuple[str, ...]] = {
         r"increase in (?:the )?size",
         r"(?:increased(?= ?(?:$|[.,;]))|big|huge)",
         r"(?:is|are|appears?) (?:\w+ly )?increased",
-        r"(?:is|are|remains?|slightly|mildly|moderately|somewhat|markedly) (?:large|dilated)",
+        r"(?:is|are|remains?|slightly|mildly|moderately|somewhat|markedly) large",
         r"(?:is|are|appears?|remains?|slightly|mildly|moderately|somewhat|markedly) (?:\w+ly )?(?:wide|broad)",
         r"above normal",
     ),

@@ -30,7 +30,7 @@ PHRASES: dict[tuple[str, ...], tuple[str, ...]] = {
     ("Cardiomegaly",): (
         r"cardiomeg\w*",
         r"megalocardia",
-        r"(?:large|big|dilated|globular) (?:heart|cardiac (?:silhouette|shadow))",
+        r"large heart",
         r"heart enlargement",
         r"cardiac enlargement",
         r"cardiac chamber enlargement",
@@ -109,7 +109,7 @@ PHRASES: dict[tuple[str, ...], tuple[str, ...]] = {
         r"fluid(?= (?:tracks?|tracking|layers|layering|collects|(?:re)?-?accumulat\w+|bilaterally"
         r"|on (?:the )?(?:left|right)))",
         r"collections?(?= ?(?:$|[.,;]|on\b|at\b|in the (?:left|right)))",
-        r"fluid in the (?:\w+ ){0,2}(?:pleural (?:space|cavity|cavities)|fissures?)",
+        r"fluid in the (?:\w+ ){0,2}(?:pleural space|fissures?)",
         r"hemothora\w*",
         r"hydrothora\w*",
         r"(?:empyema|pyothorax|chylothorax)",
@@ -125,7 +125,6 @@ PHRASES: dict[tuple[str, ...], tuple[str, ...]] = {
     ),
     ("Fracture",): (
         r"fractur\w*",
-        r"broken (?:\w+ ){0,2}(?:ribs?|bones?|clavicles?)",
         r"flail (?:chest|segment)",
         r"(?:compression|wedg(?:e|ing)|burst|biconcave) deformit\w+",
     ),
