@@ -97,6 +97,17 @@ def draw(rows: list[Row], curves: list[reports.Curve], out: Path) -> None:
         plt.close(figure)
 
 
+def write(rows: list[Row], curves: list[reports.Curve], facts: dict[str, str], out: Path) -> None:
+    """bench.json, table.md, explained.md and the plots."""
+    written = {"machine": facts, "rows": [dataclasses.asdict(row) for row in rows], "growth": curves}
+    (out / "bench.json").write_text(json.dumps(written, indent=1) + "\n", encoding="utf-8")
+    lines = [*HEAD, *(line(row) for row in rows if row.reach)]
+    told = ", ".join(f"{name} {value}" for name, value in facts.items())
+    (out / "table.md").write_text("\n".join([*lines, "", told]) + "\n", encoding="utf-8")
+    (out / "explained.md").write_text("\n".join(map(explained, rows)) + "\n", encoding="utf-8")
+    draw(rows, curves, out)
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command at the top of this file."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -108,22 +119,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     options.out.mkdir(parents=True, exist_ok=True)
-    lines = list(HEAD)
-    print("\n".join(lines))
+    print("\n".join(HEAD))
     rows: list[Row] = []
-    for subject in options.only:
-        for row in importlib.import_module(f"evaluation.bench.{subject}").rows(options.quick):
-            rows.append(row)
-            print(line(row), flush=True)
-    lines += [line(row) for row in rows if row.reach]
-    curves = reports.growth(options.quick) if "reports" in options.only else []
-    facts = machine(options.only, options.quick)
-    written = {"machine": facts, "rows": [dataclasses.asdict(row) for row in rows], "growth": curves}
-    (options.out / "bench.json").write_text(json.dumps(written, indent=1) + "\n", encoding="utf-8")
-    told = ", ".join(f"{name} {value}" for name, value in facts.items())
-    (options.out / "table.md").write_text("\n".join([*lines, "", told]) + "\n", encoding="utf-8")
-    (options.out / "explained.md").write_text("\n".join(map(explained, rows)) + "\n", encoding="utf-8")
-    draw(rows, curves, options.out)
+    curves: list[reports.Curve] = []
+    try:
+        for subject in options.only:
+            for row in importlib.import_module(f"evaluation.bench.{subject}").rows(options.quick):
+                rows.append(row)
+                print(line(row), flush=True)
+        if "reports" in options.only:
+            curves = reports.growth(options.quick)
+    finally:  # what was measured stays, whatever a later row meets
+        write(rows, curves, machine(options.only, options.quick), options.out)
     if curves and not options.quick:  # the first one is that of batches
         print(f"\n{86400 * max(curves[0][3]):,.0f} studies a day on one core, small checkpoint")
 

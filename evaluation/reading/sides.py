@@ -96,7 +96,7 @@ def sides_of(sentence: str, starts: Sequence[int]) -> list[Sides]:
     return found
 
 
-@lru_cache(1024)
+@lru_cache(10_000)
 def side_and_finding(clue: str) -> tuple[str, str] | None:
     """("left", "Pleural Effusion") of the clue "Left Pleural Effusion", None of a clue without a side."""
     side, _, finding = clue.partition(" ")

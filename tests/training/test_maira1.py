@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 from torch.nn.functional import gelu
-from transformers import Dinov2Config, Dinov2Model
+from transformers import AutoModelForCausalLM, Dinov2Config, Dinov2Model
 
 from configuration_trrg import TRRGConfig
 from evaluation.reading.labeler import label_report
@@ -134,17 +134,28 @@ def stage_1_folder(data, tmp_path_factory):
     return f"{raw['run']['output_dir']}/model"
 
 
+@pytest.fixture(scope="module")
+def words(stage_1_folder, tmp_path_factory):
+    """A language model with the tokenizer of that stage 1."""
+    folder = tmp_path_factory.mktemp("words")
+    config = TRRGForContrastivePretraining.from_pretrained(stage_1_folder).config.text_config
+    AutoModelForCausalLM.from_config(config).save_pretrained(folder)
+    TRRGProcessor.from_pretrained(stage_1_folder).tokenizer.save_pretrained(folder)
+    return str(folder)
+
+
 @pytest.fixture
-def small(data, stage_1_folder, tmp_path):
-    """maira1-small.yaml on tiny data, from the tower of a tiny stage 1."""
+def small(data, stage_1_folder, words, tmp_path):
+    """maira1-small.yaml on tiny data, from the tower of a tiny stage 1 and a tiny language model."""
     shipped = load_config(FinetuneConfig, ROOT / "training" / "configs" / "maira1-small.yaml", [])
     raw = stage_2(data, tmp_path / "maira1-small")
     raw["model"] = {
         "checkpoint": stage_1_folder,
+        "language_model": words,
         "prompt_style": shipped.model.prompt_style,
         "overrides": {"connector": "mlp", "clue_source": "none"},
     }
-    assert raw["model"]["overrides"].items() <= shipped.model.overrides.items()
+    assert raw["model"]["overrides"] == shipped.model.overrides and shipped.model.language_model is not None
     pairs, reports = str(data / "pairs"), str(data / "reports")
     kinds = dict.fromkeys(source.kind for source in shipped.data.train)
     raw["data"]["train"] = [

@@ -5,7 +5,7 @@ import json
 from collections import defaultdict
 from collections.abc import Callable, Sequence, Set
 from dataclasses import dataclass, replace
-from functools import cache, partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -174,7 +174,7 @@ class SourceData:
             found = [made[labels] for labels in self.labels]
         else:
 
-            @cache  # phantoms say much in the same words
+            @lru_cache(100_000)  # phantoms say much in the same words
             def with_sides(text: str) -> dict[str, int | None]:
                 return add_sentence_sides(text, labeler(text), self.names)
 

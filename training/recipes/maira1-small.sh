@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# MAIRA-1 at the size of the small checkpoint, from its data to its scores, on two CPU cores. The real sets come from
-# $TRRG_DATA. Run it with .venv active. Research only, never for clinical use.
+# MAIRA-1 at the size of the small checkpoint, from its data to its scores; training took half an hour of one CPU core. The
+# real sets come from $TRRG_DATA. Run it with .venv active. Research only, never for clinical use.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 model=runs/maira1-small/model
@@ -9,9 +9,9 @@ model=runs/maira1-small/model
 python -m training.builders.small_data --out runs/small-data
 python -m training.builders.paraphrases --data runs/small-data/iu --swap-sentences --count 10 --out runs/maira1-small-paraphrases.jsonl
 
-# the vision tower: stage 1 of the small checkpoint, in place of RAD-DINO. Or take it out of the shipped one:
-#   python -m training.extract_part stage1 hub_cards/trrg-small --out runs/trrg-small-stage1/model
-python training/pretrain.py --config training/configs/trrg-small-stage1.yaml
+# the vision tower of the small checkpoint in the place of RAD-DINO, its language model in the place of Vicuna
+python -m training.extract_part stage1 hub_cards/trrg-small --out runs/maira1-small-stage1
+python -m training.extract_part language_model hub_cards/trrg-small --out runs/trrg-small-language-model
 
 # the one stage of MAIRA-1
 python training/finetune.py --config training/configs/maira1-small.yaml data.paraphrases=runs/maira1-small-paraphrases.jsonl

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# The small RaDialog, from its data to its scores: two hours and a half on two CPU cores (stage 1 80 minutes, stage 2 50). The real sets come from $TRRG_DATA. Run it with .venv active. Research only, never for clinical use.
+# The small RaDialog, from its data to its scores: stage 1 took 80 minutes, stage 2 50 on two CPU cores that other work
+# shared. The real sets come from $TRRG_DATA. Run it with .venv active. Research only, never for clinical use.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 model=runs/radialog-small-stage2/model
