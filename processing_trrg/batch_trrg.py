@@ -216,8 +216,6 @@ def labels_by_clue(labels: Mapping[str, int | None], names: Sequence[str]) -> li
     for name, label in labels.items():
         if name not in names or label not in (1, 0, -1, None):
             raise PromptError(f"clue_targets: {name!r} is {label!r}, expected one of the clues with 1, 0, -1 or None")
-    if not labels:  # of a thousand clues, that nobody labelled
-        return [-100] * len(names)
     values = [labels.get(name) for name in names]
     return [-100 if value is None else int(value) for value in values]
 
