@@ -5,6 +5,7 @@ Then a sentence that was said before goes, and the report is compared with the p
 
 The language model hears a clue that scores just over its threshold so softly that it may leave it out, and now and then
 it states what no clue told. It obeys a correction better (`corrected_trrg`), so it is given one, from the clues alone.
+What it does not obey is done by rule.
 Our addition; the paper has no such step. Research only, never for clinical use.
 """
 
@@ -121,11 +122,12 @@ def _is_other(report: Report, words: Mapping[str, Any]) -> bool:
 def _revise_by_clues(
     reports: Sequence[Report], model: Any, processor: Any, prompts: Any, study: Any, options: Mapping[str, Any]
 ) -> list[list[Revision]]:
-    """Ask for what the clues tell, by at most `MOST_ASKS` corrections, one behind the other; see `revise_reports`.
+    """Ask for what the clues tell, by at most `MOST_ASKS` corrections, one behind the other, and `_settle` the rest.
 
     A report stays as it is where the checkpoint learned no corrections, no clue of it is the checkpoint's own and says
-    alone whether it is there, the picture is not readable, it answers a question, or the context has no room. A
-    correction that was not ended, or that brings the report no nearer to its clues, is not taken.
+    alone whether it is there, the picture is not readable, it answers a question, or it was not ended. A correction is
+    not asked for where the context has no room, and not taken where it was not ended or brings the report no nearer to
+    its clues.
     """
     turns: list[list[Revision]] = [[] for _ in reports]
     names: list[str] = prompts.clue_names if study.clue_scores is not None else []
@@ -151,27 +153,43 @@ def _revise_by_clues(
             if not {"findings", "impression"}.issubset(answer.missing) and answer.complete is not False:
                 _take(reports[row], answer.text, asked[row], names, own)
             turns[row].append(Revision(_request(asked[row]), reports[row].text))
+    sentences = {clue["name"]: clue["positive"] for clue in processor.clues}
     for row, said in enumerate(turns):
-        first = reports[row].text if reports[row].as_written is None else reports[row].as_written
+        report = reports[row]
+        first = report.text if report.as_written is None else report.as_written
         while said and said[-1].report == (said[-2].report if said[1:] else first):
             said.pop()
-        if not answers[row] and (request := _without_denials(reports[row], names, own)):
-            said.append(Revision(request, reports[row].text))
+        written = not answers[row] and report.complete is not False
+        if written and (request := _settle(report, sentences, names, own)):
+            said.append(Revision(request, report.text))
     return turns
 
 
-def _without_denials(report: Report, names: Sequence[str], own: Set[str]) -> str | None:
-    """Take the sentences out of a report that deny nothing but what it states and a clue tells: "The right lung has no
-    nodule." beside that nodule. The model would as soon take out the other sentence. Returns the request, if any."""
+def _settle(report: Report, sentences: Mapping[str, str], names: Sequence[str], own: Set[str]) -> str | None:
+    """Do by rule what no correction did: a clue that is left unsaid is said by its own sentence, in front, a finding
+    that no clue tells goes, and so does a sentence that denies nothing but what is stated and told ("The right lung has
+    no nodule." beside that nodule, "No acute disease." beside an edema; the model would as soon take out the other
+    one). An impression that would be empty says what was told. Returns the request, if there was anything to do.
+
+    Args:
+        sentences: "there is X" by the name of each own clue. One that is not read as X is not put in.
+    """
+    left, wrong = unmet(report, names, own)
+    left = [name for name in left if states(sentences[name], name)]
     said = read_statements(report, names)
     denied = {name for one in said for name, value in one.clues.items() if value == 0}
     selected = {clue.name for clue in report.clues if clue.selected} & own
     stated = [name for name in names if name in selected.difference(unsaid(said, selected, names))]
-    told = [name for name in stated if denied.intersection((name, finding_of(name)))]
-    before = report.findings, report.impression
-    if not (request := correction_request(told, ())):
+    nothing = any(NO_FINDING in one.clues for one in said)
+    add = [*left, *(name for name in stated if nothing or denied.intersection((name, finding_of(name))))]
+    if not (request := correction_request(add, wrong)):
         return None
-    findings, impression = kept_but_for(before, before, request, told, ())
+    before = report.findings, report.impression
+    told = " ".join(sentences[name] for name in left)
+    findings, impression = kept_but_for(before, (f"{told} {before[0]}".strip(), before[1]), request, add, wrong)
+    if before[1] and not impression:
+        sided = {finding_of(name) for name in add if finding_of(name) != name}
+        impression = " ".join(sentences[name] for name in add if name not in sided) or None
     if (findings, impression) == before:
         return None
     _replace(report, findings, impression)

@@ -307,7 +307,7 @@ def variety_scores(texts: CountTable, side: str, treatment: str) -> dict[str, di
 
     Args:
         texts: `text_table` of all predictions or references under a treatment.
-        side: "" or "reference_".
+        side: "", "reference_", or another name of what the texts are.
         treatment: its name.
     """
     n = len(texts)

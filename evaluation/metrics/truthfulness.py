@@ -33,7 +33,8 @@ The thresholds suit scores that are probabilities (`clue_scoring` "pairwise", a 
 scores share one whole among all clues and need lower ones. A share without anything to count is null.
 Each study is a row of small whole numbers; shares and bootstrap intervals are functions of the table of distinct rows,
 so order, chunks and processes change no digit. The command draws whole patients where the lines name them, and adds
-how many reports differ and the share of the commonest one. Never for clinical use.
+how many reports differ and the share of the commonest one, of all reports and of those that claim a finding
+(`with_finding_`), since normal chests may read alike. Never for clinical use.
 """
 
 import argparse
@@ -280,7 +281,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     thresholds = {"support": options.support, "confident": options.confident}
     options.out.mkdir(parents=True, exist_ok=True)
     patients: dict[str, np.ndarray] = {}
-    texts: list[CountTable] = []
+    texts: dict[str, list[CountTable]] = {"": [], "with_finding_": []}
     with (options.out / "truthfulness_studies.jsonl").open("w", encoding="utf-8") as studies:
         for number, _, record in tqdm(read_lines(options.predictions), unit="report"):
             where = f"{options.predictions}:{number} (study {record['study_id']!r})"
@@ -291,14 +292,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
             studies.write(json.dumps({"study_id": record["study_id"], **truth.to_dict()}) + "\n")
             patient = record.get("patient_id") or f"study {record['study_id']}"
             patients[patient] = patients.get(patient, 0) + np.array(truth.counts())
-            texts.append(text_table([text]))
-            if len(texts) == 1024:
-                texts = [CountTable.merge(texts)]
+            for tables in list(texts.values())[: 2 if truth.stated else 1]:
+                tables.append(text_table([text]))
+                if len(tables) == 1024:
+                    tables[:] = [CountTable.merge(tables)]
     if not patients:
         raise ValueError(f"{options.predictions}: no report")
     table = TruthCounts.from_counts(list(patients.values()))
     scores = truth_scores(table, options.resamples, options.seed, **thresholds)
-    scores |= variety_scores(CountTable.merge(texts), "", "raw")
+    for of, tables in texts.items():
+        scores |= variety_scores(CountTable.merge(tables), of, "raw") if tables else {}
     (options.out / "truthfulness.json").write_text(json.dumps(scores, indent=1) + "\n", encoding="utf-8")
     for name, score in scores.items():
         print(

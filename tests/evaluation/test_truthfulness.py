@@ -62,6 +62,8 @@ def test_the_command_draws_whole_patients_and_counts_different_reports(tmp_path:
     assert (said["value"], said["low"], said["high"], said["of"]) == (0.6, 0.6, 0.6, 10)  # one patient, one draw
     assert "n:10|patients:1|" in said["signature"] and scores["truthfulness/backed"]["value"] == 1.0
     assert scores["raw/distinct"]["count"] == 3 and scores["raw/commonest"]["value"] == 0.6
+    found = [(scores[f"raw/with_finding_{name}"][key]) for name in ("distinct", "commonest") for key in ("count", "of")]
+    assert found == [1, 6, 6, 6]  # of those that claim one
     assert "raw/commonest" in capsys.readouterr().out
     file.write_text(line(1, "a", "Edema.").replace('["Edema"]', '"Edema"'))
     with pytest.raises(ValueError, match="selected_clues is 'Edema'; expected a list of names"):

@@ -133,12 +133,20 @@ def test_of_a_report_without_a_word_the_first_one_stays_known(write, monkeypatch
         ("No pleural effusion. Left effusion.", "Left effusion."),
         ("Left effusion. No right effusion.", None),
         ("Left effusion. No effusion or edema on the left.", None),  # it denies more than that
-        ("No left effusion.", None),  # nothing would be left
+        ("No left effusion.", "There is a left pleural effusion."),  # nobody else says it
+        ("No edema. No left effusion. Clear.", "There is a left pleural effusion. No edema. Clear."),
+        ("Left effusion. There is edema. Clear.", "Left effusion. Clear."),
+        ("Left effusion. Impression: Left effusion. No acute disease.", "Left effusion. Impression: Left effusion."),
+        ("Left effusion. There is edema and atelectasis.", "Left effusion."),
+        (
+            "Left effusion. Impression: No pleural effusion.",
+            "Left effusion. Impression: There is a left pleural effusion.",
+        ),
         ("Left effusion. No edema. left effusion.  No edema. Clear.", "Left effusion. No edema. Clear."),
         ("Left effusion. Right lung. Normal. Left lung. Normal.", None),
     ],
 )
-def test_what_a_report_states_it_neither_denies_nor_repeats(write, monkeypatch, written, text):
+def test_what_no_correction_did_is_done_by_rule(write, monkeypatch, written, text):
     def generate(self, input_ids, **_):
         said = [*write.processor.reply_ids(f"Findings: {written}")[0].tolist(), write.processor.tokenizer.eos_token_id]
         return GenerateDecoderOnlyOutput(sequences=torch.cat([input_ids, torch.tensor([said])], 1))
