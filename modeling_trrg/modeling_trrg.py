@@ -373,6 +373,7 @@ class TRRGForConditionalGeneration(TRRGPreTrainedModel, TRRGGenerationMixin):  #
         expected = list(study.clue_logits.shape)
         if clue_targets is not None and list(clue_targets.shape) != expected:
             raise ValueError(f"clue_targets has the shape {list(clue_targets.shape)}; expected [B, C] = {expected}.")
+        hidden = hidden.to(self.report_projection.weight.dtype)  # a pretrained language model may have another
         said = nn.functional.pad(shift_labels, (1, -1), value=-100) != -100
         begins = said & ~nn.functional.pad(said, (1, -1))
         report = (said & (begins.cumsum(1) == 1)).to(hidden.dtype)[..., None]

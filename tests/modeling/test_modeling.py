@@ -160,6 +160,19 @@ def test_bfloat16_runs_and_stays_close(tiny_config, system):
     assert correlation > 0.98
 
 
+def test_a_language_model_in_sixteen_bits_learns_beside_parts_in_thirty_two(tiny_config):
+    config = tiny_config("trrg")
+    model, inputs = build(config), studies(config)
+    inputs["labels"] = inputs["input_ids"].clone()
+    exact = model(**inputs)
+    for part in (model.model.language_model, model.lm_head):  # as a pretrained one is put in
+        part.to(torch.bfloat16)
+    rough = model(**inputs)
+    assert rough.consistency_loss.item() == pytest.approx(exact.consistency_loss.item(), rel=0.05)
+    rough.loss.backward()
+    assert model.report_projection.weight.grad.dtype == torch.float32
+
+
 @pytest.mark.parametrize("system", SYSTEMS)
 def test_gradient_checkpointing_keeps_loss_and_gradients(tiny_config, system):
     config = tiny_config(system)

@@ -12,10 +12,11 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file
-from transformers import AutoModelForPreTraining
+from transformers import AutoModelForPreTraining, AutoTokenizer
 
 from hub_cards.publish import run_clean_process
 from modeling_trrg import TRRGForConditionalGeneration
+from processing_trrg import TRRGProcessor
 from tests.helpers.training_helpers import (
     ROOT,
     SCRIPTS,
@@ -230,7 +231,8 @@ def test_the_language_model_of_a_checkpoint_starts_another_system(data, straight
     assert all(torch.equal(t, after[n.replace("model.", "model.language_model.", 1)]) for n, t in alone.items())
 
 
-def test_a_language_model_of_another_tokenizer_is_refused(data, straight, tmp_path):
+def test_a_language_model_brings_its_own_tokenizer(data, straight, tmp_path):
+    """Behind a stage 1 whose tokenizer numbers the words otherwise, and has fewer."""
     extract_part.extract("language_model", straight["finetune.py"] / "model", tmp_path / "words")
     path = tmp_path / "words" / "tokenizer.json"
     tokenizer = json.loads(path.read_text())
@@ -242,7 +244,15 @@ def test_a_language_model_of_another_tokenizer_is_refused(data, straight, tmp_pa
     for key in ("preset", "overrides", "tokenizer", "clue_tokenizer"):
         del config["model"][key]
     config["model"] |= {"checkpoint": str(straight["pretrain.py"] / "model"), "language_model": str(tmp_path / "words")}
-    with pytest.raises(ConfigError, match=r"another tokenizer than .*: 2 of "):
+    assert run_script("finetune.py", config) == 0
+    given = AutoTokenizer.from_pretrained(path.parent)
+    before, after = (
+        TRRGProcessor.from_pretrained(run / "model") for run in (straight["pretrain.py"], tmp_path / "run")
+    )
+    assert before.tokenizer.get_vocab() != after.tokenizer.get_vocab() == given.get_vocab()
+    assert before.clue_tokenizer.get_vocab() == after.clue_tokenizer.get_vocab() and before.clues == after.clues
+    config["model"]["tokenizer"] = str(tmp_path / "words")
+    with pytest.raises(ConfigError, match=r"model\.tokenizer: model\.checkpoint brings its own"):
         run_script_raising("finetune.py", config)
 
 

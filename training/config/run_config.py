@@ -45,10 +45,10 @@ class ModelSection:
         checkpoint: folder of a TRRG checkpoint (a stage-1 folder for stage 2); its architecture and weights are used.
         overrides: fields of `TRRGConfig` set after the preset, sub-configurations by `vision_config: {...}`.
         vision_model, clue_model, language_model: Hub name or folder whose pretrained weights (and architecture) are
-            used.
-        tokenizer, clue_tokenizer: Hub name or folder; required with `preset` unless the model name above brings one.
-        clues: names, or {name, positive, negative}; null means the 14 CheXpert clues. "Left Pleural Effusion" and the
-            like are labelled by the side a report names (`evaluation/reading/sides.py`).
+            used. A language model brings its tokenizer.
+        tokenizer, clue_tokenizer: with `preset`, Hub name or folder; required unless the model above brings one.
+        clues: with `preset`, names, or {name, positive, negative}; null: the 14 CheXpert clues. "Left Pleural Effusion"
+            and the like are labelled by the side a report names (`evaluation/reading/sides.py`).
         prompt_style: whose prompt is learned; null: the preset's or the checkpoint's own.
         quantization: 4- or 8-bit language model through bitsandbytes (QLoRA when `lora` is set).
     """
@@ -338,6 +338,8 @@ def _impossible(config: RunConfig) -> list[str]:
     model, data, optimizer, schedule = config.model, config.data, config.optimizer, config.schedule
     if (model.preset is None) == (model.checkpoint is None):
         problems.append("model: exactly one of preset and checkpoint must be set")
+    brought = [key for key in ("tokenizer", "clue_tokenizer", "clues") if model.checkpoint and getattr(model, key)]
+    problems.extend(f"model.{key}: model.checkpoint brings its own; expected none beside it" for key in brought)
     if (schedule.steps is None) == (schedule.epochs is None):
         problems.append("schedule: exactly one of steps and epochs must be set")
     if schedule.warmup_steps and schedule.warmup_ratio:
@@ -361,20 +363,17 @@ def _impossible(config: RunConfig) -> list[str]:
                 expected = "expected 0 or more, and 0 in validation, which sees each study once"
                 problems.append(f"data.{name}.{i}.balance: {source.balance}; {expected}")
     known = ", ".join(DIALOGUE_KINDS)
-    for kind, share in data.dialogue.items():
-        if kind not in DIALOGUE_KINDS or not share >= 0:
-            problems.append(f"data.dialogue.{kind}: {share}; expected a share of 0 or more of {known}")
+    wrong = {kind: share for kind, share in data.dialogue.items() if kind not in DIALOGUE_KINDS or not share >= 0}
+    problems.extend(f"data.dialogue.{kind}: {wrong[kind]}; expected a share of 0 or more of {known}" for kind in wrong)
     if sum(data.dialogue.values()) > 1 + 1e-9:
         problems.append(f"data.dialogue: shares add up to {sum(data.dialogue.values()):g}; expected at most 1")
     if pretrains:
         for key in ("dialogue", "positive_first", "without_degrees", "findings_only", "predicted_findings"):
             if getattr(data, key):
                 problems.append(f"data.{key}: only stage 2 learns to write")
-    for key in ("trained", "optimizer.lr_by_part"):
-        named = config.trained if key == "trained" else optimizer.lr_by_part
-        problems.extend(
-            f"{key}: {part!r} is not a part; parts: {', '.join(PARTS)}" for part in named if part not in PARTS
-        )
+    for key, named in (("trained", config.trained), ("optimizer.lr_by_part", optimizer.lr_by_part)):
+        unknown = [part for part in named if part not in PARTS]
+        problems.extend(f"{key}: {part!r} is not a part; parts: {', '.join(PARTS)}" for part in unknown)
     for key in ("sides_given", "context_dropout", "paraphrase_share", "clue_wordings", "predicted_findings"):
         if not 0 <= getattr(data, key) <= 1:
             problems.append(f"data.{key}: {getattr(data, key)}; expected a probability")

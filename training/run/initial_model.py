@@ -45,54 +45,44 @@ STAGE_1_HEADS = ("query_projection.", "text_projection.", "matching_head.", "gen
 
 
 def build_processor(section: ModelSection, config: TRRGConfig) -> TRRGProcessor:
-    """The checkpoint's processor, or a new one from the tokenizers the configuration names."""
+    """The checkpoint's processor, or a new one from the tokenizers the configuration names. A language model that is
+    named brings its own tokenizer."""
     if section.checkpoint is not None:
         with loading("model.checkpoint", section.checkpoint):
             processor = TRRGProcessor.from_pretrained(section.checkpoint)
-        if section.language_model is not None:
-            _check_tokens(section, processor.tokenizer)
         processor.num_image_tokens = config.num_image_tokens  # the connector may be another than stage 1's
         if section.vision_model is not None:
             grey_range = processor.image_processor.grey_range
             processor.image_processor = _image_processor(section, config, grey_range)
-        if section.prompt_style in (None, processor.prompt_style):
+        if section.language_model is None and section.prompt_style in (None, processor.prompt_style):
             return processor
         return TRRGProcessor(
             processor.image_processor,
-            processor.tokenizer,
+            processor.tokenizer if section.language_model is None else _text_tokenizer(section),
             processor.clue_tokenizer,
             config.num_image_tokens,
             processor.clues,
-            section.prompt_style,
+            section.prompt_style or processor.prompt_style,
         )
     assert section.preset is not None
-    tokenizer = _tokenizer(section, "tokenizer", section.language_model)
-    clue_tokenizer = _tokenizer(section, "clue_tokenizer", section.clue_model)
-    if tokenizer.convert_tokens_to_ids("<image>") in (None, tokenizer.unk_token_id):
-        tokenizer.add_special_tokens({"additional_special_tokens": ["<image>"]})
-    if tokenizer.pad_token is None:
-        tokenizer.pad_token = tokenizer.unk_token or tokenizer.eos_token
     return TRRGProcessor(
         image_processor=_image_processor(section, config, GREY_RANGES.get(section.preset, "percentiles")),
-        tokenizer=tokenizer,
-        clue_tokenizer=clue_tokenizer,
+        tokenizer=_text_tokenizer(section),
+        clue_tokenizer=_tokenizer(section, "clue_tokenizer", section.clue_model),
         num_image_tokens=config.num_image_tokens,
         clues=section.clues,
         prompt_style=section.prompt_style or PROMPT_STYLES[section.preset],
     )
 
 
-def _check_tokens(section: ModelSection, tokenizer: Any) -> None:
-    """Refuse a language model whose own tokenizer numbers a token otherwise than the checkpoint's."""
-    numbers = tokenizer.get_vocab()
-    own = _tokenizer(section, "language_model", None).get_vocab()
-    if other := sorted(token for token, number in own.items() if numbers.get(token) != number):
-        raise ConfigError(
-            f"model.language_model: {section.language_model} was trained with another tokenizer than "
-            f"model.checkpoint's: {len(other)} of {len(own)} tokens have another number there, or none; {other[0]!r} "
-            f"is {own[other[0]]} and {numbers.get(other[0])}. Expected a stage 1 with model.tokenizer: "
-            f"{section.language_model}"
-        )
+def _text_tokenizer(section: ModelSection) -> Any:
+    """The one that is named, or the language model's, with a token for an image and one for padding."""
+    tokenizer = _tokenizer(section, "tokenizer", section.language_model)
+    if tokenizer.convert_tokens_to_ids("<image>") in (None, tokenizer.unk_token_id):
+        tokenizer.add_special_tokens({"additional_special_tokens": ["<image>"]})
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.unk_token or tokenizer.eos_token
+    return tokenizer
 
 
 def _image_processor(section: ModelSection, config: TRRGConfig, grey_range: GreyRange) -> TRRGImageProcessor:
