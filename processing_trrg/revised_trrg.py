@@ -81,10 +81,11 @@ def revise_reports(
     """
     turns = _revise_by_clues(reports, model, processor, prompts, study, options)
     names = [clue["name"] for clue in processor.clues]
+    plain = {clue["positive"].lower(): clue["name"] for clue in processor.clues}
     for report, words, said in zip(reports, prompts.studies, turns, strict=True):
         if _is_other(report, words):
             continue
-        once = _once(report.findings, names), _once(report.impression or "", names) or None
+        once = _once(report.findings, names, plain), _once(report.impression or "", names, plain) or None
         if once != (report.findings, report.impression):
             _replace(report, *once)
             said.append(Revision(ONCE, report.text))
@@ -96,15 +97,22 @@ def revise_reports(
     return turns
 
 
-def _once(section: str, names: Sequence[str]) -> str:
-    """A section without the sentences that state or deny a clue again in the same words; as it was where there are
-    none. A word that says nothing by itself ("Right lung. Clear. Left lung. Clear.") may be said again."""
+def _once(section: str, names: Sequence[str], plain: Mapping[str, str]) -> str:
+    """A section without the sentences that state or deny a clue again in the same words, or in a clue's own, which say
+    no more; as it was where there are none. A word that says nothing by itself ("Right lung. Clear. Left lung. Clear.")
+    may be said again.
+
+    Args:
+        plain: clues by their own sentence, "there is X", in small letters.
+    """
     sentences, said = [*cut_sentences(section)], set[str]()
-    kept = []
+    kept: list[str] = []
     for sentence in sentences:
-        repeats = sentence.lower() in said and any(states(sentence, name) is not None for name in names)
+        words = sentence.lower()
+        repeats = words in said and any(states(sentence, name) is not None for name in names)
+        repeats |= words in plain and any(states(earlier, plain[words]) for earlier in kept)
         kept += [] if repeats else [sentence]
-        said.add(sentence.lower())
+        said.add(words)
     return section if len(kept) == len(sentences) else " ".join(kept)
 
 

@@ -144,6 +144,8 @@ def test_of_a_report_without_a_word_the_first_one_stays_known(write, monkeypatch
         ),
         ("Left effusion. No edema. left effusion.  No edema. Clear.", "Left effusion. No edema. Clear."),
         ("Left effusion. Right lung. Normal. Left lung. Normal.", None),
+        ("Left effusion. There is pleural effusion. Clear.", "Left effusion. Clear."),
+        ("There is pleural effusion. It is a left pleural effusion.", None),
     ],
 )
 def test_what_no_correction_did_is_done_by_rule(write, monkeypatch, written, text):
