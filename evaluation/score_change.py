@@ -5,8 +5,9 @@
 Each phantom is reported twice (generate.py, resumable): in `with_prior/` with the report of the study before it, in
 `without_prior/` without. Writes change_scores.json, with 95 % bootstrap intervals over phantoms: F1 of each of new,
 grown, unchanged, smaller and resolved over findings and sides (`report_changes` of `training/phantoms/scoring.py` reads
-the report; the truth is what was planted before and now), their mean, and the same by chance, where every phantom is
-scored against the report of the next one; of both runs the share of reports that compare with an earlier study, which
+the report; the truth is what was planted before and now), their mean, of the three in the middle as one ("still
+there", all that a report without sizes can say), and the same by chance, where every phantom is scored against the
+report of the next one; of both runs the share of reports that compare with an earlier study, which
 without one should be 0, and the macro F1 of score_phantoms.py. The prior is words alone: no model is shown a prior
 image. It is compared by rule (`compared_trrg`); with `-- --as-written` the model reads it and compares by itself. No
 number here says anything about patients.
@@ -43,21 +44,27 @@ from training.phantoms.scoring import report_changes, report_sides
 
 Changes = set[tuple[Pair, Change]]
 
+CLASSES: dict[str, tuple[Change, ...]] = {
+    **{name: (name,) for name in CHANGES},
+    "still there": ("grown", "unchanged", "smaller"),
+}
+"""What is counted -> the changes that it stands for."""
+
 
 def change_counts(planted: Sequence[Changes], claimed: Sequence[Changes]) -> np.ndarray:
-    """`[N, 5, 3]`: of each phantom and class the findings that changed so, those said to, and both."""
-    rows = [
-        [[sum(change == name for _, change in some) for some in (truth, said, truth & said)] for name in CHANGES]
-        for truth, said in zip(planted, claimed, strict=True)
-    ]
-    return np.array(rows, dtype=np.int64).reshape(-1, len(CHANGES), 3)
+    """`[N, 6, 3]`: of each phantom and class the findings that changed so, those said to, and both."""
+    rows = []
+    for both in zip(planted, claimed, strict=True):
+        found = [[{pair for pair, change in some if change in kinds} for some in both] for kinds in CLASSES.values()]
+        rows.append([[len(truth), len(said), len(truth & said)] for truth, said in found])
+    return np.array(rows, dtype=np.int64).reshape(-1, len(CLASSES), 3)
 
 
 def change_f1(counts: np.ndarray) -> np.ndarray:
-    """F1 of each class, then their mean, `[6]`, of counts `[5, 3]`; 0/0 is 0."""
+    """F1 of each class, then the mean of the five changes, `[7]`, of counts `[6, 3]`; 0/0 is 0."""
     planted, claimed, both = np.moveaxis(counts, -1, 0)
     f1 = precision_recall_f1(both, claimed - both, planted - both)["f1"]
-    return np.append(f1, f1.mean())
+    return np.append(f1, f1[: len(CHANGES)].mean())
 
 
 def score(planted: Sequence[Changes], texts: Sequence[str], resamples: int) -> dict[str, Any]:
@@ -67,15 +74,15 @@ def score(planted: Sequence[Changes], texts: Sequence[str], resamples: int) -> d
     rows, repeats = np.unique(table.reshape(len(table), -1), axis=0, return_counts=True)
 
     def statistic(weights: np.ndarray) -> np.ndarray:
-        return change_f1((weights @ rows).reshape(len(CHANGES), 3))
+        return change_f1((weights @ rows).reshape(len(CLASSES), 3))
 
     values, draws = change_f1(table.sum(0)), bootstrap(repeats, statistic, resamples, 0) if resamples else None
     chance = change_f1(change_counts(planted, [*claimed[1:], *claimed[:1]]).sum(0))
     return {
         name: with_interval(values[n], None if draws is None else draws[:, n])
         | {"by_chance": float(chance[n])}
-        | (dict(zip(("planted", "claimed"), table.sum(0)[n, :2].tolist(), strict=True)) if name in CHANGES else {})
-        for n, name in enumerate((*CHANGES, "macro"))
+        | (dict(zip(("planted", "claimed"), table.sum(0)[n, :2].tolist(), strict=True)) if name in CLASSES else {})
+        for n, name in enumerate((*CLASSES, "macro"))
     }
 
 

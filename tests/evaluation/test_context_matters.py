@@ -57,8 +57,15 @@ def test_change_is_scored_by_class():
     true = ["New left effusion. The right effusion has resolved.", "Unchanged left effusion."]
     scores = score_change.score(planted, true, 10)
     occurring = {name: row for name, row in scores.items() if row.get("planted")}
-    assert {name for name, row in occurring.items() if row["value"] == 1} == {"new", "resolved", "unchanged"}
+    assert {name for name, row in occurring.items() if row["value"] == 1} == {
+        "new",
+        "resolved",
+        "unchanged",
+        "still there",
+    }
     assert scores["macro"]["value"] == pytest.approx(3 / 5) and scores["macro"]["by_chance"] == 0
+    again = score_change.score(planted, ["New left effusion.", "The left effusion is larger."], 0)
+    assert again["unchanged"]["value"] == 0 and again["still there"]["value"] == 1  # how it changed is another question
     wrong = score_change.score(planted, ["New left effusion. The right effusion is larger.", "New left effusion."], 0)
     assert wrong["new"]["value"] == pytest.approx(2 / 3) and wrong["grown"]["claimed"] == 1
     assert wrong["resolved"]["value"] == wrong["unchanged"]["value"] == 0
