@@ -23,7 +23,8 @@ FINDING_WORDS = {
     "Atelectasis": r"atelecta\w+",
     "Pneumothorax": r"pneumothora\w+",
     "Pleural Effusion": r"(?<!pericardial )effusions?|pleural fluid",
-    "Pleural Other": r"pleural (?:thickening|plaques?|scar\w*|calcifi\w+|abnormalit\w+)|fibrothorax",
+    "Pleural Other": r"pleural (?:thickening|plaques?|scar\w*|calcifi\w+|abnormalit\w+)|fibrothorax"
+    r"|thickening of the pleura",
     "Fracture": r"fractur\w+",
     "Support Devices": r"devices?|catheters?|(?<!pleural )lines?|tubes?|pacemakers?|pacer|picc|ports?"
     r"|leads?|drains?|wires?|clips?|sutures?|tubing|stents?|valve replacement",

@@ -58,6 +58,7 @@ from .report_trrg import Report, decode, length_of_prompts, note_readable, sorte
 from .revised_trrg import revise_reports as revise_reports  # copied to the Hub with this file
 from .sentences_trrg import cut_sentences as cut_sentences  # copied to the Hub with this file
 from .statements_trrg import look_up as look_up  # this too
+from .unmet_trrg import unmet as unmet  # this too
 
 
 class TRRGProcessor(ChatProcessor):  # trf-ignore: TRF057

@@ -99,8 +99,8 @@ def read_clues(sentence: str, names: tuple[str, ...]) -> tuple[tuple[str, int], 
     """The clues of a list that a sentence speaks of, 1 stated, -1 doubted, 0 denied."""
     found: dict[str, int] = {}
     hedged = _HEDGE.search(sentence) is not None
-    for name in names:
-        if name == NO_FINDING or finding_of(name) != name:
+    for name in dict.fromkeys(map(finding_of, names)):  # also where a list has its sides alone
+        if name == NO_FINDING:
             continue
         stated = states(sentence, name)
         if stated is None and name in ORDINARY and re.search(ORDINARY[name], sentence, re.IGNORECASE):
@@ -108,7 +108,8 @@ def read_clues(sentence: str, names: tuple[str, ...]) -> tuple[tuple[str, int], 
         if stated is not None:
             sided = [f"{side.title()} {name}" for side in SIDES]
             told = {clue: states(sentence, clue) for clue in sided if clue in names}
-            spoken = {clue: value for clue, value in told.items() if value is not None} or {name: stated}
+            spoken = {clue: value for clue, value in told.items() if value is not None}
+            spoken = spoken or ({name: stated} if name in names else {})
             found |= {clue: (-1 if hedged else 1) if value else 0 for clue, value in spoken.items()}
     if not found and NO_FINDING in names and NOTHING.search(sentence):
         parts = parts_of(sentence)

@@ -34,7 +34,7 @@ scores share one whole among all clues and need lower ones. A share without anyt
 Each study is a row of small whole numbers; shares and bootstrap intervals are functions of the table of distinct rows,
 so order, chunks and processes change no digit. The command draws whole patients where the lines name them, and adds
 how many reports differ and the share of the commonest one, of all reports and of those that claim a finding
-(`with_finding_`), since normal chests may read alike. Never for clinical use.
+(`with_finding_`, where any does), since normal chests may read alike. Never for clinical use.
 """
 
 import argparse
@@ -292,8 +292,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
             studies.write(json.dumps({"study_id": record["study_id"], **truth.to_dict()}) + "\n")
             patient = record.get("patient_id") or f"study {record['study_id']}"
             patients[patient] = patients.get(patient, 0) + np.array(truth.counts())
-            for tables in list(texts.values())[: 2 if truth.stated else 1]:
-                tables.append(text_table([text]))
+            texts[""].append(text_table([text]))
+            if truth.stated:
+                texts["with_finding_"].append(text_table([text]))
+            for tables in texts.values():
                 if len(tables) == 1024:
                     tables[:] = [CountTable.merge(tables)]
     if not patients:

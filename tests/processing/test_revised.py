@@ -8,7 +8,7 @@ from evaluation.predictions.chats import Chats, Question
 from modeling_trrg import TRRGForConditionalGeneration
 from processing_trrg import RadiologyReportPipeline, TRRGProcessor, prepare_studies
 from processing_trrg.report_trrg import ClueScore, Report
-from processing_trrg.revised_trrg import unmet
+from processing_trrg.unmet_trrg import settle, unmet
 from tests.helpers.paths import ROOT
 from tests.helpers.tiny_processors import radiograph
 
@@ -132,7 +132,9 @@ def test_of_a_report_without_a_word_the_first_one_stays_known(write, monkeypatch
         ("Left effusion. No edema. No effusion on the left. Clear.", "Left effusion. No edema. Clear."),
         ("No pleural effusion. Left effusion.", "Left effusion."),
         ("Left effusion. No right effusion.", None),
-        ("Left effusion. No effusion or edema on the left.", None),  # it denies more than that
+        ("Left effusion. No effusion or edema on the left.", "Left effusion. There is no edema."),
+        ("Clear. No pneumothorax or effusion.", "There is a left pleural effusion. Clear. There is no pneumothorax."),
+        ("Left effusion. No other abnormality.", None),
         ("No left effusion.", "There is a left pleural effusion."),  # nobody else says it
         ("No edema. No left effusion. Clear.", "There is a left pleural effusion. No edema. Clear."),
         ("Left effusion. There is edema. Clear.", "Left effusion. Clear."),
@@ -146,6 +148,9 @@ def test_of_a_report_without_a_word_the_first_one_stays_known(write, monkeypatch
         ("Left effusion. Right lung. Normal. Left lung. Normal.", None),
         ("Left effusion. There is pleural effusion. Clear.", "Left effusion. Clear."),
         ("There is pleural effusion. It is a left pleural effusion.", None),
+        ("Left effusion. There is thickening of the pleura.", "Left effusion."),
+        ("Possible effusion on the left. There is pleural effusion.", None),  # a doubt says less
+        ("There is edema. Impression: Left effusion.", "There is a left pleural effusion. Impression: Left effusion."),
     ],
 )
 def test_what_no_correction_did_is_done_by_rule(write, monkeypatch, written, text):
@@ -159,6 +164,50 @@ def test_what_no_correction_did_is_done_by_rule(write, monkeypatch, written, tex
     assert study.as_written == (f"Findings: {written}" if text else None)
     said = [message["content"][0]["text"] for message in study.messages if message["role"] == "assistant"]
     assert said[-1] == study.text and len(said) == (2 if text else 1)
+
+
+EFFUSIONS = ("Pleural Effusion", "Left Pleural Effusion", "Right Pleural Effusion")
+
+
+@pytest.mark.parametrize(
+    ("report", "told", "expected"),
+    [
+        (("There is left consolidation.", None), ["Left Consolidation"], None),  # its finding alone is under its own
+        (("Left and right consolidation. Clear.", None), ["Left Consolidation"],
+         ("There is left consolidation. Clear.", None)),
+        (("Bilateral effusions.", None), EFFUSIONS[::2], ("There is right pleural effusion.", None)),
+        (("Edema and effusion are seen. Clear.", None), ["Edema"], ("There is edema. Clear.", None)),
+        (("There is edema and emphysema. Clear.", None), ["Emphysema"], ("There is emphysema. Clear.", None)),
+        (("There is edema.", "Edema."), ["No Finding"],
+         ("There is no abnormal finding.", "There is no abnormal finding.")),
+        (("There is edema.", "No acute disease."), ["Edema"], ("There is edema.", "There is edema.")),
+        (("Clear.", None), ["Edema", "Emphysema"], ("There is edema. There is emphysema. Clear.", None)),
+        (("Clear.", None), ["Hernia"], None),  # its sentence is not read as a hernia
+        (("The heart and lungs are normal.", None), ["Cardiomegaly"],
+         ("There is cardiomegaly. There is no lung opacity.", None)),
+    ],
+)  # fmt: skip
+def test_a_rule_brings_a_report_nearer_to_its_clues_or_leaves_it(report, told, expected):
+    names = [
+        "No Finding", "Cardiomegaly", "Lung Opacity", "Edema", "Emphysema", "Hernia", *EFFUSIONS,
+        "Consolidation", "Left Consolidation", "Right Consolidation",
+    ]  # fmt: skip
+    clues = [
+        {"name": name, "positive": f"There is {name.lower()}", "negative": f"There is no {name.lower()}."}
+        for name in names
+    ]
+    clues[0]["positive"], clues[5]["positive"] = "There is no abnormal finding.", "The stomach is high."
+    scores = [ClueScore(name, 0.5, selected=name in told) for name in names]
+    text = " ".join(part for part in report if part)
+    settled = settle(Report(*report, text, scores), names, set(names), clues)
+    assert (settled and settled[1:]) == expected
+
+
+def test_a_list_of_sides_alone_is_read():
+    names = ["Left Pleural Effusion", "Right Pleural Effusion"]
+    clues = [ClueScore(name, 0.5, selected=name == names[0]) for name in names]
+    assert unmet(Report("Left effusion.", None, "Left effusion.", clues), names, set(names)) == ([], [])
+    assert unmet(Report("Clear.", None, "Clear.", clues), names, set(names)) == ([names[0]], [])
 
 
 def test_what_revised_a_report_stands_in_the_chats_about_it_and_no_others(write, monkeypatch):

@@ -147,7 +147,7 @@ def test_the_pipeline_looks_each_sentence_up_and_so_does_a_correction(tiny_confi
     )
     talked = write(radiograph(), max_new_tokens=12)
     (many,) = write([{"images": radiograph()}], max_new_tokens=12)
-    assert [vars(s) for s in talked.sentences] == [vars(s) for s in many.sentences]
+    assert [s.to_dict(evidence=True) for s in talked.sentences] == [s.to_dict(evidence=True) for s in many.sentences]
     before = talked.report
     done = talked.correct("There is edema.", max_new_tokens=30)
     for report in (before, done.report, talked):

@@ -14,6 +14,7 @@ from PIL import Image
 from safetensors.torch import load_file
 from transformers import AutoModelForPreTraining, AutoTokenizer
 
+from configuration_trrg import TRRGConfig
 from hub_cards.publish import run_clean_process
 from modeling_trrg import TRRGForConditionalGeneration
 from processing_trrg import TRRGProcessor
@@ -30,8 +31,9 @@ from tests.helpers.training_helpers import (
     write_config,
 )
 from training import extract_part
-from training.config.run_config import ConfigError
+from training.config.run_config import ConfigError, ModelSection
 from training.phantoms.generate import generate_phantom
+from training.run.initial_model import build_processor
 from training.run.loop import STOPPED
 from training.run.tracking import read_metrics
 from training.run.trained_parts import freeze
@@ -252,8 +254,18 @@ def test_a_language_model_brings_its_own_tokenizer(data, straight, tmp_path):
     assert before.tokenizer.get_vocab() != after.tokenizer.get_vocab() == given.get_vocab()
     assert before.clue_tokenizer.get_vocab() == after.clue_tokenizer.get_vocab() and before.clues == after.clues
     config["model"]["tokenizer"] = str(tmp_path / "words")
-    with pytest.raises(ConfigError, match=r"model\.tokenizer: model\.checkpoint brings its own"):
+    with pytest.raises(ConfigError, match=r"model\.tokenizer: expected none beside model\.checkpoint"):
         run_script_raising("finetune.py", config)
+
+
+def test_a_clue_encoder_brings_its_own_tokenizer(straight, tmp_path):
+    folder = straight["pretrain.py"] / "model"
+    before = TRRGProcessor.from_pretrained(folder)
+    before.tokenizer.save_pretrained(tmp_path)  # any other than that of the clues
+    section = ModelSection(checkpoint=str(folder), clue_model=str(tmp_path))
+    after = build_processor(section, TRRGConfig.from_pretrained(folder))
+    assert after.clue_tokenizer.get_vocab() == before.tokenizer.get_vocab() != before.clue_tokenizer.get_vocab()
+    assert after.tokenizer.get_vocab() == before.tokenizer.get_vocab() and after.clues == before.clues
 
 
 def test_what_training_writes_loads_where_the_project_is_not_installed(straight, tmp_path):

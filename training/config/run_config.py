@@ -45,7 +45,7 @@ class ModelSection:
         checkpoint: folder of a TRRG checkpoint (a stage-1 folder for stage 2); its architecture and weights are used.
         overrides: fields of `TRRGConfig` set after the preset, sub-configurations by `vision_config: {...}`.
         vision_model, clue_model, language_model: Hub name or folder whose pretrained weights (and architecture) are
-            used. A language model brings its tokenizer.
+            used. A clue encoder and a language model bring their tokenizers.
         tokenizer, clue_tokenizer: with `preset`, Hub name or folder; required unless the model above brings one.
         clues: with `preset`, names, or {name, positive, negative}; null: the 14 CheXpert clues. "Left Pleural Effusion"
             and the like are labelled by the side a report names (`evaluation/reading/sides.py`).
@@ -339,7 +339,7 @@ def _impossible(config: RunConfig) -> list[str]:
     if (model.preset is None) == (model.checkpoint is None):
         problems.append("model: exactly one of preset and checkpoint must be set")
     brought = [key for key in ("tokenizer", "clue_tokenizer", "clues") if model.checkpoint and getattr(model, key)]
-    problems.extend(f"model.{key}: model.checkpoint brings its own; expected none beside it" for key in brought)
+    problems.extend(f"model.{key}: expected none beside model.checkpoint, which brings its own" for key in brought)
     if (schedule.steps is None) == (schedule.epochs is None):
         problems.append("schedule: exactly one of steps and epochs must be set")
     if schedule.warmup_steps and schedule.warmup_ratio:

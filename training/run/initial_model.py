@@ -45,8 +45,8 @@ STAGE_1_HEADS = ("query_projection.", "text_projection.", "matching_head.", "gen
 
 
 def build_processor(section: ModelSection, config: TRRGConfig) -> TRRGProcessor:
-    """The checkpoint's processor, or a new one from the tokenizers the configuration names. A language model that is
-    named brings its own tokenizer."""
+    """The checkpoint's processor, or a new one from the tokenizers the configuration names. A language model or clue
+    encoder that is named brings its own tokenizer."""
     if section.checkpoint is not None:
         with loading("model.checkpoint", section.checkpoint):
             processor = TRRGProcessor.from_pretrained(section.checkpoint)
@@ -54,12 +54,13 @@ def build_processor(section: ModelSection, config: TRRGConfig) -> TRRGProcessor:
         if section.vision_model is not None:
             grey_range = processor.image_processor.grey_range
             processor.image_processor = _image_processor(section, config, grey_range)
-        if section.language_model is None and section.prompt_style in (None, processor.prompt_style):
+        new = section.language_model or section.clue_model
+        if new is None and section.prompt_style in (None, processor.prompt_style):
             return processor
         return TRRGProcessor(
             processor.image_processor,
             processor.tokenizer if section.language_model is None else _text_tokenizer(section),
-            processor.clue_tokenizer,
+            processor.clue_tokenizer if section.clue_model is None else _clue_tokenizer(section),
             config.num_image_tokens,
             processor.clues,
             section.prompt_style or processor.prompt_style,
@@ -68,7 +69,7 @@ def build_processor(section: ModelSection, config: TRRGConfig) -> TRRGProcessor:
     return TRRGProcessor(
         image_processor=_image_processor(section, config, GREY_RANGES.get(section.preset, "percentiles")),
         tokenizer=_text_tokenizer(section),
-        clue_tokenizer=_tokenizer(section, "clue_tokenizer", section.clue_model),
+        clue_tokenizer=_clue_tokenizer(section),
         num_image_tokens=config.num_image_tokens,
         clues=section.clues,
         prompt_style=section.prompt_style or PROMPT_STYLES[section.preset],
@@ -83,6 +84,10 @@ def _text_tokenizer(section: ModelSection) -> Any:
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.unk_token or tokenizer.eos_token
     return tokenizer
+
+
+def _clue_tokenizer(section: ModelSection) -> Any:
+    return _tokenizer(section, "clue_tokenizer", section.clue_model)
 
 
 def _image_processor(section: ModelSection, config: TRRGConfig, grey_range: GreyRange) -> TRRGImageProcessor:

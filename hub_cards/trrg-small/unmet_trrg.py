@@ -1,0 +1,1 @@
+../../processing_trrg/unmet_trrg.py
