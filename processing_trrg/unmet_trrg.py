@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence, Set
 from .corrected_trrg import kept_but_for
 from .findings_trrg import SIDES, finding_of, states
 from .prompt_trrg import correction_request
-from .report_trrg import Report, report_text
+from .report_trrg import Report
 from .sentences_trrg import cut_sentences
 from .statements_trrg import NO_FINDING, NOTHING, OF_THE_LUNGS, read_clues, read_statements, unsaid
 
@@ -63,13 +63,12 @@ def settle(
         clues: of the checkpoint, with their sentences. A clue whose sentence is not read as its finding is not told.
 
     Returns:
-        request, findings and impression; None where there is nothing to do, or the report would come no nearer.
+        request, findings and impression; None where there is nothing to do, nothing would be left, or the report would
+        come no nearer.
     """
     (owed, wrong), before = unmet(report, names, own), (report.findings, report.impression)
     positive, negative = own_sentences(clues), own_sentences(clues, "negative")
-    bare = kept_but_for(before, before, correction_request((), wrong) or "", (), wrong) if wrong else before
-    left, _ = unmet(Report(*bare, report_text(*bare), report.clues), names, own)  # more, where one sentence had both
-    left = [name for name in left if states(positive[name], name)]
+    left = [name for name in owed if states(positive[name], name)]
     said = read_statements(report, names)
     denied = {name for one in said for name, value in one.clues.items() if value == 0}
     nothing = any(NOTHING.search(one.text) for one in said)
@@ -82,15 +81,19 @@ def settle(
     first = [NO_FINDING] if wrong and selected == {NO_FINDING} and not nothing else left
     front = " ".join(positive[name] for name in first)
     findings, impression = kept_but_for(before, (f"{front} {before[0]}".strip(), before[1]), request, add, wrong)
+    true = [
+        _made_true(section or "", selected, {*wrong}, names, positive, negative) for section in (findings, impression)
+    ]
+    lost, _ = unmet(Report(true[0], true[1], "", report.clues), names, own)  # told in a sentence that had to go
+    true[0] = " ".join([*(positive[name] for name in lost if states(positive[name], name)), true[0]]).strip()
     told = [*first, *(name for name in names if name in stated and states(positive[name], name))]
     sided = {finding_of(name) for name in told if finding_of(name) != name}
     again = " ".join(positive[name] for name in told if name not in sided)
-    sections = [
-        _made_true(new or "", selected, {*wrong}, names, positive, negative) or (again if old else "")
-        for old, new in zip(before, (findings, impression), strict=True)
-    ]
-    after = sections[0], sections[1] or None
-    settled = Report(*after, report_text(*after), report.clues)
+    filled = [new or (again if old else "") for old, new in zip(before, true, strict=True)]
+    after = filled[0], filled[1] or None
+    if not any(after):
+        return None
+    settled = Report(*after, "", report.clues)
     if after == before or sum(map(len, unmet(settled, names, own))) > len(owed) + len(wrong):
         return None
     return request, *after

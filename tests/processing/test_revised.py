@@ -1,5 +1,7 @@
 """Reports revised by their clues: what is asked of the model, what is taken, and where nothing is."""
 
+import random
+
 import pytest
 import torch
 from transformers.generation import GenerateDecoderOnlyOutput
@@ -8,6 +10,7 @@ from evaluation.predictions.chats import Chats, Question
 from modeling_trrg import TRRGForConditionalGeneration
 from processing_trrg import RadiologyReportPipeline, TRRGProcessor, prepare_studies
 from processing_trrg.report_trrg import ClueScore, Report
+from processing_trrg.statements_trrg import read_statements
 from processing_trrg.unmet_trrg import settle, unmet
 from tests.helpers.paths import ROOT
 from tests.helpers.tiny_processors import radiograph
@@ -201,6 +204,34 @@ def test_a_rule_brings_a_report_nearer_to_its_clues_or_leaves_it(report, told, e
     text = " ".join(part for part in report if part)
     settled = settle(Report(*report, text, scores), names, set(names), clues)
     assert (settled and settled[1:]) == expected
+
+
+def test_a_rule_never_takes_a_report_further_from_its_clues():
+    processor = TRRGProcessor.from_pretrained(SMALL)
+    names = [clue["name"] for clue in processor.clues]
+    pool = [
+        "No pneumothorax or pleural effusion.", "There is edema and a small left effusion.", "The lungs are clear.",
+        "Bilateral effusions.", "The heart is enlarged.", "Heart and lungs are normal.", "No acute disease.", "Normal.",
+        "Right lower lobe consolidation, possibly pneumonia.", "There is no consolidation on the left.",
+        "A left nodule is seen.", "Right-sided pacemaker.", "No other abnormality.", "The bones are intact.",
+    ]  # fmt: skip
+    draw, settled_reports = random.Random(7), 0
+    for _ in range(150):
+        parts = [" ".join(draw.sample(pool, draw.randint(0, 4))) for _ in range(2)]
+        told = set(draw.sample(names, draw.randint(0, 5)))
+        report = Report(
+            parts[0], parts[1] or None, " ".join(parts), [ClueScore(n, 0.5, selected=n in told) for n in names]
+        )
+        if settled := settle(report, names, set(names), processor.clues):
+            after = Report(*settled[1:], " ".join(filter(None, settled[1:])), report.clues)
+            assert sum(map(len, unmet(after, names, set(names)))) <= sum(map(len, unmet(report, names, set(names))))
+            assert unmet(after, names, set(names))[0] == [], (report, told, after)
+            denied = {
+                name for said in read_statements(after, names) for name, value in said.clues.items() if value == 0
+            }
+            assert not denied & told, (report, told, after)
+            settled_reports += 1
+    assert settled_reports > 100
 
 
 def test_a_list_of_sides_alone_is_read():
