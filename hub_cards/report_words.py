@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from evaluation.reading.changes import finding_changes
+from evaluation.reading.changes import FindingChange, finding_changes
+from processing_trrg.compared_trrg import SEEN_AGAIN
 
 
 def report_boxes(report: Any) -> list[tuple[str, tuple[float, ...]]]:
@@ -18,9 +19,13 @@ def sections_before(prior_report: str | None, report: Any) -> list[tuple[str, st
     """(heading, words) of the report of the study before, and of what a report says became of each finding."""
     if not prior_report:
         return []
-    told = [" ".join((f.change, *sorted(f.sides), f.observation.lower())) for f in finding_changes(report.text)]
+    told = [" ".join((*sorted(f.sides), f.observation.lower(), _change(f))) for f in finding_changes(report.text)]
     changed = ", ".join(dict.fromkeys(told)) or "the report compares no finding with the one before"
     return [("The report before", prior_report), ("What changed, by the report", changed)]
+
+
+def _change(found: FindingChange) -> str:
+    return SEEN_AGAIN if SEEN_AGAIN in found.sentence.lower() else found.change  # which is not that it is unchanged
 
 
 def report_sections(report: Any) -> list[tuple[str, str]]:

@@ -22,6 +22,8 @@ DEVICES, OPACITY, LESION = "Support Devices", "Lung Opacity", "Lung Lesion"
 SAME_DISEASE = (OPACITY, "Consolidation", "Pneumonia", "Atelectasis")
 """What one reader calls so, another calls otherwise."""
 SPOKEN = {"Enlarged Cardiomediastinum": "mediastinal widening", "Pleural Other": "pleural thickening"}
+SEEN_AGAIN = "seen again"
+"""Of a finding that is still there, whether it has changed or not."""
 _READ = r"findings?|impression|conclusions?|opinion"
 _HEADING = re.compile(
     rf"\b({_READ}|indications?|(?:clinical )?(?:history|information)|reason(?: for \w+)?|comparisons?|techniques?"
@@ -127,7 +129,7 @@ def _became(name: str, now: Told, before: Told, answer: str | None) -> str | Non
     sides = [one.sides.get(finding_of(name), set()) for one in (now, before)]
     other_side = finding_of(name) == name and all(sides) and not sides[0] & sides[1]
     other_device = finding_of(name) == DEVICES and not now.devices <= before.devices
-    return None if other_side or other_device else "seen again"
+    return None if other_side or other_device else SEEN_AGAIN
 
 
 def read_told(text: str, names: Sequence[str]) -> Told:

@@ -9,6 +9,7 @@ from evaluation.reading.labeler import mentions
 from evaluation.reading.observations import NO_FINDING
 from evaluation.reading.sides import side_and_finding, sides_of
 from processing_trrg import CHEXPERT_14, Report, Statement
+from processing_trrg.compared_trrg import SEEN_AGAIN
 from processing_trrg.report_trrg import ANSWERS, Answer
 from processing_trrg.statements_trrg import read_statements
 
@@ -25,7 +26,8 @@ class Row:
             report says, and "indeterminate" for a clue over its threshold that the report leaves out. None: not
             assessed.
         side: "left", "right", "both" or None; of the clue, or else of all sentences that say as much of it.
-        change: since an earlier study, as the report says it; None also where it says several of the side.
+        change: since an earlier study, as the report says it; None also where it says several of the side, or
+            that it is seen again, which is not that it is unchanged.
         confidence: the clue's score, 0 to 1; None for a model without clues.
         sentence: of the report, the one that says most of the clue; None where none does.
         support: what the image says to that sentence (`Statement.support`).
@@ -63,7 +65,8 @@ def form_rows(report: Report) -> list[Row]:
             if value is None and name in (report.left_out or ()):
                 presence = "indeterminate"
         side = _side(name, found if value else [])
-        told = {c.change for c in changes if c.observation == _finding(name) and _meets(side, c.sides)}
+        meant = [c for c in changes if c.observation == _finding(name) and _meets(side, c.sides)]
+        told = {c.change for c in meant if SEEN_AGAIN not in c.sentence.lower()}
         change = told.pop() if len(told) == 1 else None
         text, support = (found[0].text, found[0].support) if found else (None, None)
         rows.append(Row(name, presence, side, change, scores[name].score if name in scores else None, text, support))

@@ -102,10 +102,14 @@ def test_the_report_before_is_shown_beside_the_report(checkpoint: Path, views: P
 
 
 def test_what_changed_is_what_the_report_says() -> None:
-    report = Report("", None, "The left effusion has increased. Clear apices. The right pneumothorax has resolved.")
+    report = Report(
+        "",
+        None,
+        "The left effusion has increased. Clear apices. The right pneumothorax has resolved. The edema is seen again.",
+    )
     assert sections_before("Old.", report) == [
         ("The report before", "Old."),
-        ("What changed, by the report", "grown left pleural effusion, resolved right pneumothorax"),
+        ("What changed, by the report", "left pleural effusion grown, right pneumothorax resolved, edema seen again"),
     ]
     assert sections_before(None, report) == []
 

@@ -93,6 +93,8 @@ def test_the_form_has_a_row_a_clue_with_what_is_known_of_it() -> None:
         ("Left effusion is larger. No right effusion.", "left", "grown"),
         ("Left effusion. Possible right effusion.", "left", None),
         ("The effusion is larger.", None, "grown"),
+        ("The left effusion is unchanged.", "left", "unchanged"),
+        ("The left effusion is seen again.", "left", None),  # it may have changed
     ],
 )
 def test_what_two_sentences_say_of_two_sides_is_not_that_of_the_first(text, side, change) -> None:
