@@ -26,7 +26,7 @@ _ACUTE = ("Edema", "Consolidation", "Pneumonia", "Pneumothorax", "Pleural Effusi
 """Findings beside which "no acute disease" cannot stand."""
 _QUIET = ("Support Devices", "Fracture")
 """Findings beside which "normal chest" may stand."""
-_OTHER = re.compile(r"\b(?:other|otherwise|additional|further)\b", re.IGNORECASE)
+OTHER = re.compile(r"\b(?:other|otherwise|additional|further)\b", re.IGNORECASE)
 """Denies only what was not said before it: "No other abnormality."."""
 
 
@@ -140,7 +140,7 @@ def _would_be_there(sentence: str, name: str) -> bool:
 
 def _denies_only(sentence: str, added: Sequence[str]) -> bool:
     """Whether a sentence says nothing but that there is not what was added."""
-    if _OTHER.search(sentence):
+    if OTHER.search(sentence):
         return False
     findings = {finding_of(name) for name in added}
     told = {name: states(sentence, name) for name in FINDING_WORDS.keys() | findings}

@@ -8,7 +8,7 @@ Research only, never for clinical use.
 
 from collections.abc import Mapping, Sequence, Set
 
-from .corrected_trrg import kept_but_for
+from .corrected_trrg import OTHER, kept_but_for
 from .findings_trrg import SIDES, finding_of, states
 from .prompt_trrg import correction_request
 from .report_trrg import Report
@@ -70,7 +70,7 @@ def settle(
     positive, negative = own_sentences(clues), own_sentences(clues, "negative")
     left = [name for name in owed if states(positive[name], name)]
     said = read_statements(report, names)
-    denied = {name for one in said for name, value in one.clues.items() if value == 0}
+    denied = {name for one in said if not OTHER.search(one.text) for name, value in one.clues.items() if value == 0}
     nothing = any(NOTHING.search(one.text) for one in said)
     selected = {clue.name for clue in report.clues if clue.selected} & own
     stated = selected.difference(unsaid(said, selected, names), (NO_FINDING,))
@@ -78,15 +78,15 @@ def settle(
     add = [*left, *opposed]
     if not (request := correction_request(add, wrong)):
         return None
-    first = [NO_FINDING] if wrong and selected == {NO_FINDING} and not nothing else left
-    front = " ".join(positive[name] for name in first)
+    front = " ".join(positive[name] for name in left)
     findings, impression = kept_but_for(before, (f"{front} {before[0]}".strip(), before[1]), request, add, wrong)
     true = [
         _made_true(section or "", selected, {*wrong}, names, positive, negative) for section in (findings, impression)
     ]
     lost, _ = unmet(Report(true[0], true[1], "", report.clues), names, own)  # told in a sentence that had to go
     true[0] = " ".join([*(positive[name] for name in lost if states(positive[name], name)), true[0]]).strip()
-    told = [*first, *(name for name in names if name in stated and states(positive[name], name))]
+    told = [*left, *(name for name in names if name in stated and states(positive[name], name))]
+    told += [NO_FINDING] if selected == {NO_FINDING} else []
     sided = {finding_of(name) for name in told if finding_of(name) != name}
     again = " ".join(positive[name] for name in told if name not in sided)
     filled = [new or (again if old else "") for old, new in zip(before, true, strict=True)]
@@ -111,9 +111,11 @@ def _made_true(
     for sentence in sentences:
         values = dict(read_clues(sentence, tuple(names)))
         stated = {name for name, value in values.items() if value}
-        if (values.keys() - stated) & findings or any({name, finding_of(name)} & wrong for name in stated):
+        denied = values.keys() - stated if not OTHER.search(sentence) else set[str]()
+        if denied & findings or any({name, finding_of(name)} & wrong for name in stated):
             kept += [positive[name] for name in values if name in stated & told]
-            kept += [negative[name] for name in values if name not in stated | findings and name in negative]
+            quiet = findings | ({"Lung Opacity"} if findings & {*OF_THE_LUNGS} else set())
+            kept += [negative[name] for name in values if name not in stated | quiet and name in negative]
         else:
             kept.append(sentence)
     return section if kept == sentences else " ".join(kept)

@@ -185,6 +185,10 @@ EFFUSIONS = ("Pleural Effusion", "Left Pleural Effusion", "Right Pleural Effusio
          ("There is no abnormal finding.", "There is no abnormal finding.")),
         (("There is edema.", "No acute disease."), ["Edema"], ("There is edema.", "There is edema.")),
         (("Clear.", None), ["Edema", "Emphysema"], ("There is edema. There is emphysema. Clear.", None)),
+        (("There is a left opacity. The lungs are otherwise clear.", None), ["Lung Opacity"], None),
+        (("The heart is normal and the lungs show edema.", None), ["Cardiomegaly", "Edema"],
+         ("There is cardiomegaly. There is edema.", None)),
+        (("There is edema. Scoliosis.", None), ["No Finding"], ("Scoliosis.", None)),
         (("Clear.", None), ["Hernia"], None),  # its sentence is not read as a hernia
         (("The heart and lungs are normal.", None), ["Cardiomegaly"],
          ("There is cardiomegaly. There is no lung opacity.", None)),
