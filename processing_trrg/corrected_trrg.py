@@ -26,7 +26,7 @@ _ACUTE = ("Edema", "Consolidation", "Pneumonia", "Pneumothorax", "Pleural Effusi
 """Findings beside which "no acute disease" cannot stand."""
 _QUIET = ("Support Devices", "Fracture")
 """Findings beside which "normal chest" may stand."""
-OTHER = re.compile(r"\b(?:other|otherwise|additional|further)\b", re.IGNORECASE)
+OTHER = re.compile(r"\b(?:other(?! pleural)|otherwise|additional|further)\b", re.IGNORECASE)
 """Denies only what was not said before it: "No other abnormality."."""
 
 

@@ -138,6 +138,10 @@ def test_of_a_report_without_a_word_the_first_one_stays_known(write, monkeypatch
         ("Left effusion. No effusion or edema on the left.", "Left effusion. There is no edema."),
         ("Clear. No pneumothorax or effusion.", "There is a left pleural effusion. Clear. There is no pneumothorax."),
         ("Left effusion. No other abnormality.", None),
+        (
+            "Left effusion. There is edema. There is no other pleural abnormality.",
+            "Left effusion. There is no other pleural abnormality.",
+        ),
         ("No left effusion.", "There is a left pleural effusion."),  # nobody else says it
         ("No edema. No left effusion. Clear.", "There is a left pleural effusion. No edema. Clear."),
         ("Left effusion. There is edema. Clear.", "Left effusion. Clear."),
@@ -188,6 +192,8 @@ EFFUSIONS = ("Pleural Effusion", "Left Pleural Effusion", "Right Pleural Effusio
         (("There is a left opacity. The lungs are otherwise clear.", None), ["Lung Opacity"], None),
         (("The heart is normal and the lungs show edema.", None), ["Cardiomegaly", "Edema"],
          ("There is cardiomegaly. There is edema.", None)),
+        (("There is pleural thickening. There is no other pleural abnormality.", None), ["Pleural Other"],
+         ("There is pleural thickening.", None)),
         (("There is edema. Scoliosis.", None), ["No Finding"], ("Scoliosis.", None)),
         (("Clear.", None), ["Hernia"], None),  # its sentence is not read as a hernia
         (("The heart and lungs are normal.", None), ["Cardiomegaly"],
@@ -197,7 +203,7 @@ EFFUSIONS = ("Pleural Effusion", "Left Pleural Effusion", "Right Pleural Effusio
 def test_a_rule_brings_a_report_nearer_to_its_clues_or_leaves_it(report, told, expected):
     names = [
         "No Finding", "Cardiomegaly", "Lung Opacity", "Edema", "Emphysema", "Hernia", *EFFUSIONS,
-        "Consolidation", "Left Consolidation", "Right Consolidation",
+        "Pleural Other", "Consolidation", "Left Consolidation", "Right Consolidation",
     ]  # fmt: skip
     clues = [
         {"name": name, "positive": f"There is {name.lower()}", "negative": f"There is no {name.lower()}."}
