@@ -68,35 +68,40 @@ def settle(
     """
     (owed, wrong), before = unmet(report, names, own), (report.findings, report.impression)
     positive, negative = own_sentences(clues), own_sentences(clues, "negative")
-    left = [name for name in owed if states(positive[name], name)]
-    said = read_statements(report, names)
-    denied = {name for one in said if not OTHER.search(one.text) for name, value in one.clues.items() if value == 0}
-    nothing = any(NOTHING.search(one.text) for one in said)
-    selected = {clue.name for clue in report.clues if clue.selected} & own
-    stated = selected.difference(unsaid(said, selected, names), (NO_FINDING,))
-    opposed = [name for name in names if name in stated and (nothing or {name, finding_of(name)} & denied)]
+    sayable = {name for name, sentence in positive.items() if states(sentence, name)}
+    left = [name for name in owed if name in sayable]
+    told = {clue.name for clue in report.clues if clue.selected} & own
+    stated, opposed = _stated(report, names, told)
     add = [*left, *opposed]
     if not (request := correction_request(add, wrong)):
         return None
-    front = " ".join(positive[name] for name in left)
-    findings, impression = kept_but_for(before, (f"{front} {before[0]}".strip(), before[1]), request, add, wrong)
-    true = [
-        _made_true(section or "", selected, {*wrong}, names, positive, negative) for section in (findings, impression)
-    ]
+    front = _in_own_words(left, positive)
+    kept = kept_but_for(before, (f"{front} {before[0]}".strip(), before[1]), request, add, wrong)
+    true = [_made_true(section or "", told, {*wrong}, names, positive, negative) for section in kept]
     lost, _ = unmet(Report(true[0], true[1], "", report.clues), names, own)  # told in a sentence that had to go
-    true[0] = " ".join([*(positive[name] for name in lost if states(positive[name], name)), true[0]]).strip()
-    told = [*left, *(name for name in names if name in stated and states(positive[name], name))]
-    told += [NO_FINDING] if selected == {NO_FINDING} else []
-    sided = {finding_of(name) for name in told if finding_of(name) != name}
-    again = " ".join(positive[name] for name in told if name not in sided)
-    filled = [new or (again if old else "") for old, new in zip(before, true, strict=True)]
-    after = filled[0], filled[1] or None
-    if not any(after):
+    true[0] = f"{_in_own_words([name for name in lost if name in sayable], positive)} {true[0]}".strip()
+    again = [*left, *(name for name in stated if name in sayable)] + [NO_FINDING] * (told == {NO_FINDING})
+    sided = {finding_of(name) for name in again if finding_of(name) != name}
+    whole = _in_own_words([name for name in again if name not in sided], positive)
+    findings, impression = (new or (whole if old else "") for old, new in zip(before, true, strict=True))
+    if (findings, impression or None) == before or not (findings or impression):
         return None
-    settled = Report(*after, "", report.clues)
-    if after == before or sum(map(len, unmet(settled, names, own))) > len(owed) + len(wrong):
-        return None
-    return request, *after
+    still_owed = unmet(Report(findings, impression or None, "", report.clues), names, own)
+    return None if sum(map(len, still_owed)) > len(owed) + len(wrong) else (request, findings, impression or None)
+
+
+def _in_own_words(names: Sequence[str], sentences: Mapping[str, str]) -> str:
+    return " ".join(sentences[name] for name in names)
+
+
+def _stated(report: Report, names: Sequence[str], told: Set[str]) -> tuple[list[str], list[str]]:
+    """The told findings that a report states, and those of them that it denies as well."""
+    said = read_statements(report, names)
+    denied = {name for one in said if not OTHER.search(one.text) for name, value in one.clues.items() if value == 0}
+    nothing = any(NOTHING.search(one.text) for one in said)
+    unstated = {NO_FINDING, *unsaid(said, told, names)}
+    stated = [name for name in names if name in told - unstated]
+    return stated, [name for name in stated if nothing or {name, finding_of(name)} & denied]
 
 
 def _made_true(
