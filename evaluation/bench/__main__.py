@@ -61,35 +61,41 @@ def machine(only: Sequence[str], quick: bool) -> dict[str, str]:
 
 
 def draw(rows: list[Row], curves: list[reports.Curve], out: Path) -> None:
-    """Ratios with their quartiles as points, and reports a second as curves."""
+    """Ratios with their quartiles as points, beside what they are measured with and their goals; curves of reports a
+    second."""
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot as plt
     from matplotlib.ticker import LogLocator
 
-    found = [(row.what, row.ratio, row.spread) for row in reversed(rows) if row.ratio is not None]
+    found = [(row, row.ratio) for row in reversed(rows) if row.ratio is not None]
     if found:
-        figure, axes = plt.subplots(figsize=(9, 1 + 0.22 * len(found)), layout="constrained")
-        for place, (_, ratio, spread) in enumerate(found):
+        figure, axes = plt.subplots(figsize=(11, 1 + 0.22 * len(found)), layout="constrained")
+        for place, (row, ratio) in enumerate(found):
             axes.plot(ratio, place, "o", color="#1f4e79")
-            if spread is not None:
-                axes.plot(spread, (place, place), color="#1f4e79")
+            if row.spread is not None:
+                axes.plot(row.spread, (place, place), color="#1f4e79")
         axes.axvline(1, color="0.6", linewidth=0.8)
-        axes.set_yticks(range(len(found)), [what for what, *_ in found], fontsize=7)
+        axes.grid(axis="y", color="0.92")
+        axes.set_yticks(range(len(found)), [f"{row.what} / {row.baseline}" for row, _ in found], fontsize=7)
+        goals = axes.secondary_yaxis("right")
+        goals.set_yticks(range(len(found)), [row.reach and f"goal {row.reach}" for row, _ in found], fontsize=7)
+        goals.tick_params(length=0)
         axes.set_xscale("log")
         axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axes.xaxis.set_major_formatter("{x:g}")
         axes.xaxis.set_minor_formatter("")
         axes.set_ylim(-1, len(found))
-        axes.set_xlabel("ours over the baseline")
+        axes.set_xlabel("ours / the baseline, in time or memory: median and quartiles of the turns")
         figure.savefig(out / "ratios.png", dpi=120)
         plt.close(figure)
     if curves:
         figure, panels = plt.subplots(1, len(curves), figsize=(4 * len(curves), 3), layout="constrained")
         for axes, (name, unit, steps, rates) in zip(panels, curves, strict=True):
             axes.plot(steps, rates, "o-", color="#1f4e79")
-            axes.set(title=name, xlabel=unit, ylabel=f"{'looks' if 'look' in name else 'reports'} a second", ylim=0)
+            axes.set(title=name, xlabel=unit, ylabel=f"{'looks' if 'look' in name else 'reports'} a second")
+            axes.set_ylim(0, 1.08 * max(rates))
             axes.set_xscale("log", base=2)
             axes.set_xticks(steps, map(str, steps))
             axes.minorticks_off()

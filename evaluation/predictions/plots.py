@@ -14,8 +14,9 @@ INK, ACCENT, PALE = "#222222", "#1f6f8b", "#c9d6dc"
 
 def plot_label_f1(per_label: dict[str, dict], n: int, path: Path) -> None:
     """F1 of every label (uncertain = 0) with its 95 % interval and its number of positive references."""
-    names = sorted(per_label, key=lambda name: per_label[name]["uncertain_0"]["f1"]["value"])
-    cells = [per_label[name]["uncertain_0"] for name in names]
+    of = {name: values["uncertain_0"] for name, values in per_label.items()}
+    names = sorted(of, key=lambda name: (of[name]["support"] > 0, of[name]["f1"]["value"]))
+    cells = [of[name] for name in names]
     figure, axes = plt.subplots(figsize=(7.5, 5.2), layout="constrained")
     for row, cell in enumerate(cells):
         f1 = cell["f1"]
@@ -27,7 +28,8 @@ def plot_label_f1(per_label: dict[str, dict], n: int, path: Path) -> None:
         axes.plot(f1["value"], row, "o", color=ACCENT, markersize=6)
     labels = [f"{name}  ({cell['support']})" for name, cell in zip(names, cells, strict=True)]
     axes.set_yticks(range(len(names)), labels)
-    axes.set(xlim=(-0.01, 1.01), xlabel=f"F1 with 95 % bootstrap interval over {n} reports (uncertain = 0)")
+    axes.set(xlim=(-0.01, 1.01), ylim=(-0.6, len(names) - 0.4))
+    axes.set(xlabel=f"F1 with 95 % bootstrap interval over {n} reports (uncertain = 0)")
     axes.set_title("Label F1 (positive references)", loc="left", color=INK)
     axes.grid(axis="x", color=PALE, linewidth=0.6)
     axes.spines[["top", "right", "left"]].set_visible(False)
@@ -37,18 +39,27 @@ def plot_label_f1(per_label: dict[str, dict], n: int, path: Path) -> None:
 
 
 def plot_reliability(reliability: dict, path: Path) -> None:
-    """Share of findings that are there against the clue score that announced them, and how many scores lie where."""
+    """Share of findings that are there against the clue score that announced them, and how many scores lie where.
+
+    Args:
+        reliability: `ClueReliability.summary()`.
+        path: PNG file.
+    """
     bins = reliability["all"]["bins"]
     scores = [cell["mean_score"] for cell in bins]
     figure, (axes, below) = plt.subplots(
         2, 1, figsize=(5.5, 6.2), sharex=True, height_ratios=(4, 1), layout="constrained"
     )
     axes.plot([0, 1], [0, 1], color="#888888", linewidth=1, linestyle="--", label="perfectly calibrated")
-    axes.legend(frameon=False, loc="upper left")
-    axes.plot(scores, [cell["share_present"] for cell in bins], "o-", color=ACCENT)
-    axes.set(xlim=(-0.03, 1.03), ylim=(-0.02, 1.02), ylabel="share of findings present in the reference")
+    axes.plot(scores, [cell["share_present"] for cell in bins], "o-", color=ACCENT, label="clues")
+    axes.legend(frameon=False, loc="best")
+    axes.set(xlim=(-0.03, 1.03), ylim=(-0.02, 1.02))
+    axes.set(ylabel="share of findings present in the reference")
     error = reliability["all"]["expected_calibration_error"]
-    axes.set_title(f"Clue reliability, expected calibration error {error:.3f}", loc="left", color=INK)
+    kinds = {"report": "read in {} reports, absent where not mentioned", "study": "of {} studies, where known"}
+    sources = reliability["studies_by_source_of_labels"]
+    labels = "; ".join(text.format(sources[kind]) for kind, text in kinds.items() if sources[kind])
+    axes.set_title(f"Expected calibration error {error:.3f}. Labels: {labels}", loc="left", color=INK, fontsize=9)
     below.bar(scores, [cell["count"] for cell in bins], width=0.05, color=ACCENT)
     below.set(xlabel="clue score (mean of its bin)", ylabel="clues")
     for one in (axes, below):
@@ -77,7 +88,7 @@ def plot_dials(dials: list[tuple[str, np.ndarray, np.ndarray, dict[str, float]]]
             told = scores > threshold
             precision = labels[told].mean() if told.any() else 1.0
             axes.plot(labels[told].sum() / hits[-1], precision, mark, color=INK, markersize=5, label=point)
-        axes.axhline(labels.mean(), color=PALE, linewidth=0.8, linestyle="--")
+        axes.axhline(labels.mean(), color=PALE, linewidth=0.8, linestyle="--", label="told of all")
         axes.set(xlim=(-0.03, 1.03), ylim=(-0.03, 1.03), xlabel="recall", ylabel="precision")
         axes.set_title(f"{name} ({int(labels.sum())} of {len(labels)})", loc="left", color=INK, fontsize=8)
         axes.spines[["top", "right"]].set_visible(False)
