@@ -58,8 +58,8 @@ def plot_reliability(reliability: dict, path: Path) -> None:
     error = reliability["all"]["expected_calibration_error"]
     kinds = {"report": "read in {} reports, absent where not mentioned", "study": "of {} studies, where known"}
     sources = reliability["studies_by_source_of_labels"]
-    labels = "; ".join(text.format(sources[kind]) for kind, text in kinds.items() if sources[kind])
-    axes.set_title(f"Expected calibration error {error:.3f}. Labels: {labels}", loc="left", color=INK, fontsize=9)
+    labels = "\nand ".join(text.format(sources[kind]) for kind, text in kinds.items() if sources[kind])
+    axes.set_title(f"Expected calibration error {error:.3f}. Labels:\n{labels}", loc="left", color=INK, fontsize=9)
     below.bar(scores, [cell["count"] for cell in bins], width=0.05, color=ACCENT)
     below.set(xlabel="clue score (mean of its bin)", ylabel="clues")
     for one in (axes, below):
