@@ -68,8 +68,7 @@ def settle(
     """
     (owed, wrong), before = unmet(report, names, own), (report.findings, report.impression)
     positive, negative = own_sentences(clues), own_sentences(clues, "negative")
-    sayable = {name for name, sentence in positive.items() if states(sentence, name)}
-    left = [name for name in owed if name in sayable]
+    left = [name for name in owed if states(positive[name], name)]
     told = {clue.name for clue in report.clues if clue.selected} & own
     stated, opposed = _stated(report, names, told)
     add = [*left, *opposed]
@@ -79,8 +78,9 @@ def settle(
     kept = kept_but_for(before, (f"{front} {before[0]}".strip(), before[1]), request, add, wrong)
     true = [_made_true(section or "", told, {*wrong}, names, positive, negative) for section in kept]
     lost, _ = unmet(Report(true[0], true[1], "", report.clues), names, own)  # told in a sentence that had to go
-    true[0] = f"{_in_own_words([name for name in lost if name in sayable], positive)} {true[0]}".strip()
-    again = [*left, *(name for name in stated if name in sayable)] + [NO_FINDING] * (told == {NO_FINDING})
+    true[0] = f"{_in_own_words([name for name in lost if states(positive[name], name)], positive)} {true[0]}".strip()
+    again = [*left, *(name for name in stated if states(positive[name], name))]
+    again += [NO_FINDING] if told == {NO_FINDING} else []
     sided = {finding_of(name) for name in again if finding_of(name) != name}
     whole = _in_own_words([name for name in again if name not in sided], positive)
     findings, impression = (new or (whole if old else "") for old, new in zip(before, true, strict=True))
@@ -100,7 +100,7 @@ def _stated(report: Report, names: Sequence[str], told: Set[str]) -> tuple[list[
     denied = {name for one in said if not OTHER.search(one.text) for name, value in one.clues.items() if value == 0}
     nothing = any(NOTHING.search(one.text) for one in said)
     unstated = {NO_FINDING, *unsaid(said, told, names)}
-    stated = [name for name in names if name in told - unstated]
+    stated = [name for name in names if name in told and name not in unstated]
     return stated, [name for name in stated if nothing or {name, finding_of(name)} & denied]
 
 

@@ -82,12 +82,15 @@ def draw(rows: list[Row], curves: list[reports.Curve], out: Path) -> None:
         goals = axes.secondary_yaxis("right")
         goals.set_yticks(range(len(found)), [row.reach and f"goal {row.reach}" for row, _ in found], fontsize=7)
         goals.tick_params(length=0)
+        goals.set_ylabel("of the ratio where no unit is named")
         axes.set_xscale("log")
         axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axes.xaxis.set_major_formatter("{x:g}")
         axes.xaxis.set_minor_formatter("")
         axes.set_ylim(-1, len(found))
-        axes.set_xlabel("ours / the baseline, in time or memory: median and quartiles of the turns")
+        axes.set_xlabel(
+            "ours / the baseline, in time or memory; lines: quartiles of the turns, where there are several"
+        )
         figure.savefig(out / "ratios.png", dpi=120)
         plt.close(figure)
     if curves:

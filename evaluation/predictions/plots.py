@@ -88,7 +88,7 @@ def plot_dials(dials: list[tuple[str, np.ndarray, np.ndarray, dict[str, float]]]
             told = scores > threshold
             precision = labels[told].mean() if told.any() else 1.0
             axes.plot(labels[told].sum() / hits[-1], precision, mark, color=INK, markersize=5, label=point)
-        axes.axhline(labels.mean(), color=PALE, linewidth=0.8, linestyle="--", label="told of all")
+        axes.axhline(labels.mean(), color=PALE, linewidth=0.8, linestyle="--", label="share of positives")
         axes.set(xlim=(-0.03, 1.03), ylim=(-0.03, 1.03), xlabel="recall", ylabel="precision")
         axes.set_title(f"{name} ({int(labels.sum())} of {len(labels)})", loc="left", color=INK, fontsize=8)
         axes.spines[["top", "right"]].set_visible(False)
