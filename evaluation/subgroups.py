@@ -75,11 +75,11 @@ class Answers:
     """
 
     def __init__(self, file: Path, studies: Sequence[Study]):
-        names, labels, scores, claims = read(file)
-        findings = [column for column, name in enumerate(names) if name != NO_FINDING]
-        self.names = [names[column] for column in findings]
-        self.labels, self.claims = labels[:, findings], claims[:, findings]
-        self.scores = None if scores is None else scores[:, findings]
+        found = read(file)
+        findings = [column for column, name in enumerate(found.names) if name != NO_FINDING]
+        self.names = [found.names[column] for column in findings]
+        self.labels, self.claims = found.labels[:, findings], found.claims[:, findings]
+        self.scores = None if found.scores is None else found.scores[:, findings]
         known = {study.study_id: study for study in studies}
         lines = [(f"{file}:{number}", record) for number, _, record in read_lines(file)]
         for where, record in lines:

@@ -4,8 +4,9 @@
 
 Each metric of the card's `model-index`, which is the last entry of its metadata, names its number:
 `args: {source: label_scores.json auroc/mean}`. This writes its value, its interval and its signature there, and puts
-them in the place of the old ones wherever the card or a page tells "value [low, high]". It prints what it replaced: the
-words around a number are nobody's but yours.
+them in the place of the old ones wherever the card or a page tells "value [low, high]". "1.000 [1.000, 1.000]" may be
+any score, so it is left, and told. It prints what it replaced: the words around a number are nobody's but yours. A page
+that tells other models' numbers, or old ones, is none for it.
 """
 
 import argparse
@@ -84,14 +85,17 @@ def update(card: Path, pages: Sequence[Path], scores: dict[str, dict[str, Any]])
     if not body or not isinstance(models, list):
         raise ValueError(f"{card}: expected metadata that end with model-index")
     new: dict[str, str] = {}
+    lines = []
     for metric in (metric for model in models for result in model["results"] for metric in result["metrics"]):
+        low, high = metric.get("args", {}).get("interval", (None, None))
         old, now = fill_in(metric, scores)
-        if old and new.setdefault(old, now) != now:
+        if old and low == high:
+            lines += [f"{metric['name']}: {old} -> {now}: replace it by hand"] if old != now else []
+        elif old and new.setdefault(old, now) != now:
             raise ValueError(f"{card}: {old} is told of two scores, which are {new[old]} and {now}: replace it by hand")
     written = yaml.safe_dump(models, sort_keys=False, allow_unicode=True, width=1000, default_flow_style=None).rstrip()
     others = [page for page in pages if page.resolve() != card.resolve()]
     words = {card: body} | {page: page.read_text(encoding="utf-8") for page in others}
-    lines = []
     for file, text in words.items():
         lines += [
             f"{file}: {old} -> {now} ({text.count(old)})" for old, now in new.items() if old in text and old != now

@@ -94,8 +94,8 @@ def draw(rows: list[Row], curves: list[reports.Curve], out: Path) -> None:
         figure.savefig(out / "ratios.png", dpi=120)
         plt.close(figure)
     if curves:
-        figure, panels = plt.subplots(1, len(curves), figsize=(4 * len(curves), 3), layout="constrained")
-        for axes, (name, unit, steps, rates) in zip(panels, curves, strict=True):
+        figure, panels = plt.subplots(1, len(curves), squeeze=False, figsize=(4 * len(curves), 3), layout="constrained")
+        for axes, (name, unit, steps, rates) in zip(panels[0], curves, strict=True):
             axes.plot(steps, rates, "o-", color="#1f4e79")
             axes.set(title=name, xlabel=unit, ylabel=f"{'looks' if 'look' in name else 'reports'} a second")
             axes.set_ylim(0, 1.08 * max(rates))

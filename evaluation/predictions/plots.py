@@ -56,7 +56,7 @@ def plot_reliability(reliability: dict, path: Path) -> None:
     axes.set(xlim=(-0.03, 1.03), ylim=(-0.02, 1.02))
     axes.set(ylabel="share of findings present in the reference")
     error = reliability["all"]["expected_calibration_error"]
-    kinds = {"report": "read in {} reports, absent where not mentioned", "study": "of {} studies, where known"}
+    kinds = {"report": "read in {} reports, absent where not mentioned", "study": "known of {} studies"}
     sources = reliability["studies_by_source_of_labels"]
     labels = "\nand ".join(text.format(sources[kind]) for kind, text in kinds.items() if sources[kind])
     axes.set_title(f"Expected calibration error {error:.3f}. Labels:\n{labels}", loc="left", color=INK, fontsize=9)

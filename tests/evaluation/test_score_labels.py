@@ -50,6 +50,24 @@ def test_a_system_that_sees_nothing_is_at_one_half_and_always_normal(tmp_path):
     assert result["scores"]["f1/macro"]["value"] == result["always_normal"]["f1/macro"]
 
 
+def test_clues_that_were_told_are_judged_too_and_patients_are_drawn_whole(tmp_path):
+    file = write(tmp_path, [(1, 0.9, 1)] * 10 + [(0, 0.1, 0)] * 30)
+    lines = [json.loads(line) for line in file.read_text().splitlines()]
+    told = ["Pleural Effusion", "No Finding"]  # all told everything: right of 10 and of 30, wrong of the others
+    file.write_text("".join(json.dumps(line | {"selected_clues": told}) + "\n" for line in lines))
+    apart = score(file, min_positives=10, resamples=50)
+    assert apart["scores"]["clue_f1/micro"]["value"] == pytest.approx(2 / 3)
+    assert apart["scores"]["clue_f1/macro"]["value"] == pytest.approx((20 / 50 + 60 / 70) / 2)
+    low, high = (apart["scores"]["clue_f1/macro"][end] for end in ("low", "high"))
+    assert low < high and apart["patients"] == 40
+    whole = [line | {"selected_clues": told, "patient_id": "A"} for line in lines]
+    file.write_text("".join(json.dumps(line) + "\n" for line in whole))
+    one = score(file, min_positives=10, resamples=50)
+    assert one["patients"] == 1 and one["scores"]["clue_f1/macro"]["low"] == one["scores"]["clue_f1/macro"]["high"]
+    file.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert "clue_f1/macro" not in score(file, min_positives=10, resamples=5)["scores"]
+
+
 def test_uncertain_and_unknown_labels_are_left_out(tmp_path):
     known = [(1, 0.9, 1)] * 10 + [(0, 0.1, 0)] * 10
     rows = [*known, (-1, 0.0, 1), (None, 1.0, 0)]

@@ -59,6 +59,16 @@ def test_value_interval_and_signature_come_from_the_files_and_the_pages_follow(f
     assert card.read_text() == text, "a second time, and the card among the pages, change nothing"
 
 
+def test_a_number_that_may_be_any_score_is_left_in_the_words(files, tmp_path, capsys) -> None:
+    card = tmp_path / "README.md"
+    sure = CARD.replace("value: 0.5", "value: 1.0").replace("interval: [0.4, 0.6]", "interval: [1.0, 1.0]")
+    card.write_text(sure.replace("0.500 [0.400, 0.600]", "1.000 [1.000, 1.000]"))
+    card_scores.main([*map(str, files), "--card", str(card)])
+    assert "Macro F1 1.000 [1.000, 1.000], of" in card.read_text() and "value: 0.714" in card.read_text()
+    said = "macro F1: 1.000 [1.000, 1.000] -> 0.714 [0.600, 0.800]: replace it by hand"
+    assert said in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("old", "new", "told"),
     [

@@ -42,16 +42,21 @@ def test_the_command_repeats_what_training_printed_and_adds_intervals(tmp_path, 
     assert measured["auroc"]["studies"] == 8
 
 
+ALONE = [f"P{number}" for number in range(100)]
+
+
 def test_intervals_know_certainty_and_chance():
     generator = np.random.default_rng(0)
     labels = np.stack([generator.permutation([1] * 40 + [0] * 60), np.full(100, -100)], axis=1)
     hits = [[True, True], [False], [True]] * 10
-    perfect = intervals(Perceived(0.0, labels.astype(float), labels, hits), ["A", "B"])
+    perfect = intervals(Perceived(0.0, labels.astype(float), labels, hits), ["A", "B"], ALONE)
     assert list(perfect) == ["auroc", "auroc/A", "pointing"]
     assert [perfect["auroc"][key] for key in ("value", "low", "high")] == [1, 1, 1]
     assert (perfect["auroc"]["studies"], perfect["auroc/A"]["positives"]) == (100, 40)
     assert perfect["pointing"]["value"] == 0.75 and perfect["pointing"]["low"] < 0.75 < perfect["pointing"]["high"]
-    blind = intervals(Perceived(0.0, generator.random((100, 2)), labels, []), ["A", "B"])
+    blind = intervals(Perceived(0.0, generator.random((100, 2)), labels, []), ["A", "B"], ALONE)
+    one = intervals(Perceived(0.0, generator.random((100, 2)), labels, []), ["A", "B"], ["P"] * 100)["auroc"]
+    assert one["low"] == one["high"] and one["patients"] == 1
     assert blind["auroc"]["low"] < 0.5 < blind["auroc"]["high"]
     assert "pointing" not in blind
 

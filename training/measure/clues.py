@@ -3,9 +3,8 @@
     python -m training.measure.clues --config training/configs/trrg-small-stage1.yaml [key.path=value ...]
 
 The model is the run's `model/` whatever `model` says, the studies are the configuration's validation sources. The
-values are those that training prints (`run/validation.py`); the intervals are 95 % percentiles of 1,000 bootstrap
-samples of studies (for the pointing game of studies with boxes), so where patients have several studies they are too
-narrow. One process. Never for clinical use.
+values are those that training prints (`run/validation.py`), here in 32 bits; the intervals are 95 % percentiles of
+1,000 bootstrap samples of patients (for the pointing game of studies with boxes). One process. Never for clinical use.
 """
 
 import argparse
@@ -19,7 +18,7 @@ import torch
 from accelerate import Accelerator
 
 from evaluation.metrics.classification import judged_columns, mean_auroc
-from evaluation.metrics.resampling import bootstrap, with_interval
+from evaluation.metrics.resampling import bootstrap, patient_bootstrap, with_interval
 from modeling_trrg import TRRGForContrastivePretraining
 from processing_trrg import TRRGProcessor
 from training.config.run_config import ConfigError, PretrainConfig, load_config
@@ -31,15 +30,16 @@ from training.run.validation import MIN_POSITIVES, Perceived, perceive
 RESAMPLES, SEED = 1000, 0  # as `score_labels.py`, so that the same scores get the same interval
 
 
-def intervals(seen: Perceived, names: Sequence[str]) -> dict[str, Any]:
-    """`auroc`, `auroc/<label>` and `pointing` of what was seen, each with its interval and what it was counted on."""
+def intervals(seen: Perceived, names: Sequence[str], patients: Sequence[str]) -> dict[str, Any]:
+    """`auroc`, `auroc/<label>` and `pointing` of what was seen in studies of these patients, each with its interval and
+    what it was counted on."""
     result: dict[str, Any] = {}
     if seen.scores is not None and seen.labels is not None and (judged := judged_columns(seen.labels, MIN_POSITIVES)):
         scores, labels = seen.scores[:, judged], seen.labels[:, judged]
         values = mean_auroc(scores, labels)
-        once = np.ones(len(labels), dtype=np.int64)
-        draws = bootstrap(once, lambda weights: mean_auroc(scores, labels, weights), RESAMPLES, SEED)
-        result["auroc"] = with_interval(values[-1], draws[:, -1]) | {"studies": len(labels)}
+        draws = patient_bootstrap(patients, lambda weights: mean_auroc(scores, labels, weights), RESAMPLES, SEED)
+        counts = {"studies": len(labels), "patients": len(set(patients))}
+        result["auroc"] = with_interval(values[-1], draws[:, -1]) | counts
         for column, c in enumerate(judged):
             interval = with_interval(values[column], draws[:, column])
             result[f"auroc/{names[c]}"] = interval | {"positives": int((labels[:, column] == 1).sum())}
@@ -66,7 +66,7 @@ def measure(config: PretrainConfig) -> dict[str, Any]:
         raise ConfigError(f"run.output_dir: {checkpoint} holds no model; run training/pretrain.py first")
     processor = TRRGProcessor.from_pretrained(checkpoint)
     model = TRRGForContrastivePretraining.from_pretrained(checkpoint)
-    accelerator = Accelerator(cpu=not torch.cuda.is_available(), mixed_precision=config.run.mixed_precision)
+    accelerator = Accelerator(cpu=not torch.cuda.is_available())
     if accelerator.num_processes > 1:
         raise ConfigError(f"{accelerator.num_processes} processes; training.measure.clues runs in one")
     model = accelerator.prepare(model).eval()
@@ -79,7 +79,8 @@ def measure(config: PretrainConfig) -> dict[str, Any]:
     collate = PretrainCollator(processor, reports=aligns)
     with torch.inference_mode():
         seen = perceive(accelerator, model, sources, config.data, collate, config.optimizer.micro_batch_size)
-    found = intervals(seen, sources[0].names)
+    patients = [s.studies.records[s.rows[place][0]].patient_id for s in sources for place in range(len(s))]
+    found = intervals(seen, sources[0].names, patients)
     if not found:
         raise ConfigError(
             f"data.validation: no clue with {MIN_POSITIVES} studies of either value, and no boxes; nothing to judge"
