@@ -15,9 +15,9 @@ FINDING_WORDS = {
     r"|mediastin\w+ (?:\w+ ){0,3}(?:enlarged|widened|wide)|mediastinal (?:widening|enlargement)",
     "Cardiomegaly": r"cardiomegaly|cardiac enlargement|enlarge(?:d|ment of the) (?:heart|cardiac)"
     r"|(?:heart|cardiac silhouette|cardiac size) (?:\w+ ){0,4}(?:enlarged|increased|big|large)",
-    "Lung Opacity": r"opaci\w+|infiltrat\w+|airspace disease|scar(?:s|ring)?",
+    "Lung Opacity": r"opaci\w+|infiltrat\w+|airspace disease|(?<!pleural )scar(?:s|ring)?",
     "Lung Lesion": r"lesions?|mass(?:es)?|nodul\w+|tumou?rs?",
-    "Edema": r"o?edema|(?:vascular|pulmonary) congestion",
+    "Edema": r"o?edema|(?:vascular|pulmonary) congestion|kerley(?:'s)?(?: [abc])?(?: |-)lines?",
     "Consolidation": r"consolidat\w+",
     "Pneumonia": r"(?:broncho)?pneumonias?|infections?",
     "Atelectasis": r"atelecta\w+",
@@ -26,8 +26,8 @@ FINDING_WORDS = {
     "Pleural Other": r"pleural (?:thickening|plaques?|scar\w*|calcifi\w+|abnormalit\w+)|fibrothorax"
     r"|thickening of the pleura",
     "Fracture": r"fractur\w+",
-    "Support Devices": r"devices?|catheters?|(?<!pleural )lines?|tubes?|pacemakers?|pacer|picc|ports?"
-    r"|leads?|drains?|wires?|clips?|sutures?|tubing|stents?|valve replacement",
+    "Support Devices": r"devices?|catheters?|(?<!pleural )(?<!septal )(?<!kerley )(?<!kerley a )(?<!\b[bc][ -])lines?"
+    r"|tubes?|pacemakers?|pacer|picc|ports?|leads?|drains?|wires?|clips?|sutures?|tubing|stents?|valve replacement",
 }
 """What names each finding, as patterns; every other clue is known by its own name."""
 SIDES = ("left", "right")
@@ -43,7 +43,7 @@ _GONE = re.compile(
     r"(?! (?:\w+ )?(?:chang|increas))"
 )
 _ANEW = re.compile(
-    r"\b(?:there|is|are|has|small|tiny|trace|mild\w*|moderate\w*|minimal\w*|slight\w*|subtle|stable|left|right|bi\w+al"
+    r"\b(?:there|is|are|has|have|shows?|demonstrates?|reveals?|contains?|small|tiny|trace|mild\w*|moderate\w*|minimal\w*|slight\w*|subtle|stable|left|right|bi\w+al"
     r"|possibl[ey]|probabl[ey]|likely)\b"
 )
 _CHAMBER = re.compile(rf"\b(?:{'|'.join(SIDES)}) (?=(?:ventric|atri)\w+)")  # where a lead ends, no side of its device
@@ -85,7 +85,7 @@ def read_request(request: str, names: Sequence[str]) -> tuple[list[str], list[st
     for sentence in cut_sentences(request):
         if _QUESTION.match(sentence):
             continue
-        parts: list[str] = _parts(sentence)
+        parts: list[str] = clauses(sentence)
         verbs: list[bool | None] = [False]
         for part in parts:  # a part without a verb takes that of the part before it
             found = [(verb.start(), wrong) for kind, wrong in _VERBS for verb in kind.finditer(part)]
@@ -119,7 +119,8 @@ def known_findings(field: str, asked: Iterable[str], names: Sequence[str]) -> li
     return list(dict.fromkeys(spelled[name.strip().lower()] for name in asked))
 
 
-def _parts(sentence: str) -> list[str]:
+def clauses(sentence: str) -> list[str]:
+    """A sentence in small letters, cut at commas and words between clauses, which are parts of their own."""
     return _CUT.split(_CHAMBER.sub("", _DOUBT.sub("possible", sentence.lower())))
 
 
@@ -133,7 +134,7 @@ def _mentions(sentence: str, name: str) -> list[tuple[int, bool]]:
     side = name[: -len(finding)].strip().lower()
     words = re.compile(rf"\b(?:{FINDING_WORDS.get(finding) or re.escape(finding.rstrip('.').lower())})\b")
     mentions, denied = [], False
-    for place, part in enumerate(_parts(sentence)):
+    for place, part in enumerate(clauses(sentence)):
         if _CUT.fullmatch(part):
             denied = denied and part in (",", "and")
             continue

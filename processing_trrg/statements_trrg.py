@@ -16,7 +16,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from .findings_trrg import SIDES, finding_of, states
+from .findings_trrg import SIDES, clauses, finding_of, states
 from .sentences_trrg import cut_sentences
 
 NO_FINDING = "No Finding"
@@ -99,12 +99,12 @@ def read_clues(sentence: str, names: tuple[str, ...]) -> tuple[tuple[str, int], 
     """The clues of a list that a sentence speaks of, 1 stated, -1 doubted, 0 denied."""
     found: dict[str, int] = {}
     hedged = _HEDGE.search(sentence) is not None
-    for name in dict.fromkeys(map(finding_of, names)):  # also where a list has its sides alone
-        if name == NO_FINDING:
-            continue
-        stated = states(sentence, name)
-        if stated is None and name in ORDINARY and re.search(ORDINARY[name], sentence, re.IGNORECASE):
-            stated = None if not re.search(NORMAL, sentence, re.I) or re.search(r"\bnot\b", sentence, re.I) else False
+    findings = [name for name in dict.fromkeys(map(finding_of, names)) if name != NO_FINDING]  # also of sides alone
+    read = {name: states(sentence, name) for name in findings}
+    parts = clauses(sentence) if any(read.values()) else [sentence]  # "a nodule in the lung and a normal heart"
+    for name, stated in read.items():
+        if stated is None and any(_calls_normal(part, name) for part in parts):
+            stated = False
         if stated is not None:
             sided = [f"{side.title()} {name}" for side in SIDES]
             told = {clue: states(sentence, clue) for clue in sided if clue in names}
@@ -115,6 +115,11 @@ def read_clues(sentence: str, names: tuple[str, ...]) -> tuple[tuple[str, int], 
         parts = parts_of(sentence)
         found |= {NO_FINDING: 1} if parts is None or "Lung Opacity" in parts else {}  # of bones alone it is none
     return tuple(found.items())
+
+
+def _calls_normal(words: str, name: str) -> bool:
+    ordinary = name in ORDINARY and re.search(ORDINARY[name], words, re.I)
+    return bool(ordinary and re.search(NORMAL, words, re.I) and not re.search(r"\bnot\b", words, re.I))
 
 
 def parts_of(sentence: str) -> set[str] | None:
