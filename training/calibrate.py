@@ -2,7 +2,8 @@
 
     python -m training.calibrate CHECKPOINT --data runs/small-data/nih_128 runs/small-data/jsrt [--write] [--plot FILE]
 
-For each clue the first set with ten validation studies of either label decides. Scale and offset are those of Platt
+For each clue the first set with ten validation studies of either label decides; where none has, those that have both
+labels together, if they have. Scale and offset are those of Platt
 (1999), a logistic regression of the label on the logit, so that of the findings scored 0.7 seven in ten are there where
 patients are like these; the threshold ("balanced") is the one with the highest F1 of that set. A clue that no
 study of any set has, or every labelled one, gets the score 0: nothing is known of what it means. Where labels are too
@@ -17,6 +18,8 @@ Prints a table: the expected calibration error (ten bins) before and after with 
 patients; "after" is of patients that scale and offset were not fitted on (two halves, each scored by the fit of the
 other). "missed" and "alarms" are what sensitive and careful do to the half that they were not fitted on; scale, offset
 and the balanced threshold, which the two do not cross, are those of all studies, so both may look a little too good.
+"F1" is that of the balanced threshold on the studies that it was chosen by, "of others" that of thresholds chosen by
+the other half; below stands the mean of either over the clues of each set.
 --write puts the fit into CHECKPOINT's config.json, --plot draws the precision-recall curves that the dial moves along.
 Research only, never for clinical use.
 """
@@ -34,6 +37,7 @@ from tqdm import tqdm
 
 from configuration_trrg import TRRGConfig
 from evaluation.metrics.calibration import expected_error
+from evaluation.metrics.classification import known_f1
 from evaluation.metrics.operating_points import operating_points
 from evaluation.metrics.resampling import interval, patient_bootstrap
 from evaluation.predictions.plots import plot_dials
@@ -61,6 +65,20 @@ class LabelledSet:
     logits: np.ndarray
     labels: np.ndarray
     patients: Sequence[str]
+
+    @classmethod
+    def joined(cls, sets: Sequence["LabelledSet"]) -> "LabelledSet":
+        """The studies of all; one patient of two sets has one name there, as everywhere."""
+        return cls(
+            " and ".join(data.name for data in sets),
+            np.concatenate([data.logits for data in sets]),
+            np.concatenate([data.labels for data in sets]),
+            [patient for data in sets for patient in data.patients],
+        )
+
+    def has_both(self, clue: int) -> bool:
+        """Whether a clue is both there and absent."""
+        return all(bool((self.labels[:, clue] == value).any()) for value in (0, 1))
 
     def known(self, clue: int) -> np.ndarray:
         """The studies `[n]` that are labelled for a clue."""
@@ -105,8 +123,10 @@ def sigmoid(logits: np.ndarray) -> np.ndarray:
     return 1 / (1 + np.exp(-np.clip(logits, -30, 30)))
 
 
-def fit_clue(sets: Sequence[LabelledSet], clue: int, threshold: float) -> tuple[list[float], dict[str, Any]]:
-    """One clue's [scale, offset, threshold], and what stands in its row of the table.
+def fit_clue(
+    sets: Sequence[LabelledSet], clue: int, threshold: float
+) -> tuple[list[float], dict[str, Any], LabelledSet | None]:
+    """One clue's [scale, offset, threshold], what stands in its row of the table, and what it was fitted on.
 
     Args:
         sets: the first that has enough labels decides.
@@ -114,8 +134,9 @@ def fit_clue(sets: Sequence[LabelledSet], clue: int, threshold: float) -> tuple[
         threshold: of a clue that keeps its logit.
     """
     if not all(any((data.labels[:, clue] == value).any() for data in sets) for value in (0, 1)):
-        return [0.0, UNKNOWN_OFFSET, threshold], {"set": "none tells"}
-    for data in sets:
+        return [0.0, UNKNOWN_OFFSET, threshold], {"set": "none tells"}, None
+    together = [data for data in sets if data.has_both(clue)]
+    for data in [*sets, *([LabelledSet.joined(together)] if len(together) > 1 else [])]:
         rows = data.known(clue)
         x, y, part = data.logits[rows, clue], data.labels[rows, clue].astype(int), data.halves(rows)
         if min(y.sum(), (1 - y).sum()) < MIN_STUDIES:
@@ -125,15 +146,26 @@ def fit_clue(sets: Sequence[LabelledSet], clue: int, threshold: float) -> tuple[
             continue
         scores = sigmoid(scale * x + offset)
         row = {"set": data.name, "positives": int(y.sum()), "studies": len(y), "error": expected_error(sigmoid(x), y)}
+        patients = [data.patients[row] for row in rows]
+        row["error_range"] = error_interval(sigmoid(x), y, patients)
+        chosen = best_threshold(scores, y)
+        row["f1"] = f1_over(scores, y, chosen)
         if both_in_halves(y, part):
-            other = np.empty(len(x))
+            other, threshold_of_other = np.empty(len(x)), np.empty(len(x))
             for p in (0, 1):
                 a, b = fit_line(x[part != p], y[part != p])
                 other[part == p] = sigmoid(a * x[part == p] + b)
+                threshold_of_other[part == p] = best_threshold(scores[part != p], y[part != p])
             row["error_after"] = expected_error(other, y)
-            row["error_low"], row["error_high"] = error_interval(other, y, [data.patients[row] for row in rows])
-        return [scale, offset, best_threshold(scores, y)], row
-    return [1.0, 0.0, threshold], {"set": "too few"}
+            row["error_after_range"] = error_interval(other, y, patients)
+            row["f1_of_others"] = f1_over(scores, y, threshold_of_other)
+        return [scale, offset, chosen], row, data
+    return [1.0, 0.0, threshold], {"set": "too few"}, None
+
+
+def f1_over(scores: np.ndarray, labels: np.ndarray, threshold: np.ndarray | float) -> float:
+    """F1 of `score > threshold` against labels 1 and 0. Shapes `[N]`."""
+    return float(known_f1(labels[:, None], (scores > threshold)[:, None], np.ones(len(labels)))[0])
 
 
 def error_interval(scores: np.ndarray, labels: np.ndarray, patients: Sequence[str]) -> tuple[float, float]:
@@ -204,20 +236,23 @@ def calibrate(
     names = [clue["name"] for clue in processor.clues]
     sets = read_sets(model, processor, folders, split, cache)
     fits = [fit_clue(sets, clue, float(config.clue_threshold)) for clue in range(len(names))]
-    fitted = config.clue_calibration = [[round(value, 4) for value in values] for values, _ in fits]
+    fitted = config.clue_calibration = [[round(value, 4) for value in values] for values, *_ in fits]
     scale, offset, _ = np.array(fitted).T
-    scores = {data.name: sigmoid(scale * data.logits + offset) for data in sets}
-    if config.clue_parents is not None and config.clue_source == "zero_shot":
-        parents = torch.tensor(config.clue_parents)
-        scores = {name: raise_parents(torch.from_numpy(some), parents).numpy() for name, some in scores.items()}
-    heads = ("clue", "fitted on", "positives of", "scale", "offset", "threshold", "error before", "after",
-             "sensitive", "missed", "careful", "alarms")  # fmt: skip
+
+    def scored(data: LabelledSet, clue: int) -> np.ndarray:
+        scores = sigmoid(scale * data.logits + offset)
+        if config.clue_parents is not None and config.clue_source == "zero_shot":
+            scores = raise_parents(torch.from_numpy(scores), torch.tensor(config.clue_parents)).numpy()
+        return scores[data.known(clue), clue]
+
+    heads = ("clue", "fitted on", "positives of", "scale", "offset", "threshold", "F1", "of others", "error before",
+             "after", "sensitive", "missed", "careful", "alarms")  # fmt: skip
     table, dials, config.clue_operating_points = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"], [], []
-    for clue, (name, (_, row)) in enumerate(zip(names, fits, strict=True)):
+    for clue, (name, (_, row, data)) in enumerate(zip(names, fits, strict=True)):
         points: list[float] = []
-        if (data := next((data for data in sets if data.name == row["set"]), None)) is not None:
-            rows = data.known(clue)
-            some, labels = scores[data.name][rows, clue], data.labels[rows, clue].astype(int)
+        if data is not None:
+            rows, some = data.known(clue), scored(data, clue)
+            labels = data.labels[rows, clue].astype(int)
             points, found = fit_points(some, labels, data.halves(rows), fitted[clue][2])
             marks = {"careful": points[0], "balanced": fitted[clue][2], "sensitive": points[1]}
             dials.append((name, some, labels, marks))
@@ -225,19 +260,25 @@ def calibrate(
         config.clue_operating_points.append(points)
         table.append(f"| {' | '.join(cells(name, row, fitted[clue], points))} |")
     config.check()
+    for name in dict.fromkeys(row["set"] for _, row, _ in fits if "f1_of_others" in row):
+        both = [(row["f1"], row["f1_of_others"]) for _, row, _ in fits if row["set"] == name and "f1_of_others" in row]
+        f1, of_others = np.mean(both, axis=0)
+        table.append(f"{len(both)} clues of {name}: mean F1 {f1:.3f}, of others {of_others:.3f}")
     return config, table, dials
 
 
 def cells(name: str, row: dict[str, Any], fitted: list[float], points: list[float]) -> list[str]:
     """One row of the table."""
-    told = {key: f"{row[key]:.3f}" if key in row else "" for key in ("error", "error_after", "missed", "alarms")}
-    if "error_low" in row:
-        told["error_after"] += f" [{row['error_low']:.3f}, {row['error_high']:.3f}]"
+    keys = ("error", "error_after", "missed", "alarms", "f1", "f1_of_others")
+    told = {key: f"{row[key]:.3f}" if key in row else "" for key in keys}
+    for key in ("error", "error_after"):
+        if f"{key}_range" in row:
+            told[key] += " [{:.3f}, {:.3f}]".format(*row[f"{key}_range"])
     counts = f"{row['positives']} of {row['studies']}" if "positives" in row else ""
     careful, sensitive = [f"{point:.3f}" for point in points[:2]] or ("", "")
     numbers = [f"{value:.2f}" for value in fitted]
-    errors = told["error"], told["error_after"]
-    return [name, row["set"], counts, *numbers, *errors, sensitive, told["missed"], careful, told["alarms"]]
+    quality = told["f1"], told["f1_of_others"], told["error"], told["error_after"]
+    return [name, row["set"], counts, *numbers, *quality, sensitive, told["missed"], careful, told["alarms"]]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -42,8 +42,8 @@ def alarming_at_most(negatives: np.ndarray, rate: float) -> float:
 def operating_points(scores: np.ndarray, labels: np.ndarray, balanced: float) -> list[float]:
     """A row of `TRRGConfig.clue_operating_points`.
 
-    "careful" is not under `balanced` and "sensitive" not over it, so that the dial has one direction; each promise
-    holds all the more then.
+    "careful" is not under `balanced` and "sensitive" not over it, so that the dial has one direction; no wanted rate is
+    over "careful", and none up to that of "sensitive" over `balanced`. Each promise holds all the more then.
 
     Args:
         scores: `[N]`, calibrated.
@@ -53,5 +53,8 @@ def operating_points(scores: np.ndarray, labels: np.ndarray, balanced: float) ->
     positives = scores[labels == 1]
     sensitive = min(missing_at_most(positives, SENSITIVE_MISSES), balanced)
     careful = max(alarming_at_most(scores[labels == 0], CAREFUL_ALARMS), balanced)
-    rates = [missing_at_most(positives, rate) for rate in TRRGConfig.MISS_RATES]
+    rates = [
+        min(missing_at_most(positives, rate), balanced if rate <= SENSITIVE_MISSES else careful)
+        for rate in TRRGConfig.MISS_RATES
+    ]
     return [round(threshold, 6) for threshold in (careful, sensitive, *rates)]
