@@ -16,6 +16,7 @@ from training.config.command_line import run_command
 from training.config.run_config import ConfigError, FinetuneConfig
 from training.data.collate import FinetuneCollator, count_targets, text_length
 from training.data.examples import Examples
+from training.data.given_scores import own_thresholds
 from training.run.generation import generation_metrics
 from training.run.initial_model import build_config, build_model, build_processor, fit_vocabulary, masked_words
 from training.run.loop import Stage, train
@@ -65,7 +66,8 @@ def main() -> int:
     if architecture.clue_source != "zero_shot" and (config.data.clue_wordings or config.data.nonsense_clues):
         raise ConfigError("data.clue_wordings, data.nonsense_clues: only a model that reads clue sentences learns them")
     plain = FinetuneCollator(processor)
-    collate = FinetuneCollator(processor, config.data.clue_wordings, config.data.nonsense_clues)
+    thresholds = own_thresholds(architecture), architecture.clue_threshold
+    collate = FinetuneCollator(processor, config.data.clue_wordings, config.data.nonsense_clues, thresholds)
     training, validation = load_sources(accelerator, config, processor, collate.is_too_long)
     plan, total_steps = make_plan(config, training)
     if config.data.predicted_findings:

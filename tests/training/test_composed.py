@@ -15,7 +15,7 @@ from training.builders.small_sets import jsrt_records, nih_records, wingspan_rec
 from training.data.clue_labels import denied_sides
 from training.data.clue_wordings import _WORDS, reworded, wordings, wordings_by_terms
 from training.data.compose import WRITTEN, SentencePool, compose, draw_findings, known_findings
-from training.data.given_scores import drawn_scores
+from training.data.given_scores import drawn_scores, moved
 from training.data.study import Study
 
 KINDS = _WORDS["kinds"]
@@ -140,10 +140,40 @@ def test_scores_select_what_is_present():
         for side in ("Left", "Right"):
             present["Pleural Effusion"] |= present[f"{side} Pleural Effusion"]
             present["Lung Lesion"] |= present[f"{side} Lung Lesion"]
-        scores = dict(zip(NAMES, drawn_scores(present, (0.25, 0.25), rng), strict=True))
+        scores = dict(zip(NAMES, drawn_scores(present, 0.25, rng), strict=True))
         assert {name for name, score in scores.items() if score > 0.25} == {n for n, v in present.items() if v}
         assert all(0 <= score <= 1 for score in scores.values())
         assert scores["Pleural Effusion"] >= scores["Left Pleural Effusion"] * present["Left Pleural Effusion"]
+
+
+def test_scores_move_with_their_thresholds():
+    own, other = np.array([0.1, 0.25, 0.6]), np.array([0.25, 0.25, 0.25])
+    for seed in range(20):
+        scores = drawn_scores({"Edema": seed % 2, "Pneumonia": 1, "Fracture": 0}, own, np.random.default_rng(seed))
+        there = moved(scores, own, other)
+        assert ((scores > own) == (there > other)).all() and ((there >= 0) & (there <= 1)).all()
+        np.testing.assert_allclose(moved(there, other, own), scores)
+    assert moved(np.array([0.0, 1.0]), 0.0, 0.25).tolist() == [0.0, 1.0]
+
+
+@pytest.mark.parametrize(
+    ("sentence", "denies"),
+    [
+        ("No focal consolidation or effusion.", {"Consolidation", "Pleural Effusion"}),
+        ("The lungs are clear without effusion.", {"Pleural Effusion", "Lung Opacity", "Edema", "Consolidation"}),
+        ("Heart size and pulmonary vascularity are normal.", {"Cardiomegaly", "Edema"}),
+        ("Heart size is upper limits normal or mildly enlarged.", None),
+        ("The heart size is normal with an ectatic tortuous aorta.", None),
+        ("Mild degenerative changes of the thoracic spine without fracture.", None),
+        ("No effusion since 2019.", None),
+    ],
+)
+def test_denials_of_reports_state_nothing_else(sentence, denies):
+    before = SentencePool()
+    after = SentencePool([Study("a", "a", "train", findings=sentence)])
+    new = after.denials[len(before.denials) :]
+    assert [text for text, _ in new] == ([] if denies is None else [sentence])
+    assert denies is None or denies <= new[0][1]
 
 
 def test_a_finding_that_is_absent_is_absent_on_either_side():

@@ -27,6 +27,7 @@ NAMES = ["No Finding", "Edema", "Pneumothorax", "Pleural Effusion", "Left Pleura
         ("Edema and an effusion.", {("Edema", 1), ("Pleural Effusion", 1)}),
         ("The lungs are clear.", {("No Finding", 1)}),
         ("Rib fracture.", set()),
+        ("The bones are unremarkable.", set()),  # of the chest it says nothing
         ("Possible edema.", None),
     ],
 )

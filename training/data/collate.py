@@ -1,5 +1,6 @@
 """Examples -> the tensors of one forward pass, by the checkpoint's own processor."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -19,6 +20,7 @@ from processing_trrg import (
 from processing_trrg.prompt_trrg import FINDINGS_FIELDS
 from training.data.clue_wordings import reworded
 from training.data.examples import Example
+from training.data.given_scores import Thresholds, moved
 from training.data.sampler import keyed_rng
 from training.data.study import CONTEXT_FIELDS
 
@@ -96,10 +98,17 @@ class FinetuneCollator:
     chat is learned, but for a report that was spoiled to be corrected, or cut.
 
     share, nonsense: as in `PretrainCollator`.
+    thresholds: of the clues in their own words, and of one in others: scores that are given move with them.
     """
 
-    def __init__(self, processor: TRRGProcessor, share: float = 0.0, nonsense: int = 0):
-        self.processor, self.share, self.nonsense = processor, share, nonsense
+    def __init__(
+        self,
+        processor: TRRGProcessor,
+        share: float = 0.0,
+        nonsense: int = 0,
+        thresholds: tuple[Thresholds, float] | None = None,
+    ):
+        self.processor, self.share, self.nonsense, self.thresholds = processor, share, nonsense, thresholds
         self.names = [clue["name"] for clue in processor.clues]
 
     def __call__(self, examples: list[Example]) -> dict[str, Any]:
@@ -135,7 +144,7 @@ class FinetuneCollator:
         absent = {clue["name"]: 0.0 for clue in clues or () if clue["name"] not in self.names}
         if given:
             inputs["clue_scores"] = [
-                dict(zip(self.names, map(float, example.scores), strict=True)) | absent
+                dict(zip(self.names, self._in_other_words(example.scores, clues), strict=True)) | absent
                 for example in examples
                 if example.scores is not None
             ]
@@ -149,6 +158,15 @@ class FinetuneCollator:
         batch["study_ids"] = study_ids
         batch["num_text_tokens"] = int(batch["attention_mask"].sum())
         return batch
+
+    def _in_other_words(self, scores: np.ndarray, clues: Sequence[Mapping[str, str]] | None) -> list[float]:
+        """Given scores `[C]` at the thresholds that the clues have in the words of this batch."""
+        if clues is not None and self.thresholds is not None:
+            own, other = self.thresholds
+            asked = [clue["positive"] for clue in clues[: len(scores)]]
+            is_own = [clue["positive"] == words for clue, words in zip(self.processor.clues, asked, strict=True)]
+            scores = moved(scores, own, np.where(is_own, own, other))
+        return list(map(float, scores))
 
     def _learn_replies(self, labels: torch.Tensor, example: Example) -> None:
         """Labels `[T]` of the last answer: learn the replies before the questions too, and their ends."""

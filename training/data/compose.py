@@ -3,9 +3,9 @@
 A real image has labels and, mostly, no report. A report of another patient with the same labels exists for few of the
 combinations that occur, so what is injected is often said nowhere. Here each clue gets a sentence that says it and
 nothing else, of the hand-written ones of `composed_sentences.json`. Some denials of what is absent follow, of that file
-and of real reports (those without a comparison, a number or a blank of de-identification), and an impression. Every
-draw is a new one, so that nothing can be learned by heart. A model without clues learns reports of the image's own
-labels alone: what is unknown is neither claimed nor denied. SYNTHETIC text.
+and of real reports (those in the plain words that the file lists, without a comparison), and an impression. Every draw
+is a new one, so that nothing can be learned by heart. A model without clues learns reports of the image's own labels
+alone: what is unknown is neither claimed nor denied. SYNTHETIC text.
 """
 
 import json
@@ -23,13 +23,12 @@ from evaluation.reading.prior_comparisons import comparison_sentences
 from evaluation.reading.sentences import cut_sentences
 from evaluation.reading.sides import find_sides, side_and_finding
 from processing_trrg import report_text
+from processing_trrg.statements_trrg import NORMAL, OF_THE_LUNGS, ORDINARY
 from training.data.study import Study
 
 WRITTEN = Path(__file__).with_name("composed_sentences.json")
 MOST_WORDS = 14
-_UNFIT = re.compile(
-    r"\d|XX|_|\b(?:prior|previous|history|recommend\w*|suggest\w*|follow|correlat\w*|dr|ct|please)\b", re.I
-)
+_VESSELS = re.compile(r"\bvascula\w+", re.I)
 NUMBER_OF_FINDINGS = (0.12, 0.2, 0.2, 0.16, 0.12, 0.1, 0.06, 0.04)
 """Probability of 0, 1, ... findings where they are drawn at random."""
 OFTEN = {"Lung Opacity": 3, "Pneumonia": 3, "Consolidation": 2, "Atelectasis": 2, "Lung Lesion": 2, "Pleural Other": 2}
@@ -55,6 +54,7 @@ class SentencePool:
         self.denials: list[tuple[str, frozenset[str]]] = []
         self.indications: list[str] = []
         written = json.loads(WRITTEN.read_text(encoding="utf-8"))
+        words = frozenset(written["denial_words"].split())
         for section, plain, sided in (
             ("findings", "present", "sided"),
             ("impression", "impression", "sided_impression"),
@@ -72,18 +72,23 @@ class SentencePool:
             if study.indication and len(study.indication) < 120 and "XX" not in study.indication:
                 self.indications.append(study.indication)
             for sentence in cut_sentences(study.findings or ""):
-                self._add(sentence)
+                self._add(sentence, words)
         self.denials_of_one: dict[str, list[str]] = defaultdict(list)
         for text, names in self.denials:
             if len(names) == 1 and dict(_read(text)) | {NO_FINDING: 0} == dict.fromkeys((*names, NO_FINDING), 0):
                 self.denials_of_one[next(iter(names))].append(text)
 
-    def _add(self, sentence: str) -> None:
-        if len(sentence.split()) > MOST_WORDS or _UNFIT.search(sentence) or comparison_sentences(sentence):
+    def _add(self, sentence: str, words: frozenset[str]) -> None:
+        """A sentence that denies findings by these words alone: others may state something, or hedge."""
+        said = re.findall(r"[^\W_]+", sentence.lower())
+        if len(said) > MOST_WORDS or not words.issuperset(said) or comparison_sentences(sentence):
             return
         labels = {name: value for name, value in _read(sentence) if name != NO_FINDING}
         if labels and set(labels.values()) == {0} and not find_sides(sentence):
-            self.denials.append((sentence, frozenset(labels)))
+            normal = re.search(NORMAL, sentence, re.I) is not None
+            lungs = normal and re.search(ORDINARY["Lung Opacity"], sentence, re.I) is not None
+            also = ("Lung Opacity", *OF_THE_LUNGS) * lungs + ("Edema",) * (normal and bool(_VESSELS.search(sentence)))
+            self.denials.append((sentence, frozenset((*labels, *also))))
 
     def check(self, names: Iterable[str]) -> None:
         """

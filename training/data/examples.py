@@ -24,7 +24,7 @@ from training.data.clue_wordings import wordings
 from training.data.compose import SentencePool, compose, draw_findings, known_findings, told_findings
 from training.data.context import without_context
 from training.data.dialogue import Exchange, make_exchange
-from training.data.given_scores import drawn_scores, oracle_scores, score_limits
+from training.data.given_scores import drawn_scores, oracle_scores, own_thresholds
 from training.data.images import ImageBank
 from training.data.places import places
 from training.data.sampler import Draw, keyed_rng
@@ -274,7 +274,7 @@ class Examples(Dataset[Example]):
         """config: of the model that learns from composed reports; one without clues learns the images' labels."""
         self.sources, self.data, self.seed, self.training = list(sources), data, seed, training
         clueless = config is None or config.clue_source == "none"
-        self.limits = None if clueless else score_limits(config)  # of the scores of a composed report
+        self.thresholds = None if clueless else own_thresholds(config)  # of the scores of a composed report
         self.paraphrases: dict[str, list[dict[str, Any]]] = defaultdict(list)
         if training and data.paraphrases:
             with Path(data.paraphrases).open(encoding="utf-8") as lines:
@@ -348,7 +348,7 @@ class Examples(Dataset[Example]):
         labels = dict(zip(source.names, example.labels, strict=True))
         if example.predicted:
             present = told_findings(example.predicted.findings[0], source.names)
-        elif self.limits is not None:
+        elif self.thresholds is not None:
             present = draw_findings(labels, source.names, pool, rng)
         else:
             present = known_findings(labels)
@@ -359,7 +359,7 @@ class Examples(Dataset[Example]):
         return replace(
             example,
             labels=tuple(present[name] for name in source.names),
-            scores=None if self.limits is None else drawn_scores(present, self.limits, rng),
+            scores=None if self.thresholds is None else drawn_scores(present, self.thresholds, rng),
             record=replace(example.record, findings=findings, impression=impression, indication=indication),
         )
 

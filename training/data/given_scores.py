@@ -9,25 +9,28 @@ from evaluation.reading.observations import Label, Labels, clue_score
 from evaluation.reading.sides import side_and_finding
 from training.config.run_config import DataSection
 
-Limits = tuple[np.ndarray | float, np.ndarray | float]
+Thresholds = np.ndarray | float
+"""One for each clue, `[C]`, or one for all."""
 
 
-def score_limits(config: Any) -> Limits:
-    """Scores of a `TRRGConfig`'s own clues, `[C]` or one for all: up to the first a clue is never told to the language
-    model, over the second always, in its own words or in others (which no calibration knows)."""
-    if config.clue_calibration is None:
-        return config.clue_threshold, config.clue_threshold
-    own = np.array(config.clue_calibration)[:, 2]
-    return np.minimum(own, config.clue_threshold), np.maximum(own, config.clue_threshold)
+def own_thresholds(config: Any) -> Thresholds:
+    """What the clues of a `TRRGConfig` have to score more than in their own words, to be told to the language model. In
+    others it is `clue_threshold`: no calibration knows them."""
+    return config.clue_threshold if config.clue_calibration is None else np.array(config.clue_calibration)[:, 2]
 
 
-def drawn_scores(present: Labels, limits: Limits, rng: np.random.Generator) -> np.ndarray:
+def moved(scores: np.ndarray, old: Thresholds, new: Thresholds) -> np.ndarray:
+    """Scores `[C]` as far over or under the new threshold as they were over or under the old one."""
+    return np.where(scores > old, new + (1 - new) * (scores - old) / (1 - old), new * scores / np.maximum(old, 1e-9))
+
+
+def drawn_scores(present: Labels, thresholds: Thresholds, rng: np.random.Generator) -> np.ndarray:
     """Scores that select the present clues and no others, from just over the threshold to 1 and from just under it to
     0, `[C]`: what is said must not depend on how far over the threshold a clue is."""
-    names, (low, high) = list(present), limits
+    names = list(present)
     chosen = np.array(list(present.values()), dtype=bool)
     height = np.where(rng.random(len(names)) < 0.5, rng.uniform(0, 1, len(names)), rng.beta(4, 1, len(names)))
-    scores = np.where(chosen, high + (1 - high) * (0.01 + 0.99 * height), low * (1 - height) * 0.98)
+    scores = np.where(chosen, thresholds + (1 - thresholds) * (0.01 + 0.99 * height), thresholds * (1 - height) * 0.98)
     for place in range(len(names)):
         if chosen[place] and (sided := side_and_finding(names[place])):
             parent = names.index(sided[1])

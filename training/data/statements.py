@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from evaluation.reading.labeler import label_report
 from evaluation.reading.observations import NO_FINDING
 from evaluation.reading.sides import add_sentence_sides, side_and_finding
-from processing_trrg.statements_trrg import NORMAL, NOTHING
+from processing_trrg.statements_trrg import NORMAL, NOTHING, parts_of
 from training.data.clue_wordings import wordings, wordings_by_terms
 from training.data.sentences import sentence_key, sentences_of_report
 from training.data.study import Studies, Study
@@ -22,7 +22,8 @@ BLANK = "XX"
 def statements(text: str, names: Sequence[str]) -> frozenset[Statement] | None:
     """What a sentence states of the clues `names`, of finding and side the more precise; None where it doubts.
 
-    "No Finding" is stated by words for what is normal alone: a sentence that finds nothing may speak of anything.
+    "No Finding" is stated by words for what is normal alone, of the lungs or of the whole chest: a sentence that finds
+    nothing may speak of anything.
     """
     labels = add_sentence_sides(text, label_report(text), names)
     if -1 in labels.values():
@@ -36,7 +37,8 @@ def statements(text: str, names: Sequence[str]) -> frozenset[Statement] | None:
             elif (place[1], 0) in findings:
                 findings.discard((name, 0))
     if not findings and (re.search(NORMAL, text, re.I) or NOTHING.search(text)):
-        return frozenset(told & {(NO_FINDING, 1)})
+        parts = parts_of(text)
+        return frozenset(told & {(NO_FINDING, 1)} if parts is None or "Lung Opacity" in parts else ())
     return frozenset(findings)
 
 
