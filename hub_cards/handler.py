@@ -4,10 +4,11 @@
      "parameters": {"max_new_tokens": 200, "operating_point": "sensitive"}}
     -> {"findings": "...", "impression": "...", "text": "...",
         "clues": [{"name": "...", "score": 0.93, "selected": true, "answer": "present"}, ...],
-        "sentences": [...], "left_out": [...], "readable": true, "notice": "..."}
+        "sentences": [...], "left_out": [...], "readable": true, "complete": true, "notice": "..."}
 
 The operating point is "careful", "balanced", "sensitive" or a wanted false-negative rate. Where the picture is no
-frontal chest X-ray that the model can read, "readable" is false and the text says that there is no report.
+frontal chest X-ray that the model can read, "readable" is false and the text says that there is no report. A report
+that was cut at its length is not "complete".
 
 With "messages" beside "images" the question that is the last of them is answered ("answer"), and the longer chat comes
 back ("messages"): [{"role": "assistant", "content": report}, {"role": "user", "content": "Is there an effusion?"}].
@@ -145,6 +146,7 @@ class EndpointHandler:
             "findings": report.findings,
             "impression": report.impression,
             "text": report.text,
+            "complete": report.complete,
             "clues": [clue | {"score": round(clue["score"], 4)} for clue in report.to_dict()["clues"]],
             "sentences": [said.to_dict() for said in report.sentences],
             "left_out": report.left_out,

@@ -23,6 +23,7 @@ SAME_DISEASE = (OPACITY, "Consolidation", "Pneumonia", "Atelectasis")
 """What one reader calls so, another calls otherwise."""
 SPOKEN = {"Enlarged Cardiomediastinum": "mediastinal widening", "Pleural Other": "pleural thickening"}
 SEEN_AGAIN = "seen again"
+NOT_READ = "not read in the prior report"
 """Of a finding that is still there, whether it has changed or not."""
 _READ = r"findings?|impression|conclusions?|opinion"
 _HEADING = re.compile(
@@ -120,7 +121,7 @@ def _became(name: str, now: Told, before: Told, answer: str | None) -> str | Non
     if name == OPACITY and stated.intersection(OF_THE_LUNGS):
         return None  # another word for one of these
     if is_there and not before.all_of(name) & {1, -1} and not before.same_disease(name):
-        return "new, or not read in the prior report"
+        return f"new, or {NOT_READ}"
     if was_there and not now.all_of(name) & {1, -1} and not now.same_disease(name):
         denied = 0 in (now.values.get(name), now.values.get(finding_of(name)))
         return "no longer seen" if answer == "absent" or (answer is None and denied) else None

@@ -254,7 +254,9 @@ class TalkedStudy(Report):
             if edits:
                 study = self._edited(edits)
                 heard = dict(zip(names, study.selected_clues[0].tolist(), strict=True))
-                there = [name for name in names if heard[name] and name not in (NO_FINDING, "Support Devices")]
+                there = [
+                    name for name in names if heard[name] and finding_of(name) not in (NO_FINDING, "Support Devices")
+                ]
                 if there and NO_FINDING in edits and heard[NO_FINDING]:
                     raise PromptError(f"clues: {NO_FINDING!r} contradicts {there[0]!r}; give that a score too")
                 adding += [name for name in edits if heard[name] and name not in (*adding, NO_FINDING)]
@@ -284,7 +286,8 @@ class TalkedStudy(Report):
                 new[child] = min(new[child], new[parent])
             elif child in edits:
                 new[parent] = max(new[child], new[parent])
-        there = max((new[name] for name in edits if name not in (NO_FINDING, "Support Devices")), default=0.0)
+        opposed = [new[name] for name in edits if finding_of(name) not in (NO_FINDING, "Support Devices")]
+        there = max(opposed, default=0.0)
         if NO_FINDING in new and NO_FINDING not in edits:
             new[NO_FINDING] = min(new[NO_FINDING], 1 - there)
         clues = {name: self._batch[name] for name in self._processor.clue_input_names if name in self._batch}

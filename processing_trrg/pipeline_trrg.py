@@ -8,6 +8,7 @@
 Research only, never for clinical use.
 """
 
+import os
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import islice
@@ -36,6 +37,14 @@ STUDY_FIELDS = (
     "clue_scores",
     "study_id",
 )
+
+
+def _at(place: Callable[[int], int], result: Any) -> Any:
+    """A `StudyError` at the place that its own has in all; anything else as it is. A checkpoint's processor and its
+    pipeline load as two modules, each with a `StudyError` of its own."""
+    if hasattr(result, "study_id") and hasattr(result, "reason"):
+        return StudyError(place(result.index), result.study_id, result.reason)
+    return result
 
 
 class RadiologyReportPipeline(Pipeline):
@@ -91,6 +100,16 @@ class RadiologyReportPipeline(Pipeline):
         reports = self._reports(iter(studies), batch_size, options)
         return list(reports) if isinstance(studies, (list, tuple)) else reports
 
+    def save_pretrained(self, save_directory: str | os.PathLike, **kwargs: Any) -> None:
+        """Model and processor, with the code that they need: Transformers' own would leave the processor out.
+
+        Args:
+            save_directory: folder.
+            kwargs: as both take them.
+        """
+        self.model.save_pretrained(save_directory, **kwargs)
+        self.processor.save_pretrained(save_directory, **kwargs)
+
     def __getstate__(self) -> dict[str, Any]:
         """For a pickle: without the study that is talked about."""
         return {name: value for name, value in vars(self).items() if name != "_last_talked"}
@@ -108,12 +127,12 @@ class RadiologyReportPipeline(Pipeline):
         while batch := list(islice(studies, batch_size)):
             try:
                 results = self.run_single(batch, pre, forward, post)
-            except StudyError as bad:
-                raise StudyError(start + bad.index, bad.study_id, bad.reason) from bad
+            except ValueError as bad:
+                if (placed := _at(start.__add__, bad)) is bad:
+                    raise
+                raise placed from bad
             for result in results:
-                if isinstance(result, StudyError):
-                    result = StudyError(start + result.index, result.study_id, result.reason)
-                yield result
+                yield _at(start.__add__, result)
             start += len(batch)
 
     def run_single(self, inputs, preprocess_params, forward_params, postprocess_params):
@@ -131,12 +150,12 @@ class RadiologyReportPipeline(Pipeline):
             try:
                 batch = self.preprocess([inputs[place] for place in places], **preprocess_params)
                 written = self.write_batch(batch, **forward_params)
-            except StudyError as bad:
-                raise StudyError(places[bad.index], bad.study_id, bad.reason) from bad
+            except ValueError as bad:
+                if (placed := _at(places.__getitem__, bad)) is bad:
+                    raise
+                raise placed from bad
             for place, result in zip(places, written, strict=True):
-                if isinstance(result, StudyError):
-                    result = StudyError(place, result.study_id, result.reason)
-                results[place] = result
+                results[place] = _at(places.__getitem__, result)
         return self.postprocess(results, **postprocess_params)
 
     def write_batch(self, batch: StudyBatch, **forward_params: Any) -> list[Report | StudyError]:

@@ -101,9 +101,9 @@ def read_clues(sentence: str, names: tuple[str, ...]) -> tuple[tuple[str, int], 
     hedged = _HEDGE.search(sentence) is not None
     findings = [name for name in dict.fromkeys(map(finding_of, names)) if name != NO_FINDING]  # also of sides alone
     read = {name: states(sentence, name) for name in findings}
-    parts = clauses(sentence) if any(read.values()) else [sentence]  # "a nodule in the lung and a normal heart"
+    said = clauses(sentence) if any(read.values()) else [sentence]  # "a nodule in the lung and a normal heart"
     for name, stated in read.items():
-        if stated is None and any(_calls_normal(part, name) for part in parts):
+        if stated is None and any(_calls_normal(part, name) for part in said):
             stated = False
         if stated is not None:
             sided = [f"{side.title()} {name}" for side in SIDES]

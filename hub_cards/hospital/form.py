@@ -9,7 +9,7 @@ from evaluation.reading.labeler import mentions
 from evaluation.reading.observations import NO_FINDING
 from evaluation.reading.sides import side_and_finding, sides_of
 from processing_trrg import CHEXPERT_14, Report, Statement
-from processing_trrg.compared_trrg import SEEN_AGAIN
+from processing_trrg.compared_trrg import NOT_READ, SEEN_AGAIN
 from processing_trrg.report_trrg import ANSWERS, Answer
 from processing_trrg.statements_trrg import read_statements
 
@@ -66,8 +66,10 @@ def form_rows(report: Report) -> list[Row]:
                 presence = "indeterminate"
         side = _side(name, found if value else [])
         meant = [c for c in changes if c.observation == _finding(name) and _meets(side, c.sides)]
-        told = {c.change for c in meant if SEEN_AGAIN not in c.sentence.lower()}
+        told = {c.change for c in meant if not any(words in c.sentence.lower() for words in (SEEN_AGAIN, NOT_READ))}
         change = told.pop() if len(told) == 1 else None
+        if presence == "absent" and change != "resolved":  # of the other side
+            change = None
         text, support = (found[0].text, found[0].support) if found else (None, None)
         rows.append(Row(name, presence, side, change, scores[name].score if name in scores else None, text, support))
     return rows

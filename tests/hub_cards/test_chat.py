@@ -96,6 +96,9 @@ def test_a_chat_sent_back_to_the_endpoint_is_about_the_same_report():
     study = {"images": [base64.b64encode(picture_bytes(phantom)).decode()], "prior_report": PRIOR}
     asked = [{"role": "user", "content": "Is there edema?"}]
     first = endpoint({"inputs": {**study, "messages": asked}})
+    assert first["complete"] is True
+    cut = endpoint({"inputs": study, "parameters": {"max_new_tokens": 5}})
+    assert cut["complete"] is False
     assert any(turn["content"].startswith(COMPARE) for turn in first["messages"])
     second = endpoint({"inputs": {**study, "messages": [*first["messages"], *asked]}})
     assert second["text"] == first["text"] and second["messages"][: len(first["messages"])] == first["messages"]

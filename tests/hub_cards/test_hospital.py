@@ -95,6 +95,8 @@ def test_the_form_has_a_row_a_clue_with_what_is_known_of_it() -> None:
         ("The effusion is larger.", None, "grown"),
         ("The left effusion is unchanged.", "left", "unchanged"),
         ("The left effusion is seen again.", "left", None),  # it may have changed
+        ("The left effusion is new, or not read in the prior report.", "left", None),
+        ("The left effusion is new.", "left", "new"),
     ],
 )
 def test_what_two_sentences_say_of_two_sides_is_not_that_of_the_first(text, side, change) -> None:
@@ -110,6 +112,13 @@ def test_a_side_that_is_a_clue_has_its_own_row() -> None:
     assert [rows[name].sentence is None for name in names] == [False, True, False]
     rows = {row.clue: row for row in form_rows(report_of("No pleural effusion.", dict.fromkeys(names, "absent")))}
     assert all(row.sentence == "No pleural effusion." and row.presence == "absent" for row in rows.values())
+
+
+def test_what_is_absent_is_not_new() -> None:
+    names = {"Left Pleural Effusion": "present", "Right Pleural Effusion": "absent", "Pneumothorax": "absent"}
+    text = "A pleural effusion is new. The pneumothorax is no longer seen."
+    rows = {row.clue: row.change for row in form_rows(report_of(text, names))}
+    assert rows == {"Left Pleural Effusion": "new", "Right Pleural Effusion": None, "Pneumothorax": "resolved"}
 
 
 def test_without_operating_points_the_report_says_what_is_present() -> None:

@@ -5,8 +5,11 @@ import base64
 import importlib.util
 import io
 import json
+import os
 import re
 import shutil
+import subprocess
+import sys
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
@@ -159,6 +162,41 @@ def test_the_folder_the_hub_cache_and_the_saved_copy_compute_the_same_in_clean_p
     ]
     assert proof.largest_difference <= publish.TOLERANCE
     assert proof.logits_shape[0] == 1
+
+
+IN_THE_PIPELINE = """
+import sys
+from transformers import pipeline
+
+write = pipeline("radiology-report", model=sys.argv[1], trust_remote_code=True)
+good, bad = {"images": sys.argv[2]}, {"images": "nothing.png"}
+options = {"batch_size": 2, "max_new_tokens": 2, "abstain": False}
+told = write([good, bad, good, bad], on_error="skip", **options)
+assert [getattr(one, "index", None) for one in told] == [None, 1, None, 3], told
+try:
+    write([good, good, bad], **options)
+except ValueError as error:
+    assert str(error).startswith("study 2"), error
+else:
+    raise AssertionError("nothing was raised")
+write.save_pretrained(sys.argv[3])
+again = pipeline("radiology-report", model=sys.argv[3], trust_remote_code=True)
+report, other = (one([good], max_new_tokens=6, abstain=False)[0] for one in (write, again))
+assert (report.text, len(report.clues)) == (other.text, len(other.clues))
+"""
+
+
+def test_a_published_folder_names_the_study_that_it_cannot_read_and_saves_itself(
+    published: Path, tmp_path: Path
+) -> None:
+    """Its processor and its pipeline are two modules there."""
+    Image.fromarray(generate_phantom(2, 0, 64).image).save(tmp_path / "phantom.png")
+    words = [str(published), str(tmp_path / "phantom.png"), str(tmp_path / "saved")]
+    clean = {**os.environ, "HF_HOME": str(tmp_path / "home"), "HF_MODULES_CACHE": str(tmp_path / "modules")}
+    done = subprocess.run(
+        [sys.executable, "-c", IN_THE_PIPELINE, *words], cwd=tmp_path, env=clean, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
 
 
 def test_the_small_checkpoint_loads_from_its_folder_in_the_repository(tmp_path: Path) -> None:

@@ -159,8 +159,25 @@ def test_reports_without_image_come_with_and_without_their_sides(tmp_path):
     assert all(always[Draw(0, left, epoch, epoch)].scores[-1] > 0.5 for epoch in range(40))
     exact = Examples([source], replace(section, sides_given=0.0), seed=0, training=False)
     assert exact[Draw(0, left, 0, 0)].scores[-1] == 1
-    with pytest.raises(ConfigError, match=r"data.sides_given: 2.0; expected a probability"):
+    with pytest.raises(ConfigError, match=r"data.sides_given: 2.0 is not from 0 to 1"):
         load_config(FinetuneConfig, tmp_path / "run.yaml", ["data.sides_given=2.0"])
+
+
+@pytest.mark.parametrize(
+    "override",
+    ["optimizer.max_grad_norm=-1", "optimizer.max_grad_norm=0", "optimizer.lr=.inf", "optimizer.weight_decay=-1",
+     "optimizer.lr_by_part={language_model: -1}", "optimizer.block_size=-8", "schedule.warmup_steps=-3",
+     "schedule.warmup_ratio=2", "schedule.min_lr_ratio=.nan", "schedule.plateau_factor=-2", "run.seed=-1",
+     "run.max_new_tokens=0", "data.num_workers=-1", "data.score_jitter=3", "data.train.0.max_studies=-3",
+     "lora={r: 0}", "lora={dropout: 2}"],
+)  # fmt: skip
+def test_a_number_out_of_its_range_is_refused(override):
+    key = override.partition("=")[0].partition(".")[2].split("=")[0]
+    with pytest.raises(ConfigError, match=rf"{key}.*(not above 0|below 0|not from 0 to 1)"):
+        load_config(FinetuneConfig, ROOT / "training/configs/trrg-small-stage2.yaml", [override])
+    for stage in ("stage1", "stage2"):
+        kind = PretrainConfig if stage == "stage1" else FinetuneConfig
+        assert load_config(kind, ROOT / f"training/configs/trrg-small-{stage}.yaml", []).optimizer.max_grad_norm == 1
 
 
 def test_sentences_are_cut_and_rare_positive_ones_not_drowned():

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args
 
 from processing_trrg.prompt_trrg import PromptStyle
+from training.config.ranges import out_of_range
 from training.config.yaml_config import ConfigError, build, flatten, override, read_yaml
 
 PARTS = (
@@ -374,16 +375,7 @@ def _impossible(config: RunConfig) -> list[str]:
     for key, named in (("trained", config.trained), ("optimizer.lr_by_part", optimizer.lr_by_part)):
         unknown = [part for part in named if part not in PARTS]
         problems.extend(f"{key}: {part!r} is not a part; parts: {', '.join(PARTS)}" for part in unknown)
-    for key in ("sides_given", "context_dropout", "paraphrase_share", "clue_wordings", "predicted_findings"):
-        if not 0 <= getattr(data, key) <= 1:
-            problems.append(f"data.{key}: {getattr(data, key)}; expected a probability")
-    for name, keys in (
-        ("optimizer", ("lr", "batch_size", "micro_batch_size")),
-        ("data", ("views", "sentences_per_study", "turns")),
-        ("run", ("log_every", "save_every", "validate_every")),
-    ):
-        values = {key: getattr(getattr(config, name), key) for key in keys}
-        problems.extend(f"{name}.{key}: {value} is not above 0" for key, value in values.items() if not value > 0)
+    problems += out_of_range(config)
     if not 0 <= data.nonsense_clues <= 50:
         problems.append(f"data.nonsense_clues: {data.nonsense_clues}; expected 0 to 50")
     if not all(math.isfinite(b) and 0 <= b < 1 for b in optimizer.betas) or len(optimizer.betas) != 2:
