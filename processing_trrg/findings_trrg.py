@@ -34,7 +34,7 @@ SIDES = ("left", "right")
 
 _CUT = re.compile(r"([,:;()]|\b(?:and|but|however|although|though|except|while|with)\b)")
 _NO = re.compile(
-    r"(?:n't|\b(?:no|not|can ?not (?:find|see)|without|never|neither|nor|denies|negative for"
+    r"(?:n't|\b(?:no|nil|absent|lack of|not|can ?not (?:find|see)|without|never|neither|nor|denies|negative for"
     r"|(?:free|absence|resolution|removal|clear) of))\b"
     r"(?! (?:\w+ ){0,2}(?:chang|increas|worsen|larger|smaller|forget|miss))"
 )
@@ -48,6 +48,7 @@ _ANEW = re.compile(
 )
 _CHAMBER = re.compile(rf"\b(?:{'|'.join(SIDES)}) (?=(?:ventric|atri)\w+)")  # where a lead ends, no side of its device
 _DOUBT = re.compile(r"\b(?:can ?not|can't|could not|not) (?:be )?(?:\w+ )?(?:excluded?|ruled? out)")
+_ANSWERED_NO = re.compile(r"\s*(?:no|none|nil|absent|negative|not \w+)\W*")  # "Pneumothorax: none."
 _KEEP = re.compile(r"\b(?:keep|retain|leave)\b(?! (?:\w+ ){0,3}out\b)")
 _ADD = re.compile(r"\b(?:add|mention|include|insert|(?<!the )(?<!this )(?<!your )report|missing|missed|forgot\w*)\b")
 _REMOVE = re.compile(
@@ -56,6 +57,12 @@ _REMOVE = re.compile(
 
 _VERBS = ((_ADD, False), (_REMOVE, True), (_KEEP, None))
 _QUESTION = re.compile(r"(?:why|how|is|are|was|were|does|do(?! not)|did|has|have)\b.*\?$", re.IGNORECASE)
+
+
+def only_asks(request: str) -> bool:
+    """Whether every sentence of a request is a question ("Is there an edema?"): it asks for no change."""
+    sentences = [*cut_sentences(request)]
+    return bool(sentences) and all(_QUESTION.match(sentence) for sentence in sentences)
 
 
 def finding_of(name: str) -> str:
@@ -133,8 +140,8 @@ def _mentions(sentence: str, name: str) -> list[tuple[int, bool]]:
     finding = finding_of(name)
     side = name[: -len(finding)].strip().lower()
     words = re.compile(rf"\b(?:{FINDING_WORDS.get(finding) or re.escape(finding.rstrip('.').lower())})\b")
-    mentions, denied = [], False
-    for place, part in enumerate(clauses(sentence)):
+    mentions, denied, parts = [], False, clauses(sentence)
+    for place, part in enumerate(parts):
         if _CUT.fullmatch(part):
             denied = denied and part in (",", "and")
             continue
@@ -143,5 +150,7 @@ def _mentions(sentence: str, name: str) -> list[tuple[int, bool]]:
         denied = cue is not None or (denied and not _ANEW.search(part, 0, found.start() if found else len(part)))
         if found and (not side or re.search(rf"\b(?:{side}|bilateral(?:ly)?|both)\b", part)):
             before = cue is not None and cue.start() < found.end()
-            mentions.append((place, before or (denied and cue is None) or _GONE.search(part, found.end()) is not None))
+            answered = parts[place + 1 : place + 2] == [":"] and _ANSWERED_NO.fullmatch(parts[place + 2])
+            gone = answered or _GONE.search(part, found.end())
+            mentions.append((place, before or (denied and cue is None) or gone is not None))
     return mentions

@@ -25,6 +25,10 @@ SAID = {
         {},
     ),
     "Both effusions are gone; it isn't pneumonia.": ({}, {"Pleural Effusion", "Pneumonia"}),
+    "Pneumothorax: none.": ({}, {"Pneumothorax"}),
+    "Edema: not present.": ({}, {"Edema"}),
+    "Fracture: old.": ({"Fracture"}, {}),
+    "Nil effusion, absent pneumothorax.": ({}, {"Pleural Effusion", "Pneumothorax"}),
     "A visible pleural line; the pericardial effusion is old.": ({}, {}),
 }
 
@@ -53,6 +57,7 @@ def test_what_a_sentence_states_and_denies(sentence):
         ("Remove the edema from the report.", [], ["Edema"]),
         ("Do not forget the tube; I cannot see a fracture.", ["Support Devices"], ["Fracture"]),
         ("Could you add an effusion?", ["Pleural Effusion"], []),
+        ("Pneumothorax: none.", [], ["Pneumothorax"]),
     ],
 )
 def test_what_free_words_ask_for(request_, add, remove):
