@@ -5,7 +5,7 @@ import io
 
 import pytest
 
-from hub_cards import demo
+from hub_cards import demo, publish
 from hub_cards.chat import talk
 from hub_cards.handler import EndpointHandler, read_messages
 from processing_trrg.revised_trrg import COMPARE
@@ -71,9 +71,10 @@ def test_an_answer_is_broken_off_and_the_chat_goes_on(monkeypatch, capsys):
     assert capsys.readouterr().out.splitlines()[-3:-1] == ["> /report", "clear."]
 
 
-def test_the_endpoint_answers_the_last_message(shown):
-    _, out = shown
-    endpoint = EndpointHandler(str(out / "demo" / "trrg-random"))
+def test_the_endpoint_answers_the_last_message(shown, tmp_path):
+    checkpoint, _ = shown
+    publish.assemble(checkpoint, tmp_path / "trrg-random")
+    endpoint = EndpointHandler(str(tmp_path / "trrg-random"))
     study = {"images": [base64.b64encode(picture_bytes(radiograph())).decode()]}
     first = endpoint({"inputs": {**study, "messages": [{"role": "user", "content": "is it large?"}]}})
     assert [turn["role"] for turn in first["messages"]] == ["assistant", "user", "assistant"]
