@@ -3,7 +3,7 @@
 from typing import Any
 
 from evaluation.reading.changes import FindingChange, finding_changes
-from processing_trrg.compared_trrg import SEEN_AGAIN
+from processing_trrg.compared_trrg import NOT_READ, SEEN_AGAIN
 
 
 def report_boxes(report: Any) -> list[tuple[str, tuple[float, ...]]]:
@@ -25,7 +25,10 @@ def sections_before(prior_report: str | None, report: Any) -> list[tuple[str, st
 
 
 def _change(found: FindingChange) -> str:
-    return SEEN_AGAIN if SEEN_AGAIN in found.sentence.lower() else found.change  # which is not that it is unchanged
+    said = found.sentence.lower()
+    if NOT_READ in said:
+        return f"{found.change}, or {NOT_READ}"
+    return SEEN_AGAIN if SEEN_AGAIN in said else found.change  # which is not that it is unchanged
 
 
 def report_sections(report: Any) -> list[tuple[str, str]]:

@@ -23,8 +23,9 @@ SAME_DISEASE = (OPACITY, "Consolidation", "Pneumonia", "Atelectasis")
 """What one reader calls so, another calls otherwise."""
 SPOKEN = {"Enlarged Cardiomediastinum": "mediastinal widening", "Pleural Other": "pleural thickening"}
 SEEN_AGAIN = "seen again"
-NOT_READ = "not read in the prior report"
 """Of a finding that is still there, whether it has changed or not."""
+NOT_READ = "not read in the prior report"
+"""Of a finding that is new, or that the prior report tells in words which are not known."""
 _READ = r"findings?|impression|conclusions?|opinion"
 _HEADING = re.compile(
     rf"\b({_READ}|indications?|(?:clinical )?(?:history|information)|reason(?: for \w+)?|comparisons?|techniques?"

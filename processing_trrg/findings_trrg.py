@@ -34,7 +34,7 @@ SIDES = ("left", "right")
 
 _CUT = re.compile(r"([,:;()]|\b(?:and|but|however|although|though|except|while|with)\b)")
 _NO = re.compile(
-    r"(?:n't|\b(?:no|nil|absent|lack of|not|can ?not (?:find|see)|without|never|neither|nor|denies|negative for"
+    r"(?:n't|\b(?:no|nil|not|can ?not (?:find|see)|without|never|neither|nor|denies|negative for"
     r"|(?:free|absence|resolution|removal|clear) of))\b"
     r"(?! (?:\w+ ){0,2}(?:chang|increas|worsen|larger|smaller|forget|miss))"
 )
@@ -48,7 +48,8 @@ _ANEW = re.compile(
 )
 _CHAMBER = re.compile(rf"\b(?:{'|'.join(SIDES)}) (?=(?:ventric|atri)\w+)")  # where a lead ends, no side of its device
 _DOUBT = re.compile(r"\b(?:can ?not|can't|could not|not) (?:be )?(?:\w+ )?(?:excluded?|ruled? out)")
-_ANSWERED_NO = re.compile(r"\s*(?:no|none|nil|absent|negative|not \w+)\W*")  # "Pneumothorax: none."
+_SEEN = r"(?:seen|present|identified|visuali[sz]ed|evident|found|detected)"
+_ANSWERED_NO = re.compile(rf"\s*(?:(?:no|none|nil|absent|negative)(?: {_SEEN})?|not {_SEEN})\W*")  # "Edema: none."
 _KEEP = re.compile(r"\b(?:keep|retain|leave)\b(?! (?:\w+ ){0,3}out\b)")
 _ADD = re.compile(r"\b(?:add|mention|include|insert|(?<!the )(?<!this )(?<!your )report|missing|missed|forgot\w*)\b")
 _REMOVE = re.compile(

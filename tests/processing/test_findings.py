@@ -27,8 +27,11 @@ SAID = {
     "Both effusions are gone; it isn't pneumonia.": ({}, {"Pleural Effusion", "Pneumonia"}),
     "Pneumothorax: none.": ({}, {"Pneumothorax"}),
     "Edema: not present.": ({}, {"Edema"}),
+    "Edema: none seen.": ({}, {"Edema"}),
+    "Edema: not worse.": ({"Edema"}, {}),
     "Fracture: old.": ({"Fracture"}, {}),
-    "Nil effusion, absent pneumothorax.": ({}, {"Pleural Effusion", "Pneumothorax"}),
+    "Lack of inspiration and basilar atelectasis.": ({"Atelectasis"}, {}),
+    "Nil effusion.": ({}, {"Pleural Effusion"}),
     "A visible pleural line; the pericardial effusion is old.": ({}, {}),
 }
 
