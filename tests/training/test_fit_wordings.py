@@ -11,6 +11,7 @@ from modeling_trrg import TRRGForConditionalGeneration
 from processing_trrg import TRRGProcessor
 from tests.helpers.checkpoints import save_checkpoint
 from training import fit_wordings
+from training.data.clue_wordings import wordings
 from training.data.statements import statements
 from training.fit_wordings import WordingFit
 
@@ -58,11 +59,12 @@ def test_other_words_come_to_mean_the_clue_and_its_own_words_stay(checkpoint, da
     assert {file.name for file in checkpoint.iterdir() if file.is_dir()} == {"clue_tokenizer"}
     new = WordingFit(TRRGForConditionalGeneration.from_pretrained(checkpoint), processor)
     own = {text: frozenset((statement,)) for text, statement in zip(new.own, new.bank, strict=True)}
-    told = {"Kerley lines.": frozenset({("Edema", 1)}), "No pleural fluid.": frozenset({("Pleural Effusion", 0)})}
     new.bank = old.bank
     assert new.right(own) == [1.0, 1.0]
-    near = [[float(fit.vectors([text]) @ old.bank[next(iter(s))]) for text, s in told.items()] for fit in (old, new)]
-    assert all(b > a for a, b in zip(*near, strict=True)), near
+    others = {text: meant for meant in old.bank for text in wordings(*meant) if text not in old.own}
+    meant = torch.stack([old.bank[statement] for statement in others.values()])
+    before, after = (float((fit.vectors([*others]) * meant).sum(1).mean()) for fit in (old, new))
+    assert after > before + 1e-4  # of so few steps a single sentence shows nothing
     assert float((new.vectors(new.own) * old.vectors(old.own)).sum(1).min()) > 0.9
 
 
