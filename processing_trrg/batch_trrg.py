@@ -40,7 +40,7 @@ class StudyBatch(BatchFeature):
     Attributes:
         kept: for each row, the index of its study in the caller's batch.
         skipped: the studies left out with `on_error="skip"`, and why.
-        clue_names: in the order of the clue tensors.
+        clues: in the order of the clue tensors; `clue_names` are their names.
         studies: for each row, its words by argument, `num_views`, and `compared_with` (`compares`).
     """
 
@@ -49,15 +49,20 @@ class StudyBatch(BatchFeature):
         data: dict[str, Any] | None = None,
         kept: Sequence[int] = (),
         skipped: Sequence[StudyError] = (),
-        clue_names: Sequence[str] = (),
+        clues: Sequence[Mapping[str, str]] = (),
         studies: Sequence[dict[str, Any]] = (),
     ):
         super().__init__(data)
         self.kept, self.skipped = list(kept), list(skipped)
-        self.clue_names, self.studies = list(clue_names), list(studies)
+        self.clues, self.studies = list(clues), list(studies)
+
+    @property
+    def clue_names(self) -> list[str]:
+        """In the order of the clue tensors."""
+        return [clue["name"] for clue in self.clues]
 
     def __getstate__(self):
-        names = ("data", "kept", "skipped", "clue_names", "studies")
+        names = ("data", "kept", "skipped", "clues", "studies")
         return {name: getattr(self, name) for name in names}
 
     def __setstate__(self, state):

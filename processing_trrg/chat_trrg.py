@@ -111,7 +111,7 @@ class ChatProcessor(SavedProcessor):
         data = {n: value if n in self.clue_input_names else value[kept] for n, value in tensors.items()}
         texts = text_tensors(rows, self.tokenizer.pad_token_id, self.image_token_id, {})
         data |= {name: value.to(batch["input_ids"].device) for name, value in texts.items()}
-        return StudyBatch(data, kept, skipped, batch.clue_names, [studies[row] for row in kept])
+        return StudyBatch(data, kept, skipped, batch.clues, [studies[row] for row in kept])
 
     def apply_chat_template(self, conversation, *args, sanitize_control_tokens: bool = False, **kwargs):
         """As in Transformers, but a special token typed in a message is refused, unless `sanitize_control_tokens` (with

@@ -81,7 +81,7 @@ class TalkedStudy(Report):
         self._model, self._processor, self._options = model, processor, options
         kept = ("input_ids", "attention_mask", *processor.clue_input_names)
         tensors = {name: batch[name] for name in kept if name in batch}
-        self._batch = StudyBatch(tensors, [0], [], batch.clue_names, batch.studies)
+        self._batch = StudyBatch(tensors, [0], [], batch.clues, batch.studies)
         self._study, self._warned = study, False
         messages, asked = self._first_turn(study)
         self._turns = [self._turn(messages, asked, generated, asked.shape[1])]

@@ -75,6 +75,9 @@ def kept_but_for(
     of `FINDING_WORDS` or of its other side, goes as a whole, also where the model left it, unless nothing is left then.
     So does one that denies what was added, and nothing else, by its name or by calling all normal.
 
+    What was stated and not to be removed stays stated: where it got lost, the sentences that said it come back. No new
+    sentence denies it, or states another finding than those that were asked for and what they imply.
+
     A sentence is open to change where it names a finding that was asked for, and not its other side alone, names no
     finding and uses a longer word of the request, calls normal what is to be added, or says that there is nothing where
     it would be.
@@ -111,12 +114,80 @@ def kept_but_for(
         others = FINDING_WORDS.keys() - {finding_of(name) for name in named}
         return bool(named) and not any(states(sentence, other) for other in others)
 
-    written = [[*cut_sentences(text or "")] for text in after]
-    merged = [_merged([*cut_sentences(old or "")], new, is_open) for old, new in zip(before, written, strict=True)]
-    added = [name for name in add if any(states(sentence, name) for lines in merged for sentence in lines)]
-    merged = [[line for line in lines if not (is_to_go(line) or _denies_only(line, added))] for lines in merged]
+    old, written = ([[*cut_sentences(text or "")] for text in texts] for texts in (before, after))
+    stated_before = _stated_in(old)
+    staying = stated_before - _taken_out(remove, stated_before)
+    implied = {other for name in add for other in _implied(finding_of(name))}
+
+    def may_come(sentence: str) -> bool:
+        told = _told(sentence)
+        new = {finding_of(name) for name, value in told.items() if value and name not in stated_before}
+        denied = {name for name, value in told.items() if not value}
+        opposed = denied | ({*OF_THE_LUNGS} if "Lung Opacity" in denied else set())
+        return new <= implied and not opposed & staying and not _denies_only(sentence, [*staying])
+
+    def merged_with(lost: set[str], unreplaced: set[str]) -> list[list[str]]:
+        """Sentences that state what got lost come in, and those before come back for what has no other."""
+        sections = []
+        for lines, new in zip(old, written, strict=True):
+            back = [line for line in lines if unreplaced & _stated_in([[line]])]
+            new = [line for line in new if line in lines or (may_come(line) and not (back and _says_again(line, back)))]
+            may_go = [line for line in lines if line not in back and is_open(line)]
+            may_enter = [line for line in new if is_open(line) or lost & _stated_in([[line]])]
+            sections.append(_merged(lines, new, may_go, may_enter))
+        added = [name for name in add if any(states(sentence, name) for lines in sections for sentence in lines)]
+        return [[line for line in lines if not (is_to_go(line) or _denies_only(line, added))] for lines in sections]
+
+    merged = merged_with(set(), set())
+    if lost := staying - _stated_in(merged):
+        merged = merged_with(lost, set())
+        merged = merged_with(lost, staying - _stated_in(merged))
     kept = [text if lines == new else " ".join(lines) for text, lines, new in zip(after, merged, written, strict=True)]
     return (kept[0] or "", kept[1] or None) if any(kept) else after
+
+
+def _told(sentence: str) -> dict[str, bool]:
+    """The findings of `FINDING_WORDS` that a sentence speaks of, also with a side that it names: True stated, False
+    denied. Where one side alone is denied, the finding is not."""
+    told: dict[str, bool] = {}
+    for name in FINDING_WORDS:
+        if (value := states(sentence, name)) is not None:
+            read = {side: states(sentence, side) for side in (f"Left {name}", f"Right {name}")}
+            sided = {side: one for side, one in read.items() if one is not None}
+            told |= sided if len(sided) == 1 and not value else sided | {name: value}
+    return told
+
+
+def _stated_in(sections: Sequence[Sequence[str]]) -> set[str]:
+    return {name for lines in sections for line in lines for name, value in _told(line).items() if value}
+
+
+def _taken_out(remove: Sequence[str], stated_before: set[str]) -> set[str]:
+    """What is not stated any more when these findings are not: their sides too, or the finding where it has no other,
+    and the opacity that it was."""
+    gone: set[str] = set()
+    for name in remove:
+        finding = finding_of(name)
+        if finding == name:
+            gone |= {name, f"Left {name}", f"Right {name}"}
+        else:
+            gone |= {name} if _other_side(name) in stated_before else {name, finding}
+        gone |= {"Lung Opacity", "Left Lung Opacity", "Right Lung Opacity"} if finding in OF_THE_LUNGS else set()
+    return gone
+
+
+def _implied(finding: str) -> set[str]:
+    """A finding, and what a sentence that states it may say as well."""
+    implied = {finding, "Lung Opacity"} if finding in OF_THE_LUNGS else {finding}
+    return implied | {"Pneumonia": {"Consolidation"}, "Cardiomegaly": {"Enlarged Cardiomediastinum"}}.get(
+        finding, set()
+    )
+
+
+def _says_again(sentence: str, others: Sequence[str]) -> bool:
+    """Whether a sentence states something, and no more than others do."""
+    told = {name for name, value in _told(sentence).items() if value}
+    return bool(told) and told <= _stated_in([others])
 
 
 def _other_side(name: str) -> str:
@@ -164,14 +235,14 @@ def _normal_without(name: str) -> str:
     return "Lung Opacity" if finding_of(name) in OF_THE_LUNGS else finding_of(name)
 
 
-def _merged(old: list[str], new: list[str], is_open: Callable[[str], bool]) -> list[str]:
-    merged = [sentence for sentence in old if sentence in new or not is_open(sentence)]
+def _merged(old: list[str], new: list[str], may_go: list[str], may_enter: list[str]) -> list[str]:
+    merged = [sentence for sentence in old if sentence in new or sentence not in may_go]
     rest = {word for sentence in old if sentence not in merged for word in _WORDS.findall(sentence.lower())} - _COMMON
     place = 0  # behind the sentence that stood before it
     for sentence in new:
         if sentence in merged:
             place = merged.index(sentence) + 1
-        elif is_open(sentence) or not rest.isdisjoint(_WORDS.findall(sentence.lower())):
+        elif sentence in may_enter or not rest.isdisjoint(_WORDS.findall(sentence.lower())):
             merged.insert(place, sentence)
             place += 1
     return merged

@@ -224,7 +224,7 @@ class TRRGProcessor(ChatProcessor):  # trf-ignore: TRF057
             | {"frontal": row["frontal"]}
             for index, row in zip(kept, rows, strict=True)
         ]
-        return StudyBatch(data, kept, skipped, names, words)
+        return StudyBatch(data, kept, skipped, clue_list, words)
 
     def _study(
         self, study: dict[str, Any], clue_names: list[str], image_processor: TRRGImageProcessor, options: dict[str, Any]

@@ -110,22 +110,21 @@ def _revise_by_clues(
 ) -> list[list[Revision]]:
     """Ask for what the clues tell, by at most `MOST_ASKS` corrections, one behind the other, and `settle` the rest.
 
-    A report stays as it is where the checkpoint learned no corrections, no clue of it is the checkpoint's own and says
-    alone whether it is there, the picture is not readable, it answers a question, or it was not ended. A correction is
-    not asked for where the context has no room, and not taken where it was not ended or brings the report no nearer to
-    its clues.
+    A report stays as it is where the checkpoint learned no corrections, no clue says alone whether it is there, the
+    picture is not readable, it answers a question, or it was not ended. A correction is not asked for where the context
+    has no room, and not taken where it was not ended or brings the report no nearer to its clues.
     """
     turns: list[list[Revision]] = [[] for _ in reports]
     names: list[str] = prompts.clue_names if study.clue_scores is not None else []
-    own = {clue["name"] for clue in processor.clues}.intersection(names)
-    if not model.config.learned_dialogue or not own & checkable_clues(model, study, names):
+    if not model.config.learned_dialogue or not checkable_clues(model, study, names):
         return turns
+    named = [_judged(report, prompts.clues, processor.clues) for report in reports]
     chats, room = dict(enumerate(unpadded(prompts))), longest_chat(model, processor)
     answers = [_is_other(report, words) for report, words in zip(reports, prompts.studies, strict=True)]
     revisable = [row for row in chats if not answers[row] and reports[row].complete is not False]
     rows = revisable
     for _ in range(MOST_ASKS):
-        asked = {row: owed for row in rows if any(owed := unmet(reports[row], names, own))}
+        asked = {row: owed for row in rows if any(owed := unmet(reports[row], *named[row]))}
         rows = []
         for row, owed in asked.items():
             (turn,) = processor.next_turns([chats[row]], [reports[row].text], [_request(owed)])
@@ -138,18 +137,37 @@ def _revise_by_clues(
         ids = model.generate(**inputs, study=study.select(torch.tensor(rows)), **options)
         for row, answer in zip(rows, processor.post_process_report(ids, inputs), strict=True):
             if not {"findings", "impression"}.issubset(answer.missing) and answer.complete is not False:
-                _take(reports[row], answer.text, asked[row], names, own)
+                _take(reports[row], answer.text, asked[row], *named[row])
             turns[row].append(Revision(_request(asked[row]), reports[row].text))
     for row, said in enumerate(turns):
         report = reports[row]
         first = report.text if report.as_written is None else report.as_written
         while said and said[-1].report == (said[-2].report if said[1:] else first):
             said.pop()
-        if row in revisable and (settled := settle(report, names, own, processor.clues)):
+        if row in revisable and (settled := settle(report, *named[row], processor.clues)):
             request, findings, impression = settled
             _replace(report, findings, impression)
             said.append(Revision(request, report.text))
     return turns
+
+
+def _judged(
+    report: Report, given: Sequence[Mapping[str, str]], learned: Sequence[Mapping[str, str]]
+) -> tuple[list[str], set[str]]:
+    """The clues that a report is read for, and those that it owes (`unmet`): of the given list the checkpoint's own;
+    and where the list leaves a finding of the checkpoint out, that too, which is then not to be stated.
+
+    A given clue over its threshold in words of the user's own may mean it: a finding that its sentence names is left
+    alone, and all are where it names none.
+    """
+    known, names = [clue["name"] for clue in learned], [clue["name"] for clue in given]
+    selected = {clue.name for clue in report.clues if clue.selected}
+    heard = [clue["positive"] for clue in given if clue["name"] in selected and clue["name"] not in known]
+    findings = {finding_of(name) for name in known}
+    meant = [{name for name in findings if states(sentence, name)} for sentence in heard]
+    untold = {name for name in known if name not in names and finding_of(name) not in set().union(*meant)}
+    untold = untold if all(meant) else set()
+    return [*names, *(name for name in known if name in untold)], untold | {*known}.intersection(names)
 
 
 def _replace(report: Report, findings: str, impression: str | None) -> None:

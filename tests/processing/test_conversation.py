@@ -153,11 +153,13 @@ def test_a_reply_can_be_streamed(tiny_config):
 def test_a_correction_says_what_changed_and_what_was_not_done(scripted):
     after = "findings: the heart is enlarged. no pneumothorax. small right effusion. impression: cardiomegaly. edema."
     study, asked = scripted(REPORT, *[after] * 6)
-    done = study.correct(add=["edema", "left lung lesion"], remove=["Left Pleural Effusion"])
+    done = study.correct(add=["edema", "right pleural effusion", "left lung lesion"], remove=["Left Pleural Effusion"])
     said = [message["content"][-1]["text"] for message in study.messages if message["role"] == "user"]
-    assert "add edema, left lung lesion and take out left pleural effusion." in said[1]
+    assert "add edema, right pleural effusion, left lung lesion and take out left pleural effusion." in said[1]
     assert said[2] == said[3] and "also left lung lesion in" in asked()  # what is still unsaid is asked for again
-    assert done.asked == {"add": ["Edema", "Left Lung Lesion"], "remove": ["Left Pleural Effusion"]}
+    assert done.asked == {
+        "add": ["Edema", "Right Pleural Effusion", "Left Lung Lesion"], "remove": ["Left Pleural Effusion"]
+    }  # fmt: skip
     assert done.not_done == ["Left Lung Lesion"]
     kinds = {change.after or change.before: (change.kind, change.before) for change in done.changes}
     assert kinds["the heart is enlarged."][0] == kinds["cardiomegaly."][0] == "kept"

@@ -3,6 +3,7 @@
 import pytest
 
 from processing_trrg import kept_but_for
+from processing_trrg.sentences_trrg import cut_sentences
 
 OLD = ("The heart is enlarged. No pneumothorax. Small left effusion.", "Cardiomegaly.")
 
@@ -152,3 +153,53 @@ def test_what_denies_the_finding_that_was_added_goes_and_nothing_else(sentence, 
     findings = corrected(after, f"add {add.lower()}", [add], before=before)[0]
     assert findings == (f"{said} {sentence}" if stays else said)
     assert corrected(before, f"add {add.lower()}", [add], before=before) == before  # it was not added
+
+
+@pytest.mark.parametrize(
+    ("before", "wrote", "add", "remove", "expected"),
+    [
+        ("There is a left catheter.", "There are no support devices.", [], ["Right Support Devices"],
+         "There is a left catheter."),
+        ("Left effusion. Right effusion.", "No effusion.", [], ["Left Pleural Effusion"], "Right effusion."),
+        ("Consolidation. Pneumonia.", "Consolidation. No lung opacity.", [], ["Pneumonia"], "Consolidation."),
+        ("Edema. Small effusion.", "No acute disease. Small effusion.", [], ["Edema"], "Small effusion."),
+        ("Edema.", "No acute disease.", [], ["Edema"], "No acute disease."),
+    ],
+)  # fmt: skip
+def test_no_new_sentence_denies_what_stays(before, wrote, add, remove, expected):
+    assert corrected((wrote, "Old scar."), "correct it", add, remove, (before, "Old scar."))[0] == expected
+
+
+@pytest.mark.parametrize(
+    ("before", "wrote", "add", "remove", "expected"),
+    [
+        ("Left effusion and cardiomegaly.", "Left effusion.", ["Pleural Effusion"], [],
+         "Left effusion and cardiomegaly."),
+        ("Bilateral effusions. Edema.", "Edema.", [], ["Left Pleural Effusion"], "Bilateral effusions. Edema."),
+        ("Bilateral effusions. Edema.", "Right effusion. Edema.", [], ["Left Pleural Effusion"],
+         "Right effusion. Edema."),
+        ("Edema with a fracture.", "Old scar.", [], ["Edema"], "Edema with a fracture."),  # `not_done` tells
+        ("Left effusion.", "Bilateral effusions.", ["Right Pleural Effusion"], [],
+         "Bilateral effusions. Left effusion."),
+        ("Left effusion.", "Right effusion.", ["Right Pleural Effusion"], [], "Left effusion. Right effusion."),
+        ("The opacity is a pneumonia.", "No pneumonia.", [], ["Pneumonia"], "No pneumonia."),
+    ],
+)  # fmt: skip
+def test_a_finding_that_was_not_to_go_never_gets_lost(before, wrote, add, remove, expected):
+    findings = corrected((wrote, "Normal bones."), "correct it", add, remove, (before, "Normal bones."))[0]
+    assert {*cut_sentences(findings)} == {*cut_sentences(expected)}
+
+
+@pytest.mark.parametrize(
+    ("wrote", "may_come"),
+    [
+        ("Edema and a pneumothorax.", False),
+        ("Edema. Rib fracture.", False),
+        ("Hazy opacities of an edema.", True),
+        ("Edema, with the heart enlarged as before.", True),
+    ],
+)
+def test_no_finding_comes_that_was_not_asked_for(wrote, may_come):
+    before = ("The heart is enlarged.", "Cardiomegaly.")
+    findings, _ = corrected((f"The heart is enlarged. {wrote}", "Cardiomegaly."), before=before)
+    assert (wrote in findings) == may_come

@@ -173,6 +173,36 @@ def test_what_no_correction_did_is_done_by_rule(write, monkeypatch, written, tex
     assert said[-1] == study.text and len(said) == (2 if text else 1)
 
 
+KERLEY = {"name": "Kerley", "positive": "There are Kerley lines.", "negative": "There are no Kerley lines."}
+CALF = {"name": "Golden calf", "positive": "There is a golden calf.", "negative": "There is no golden calf."}
+
+
+@pytest.mark.parametrize(
+    ("clues", "selected", "edema_stays"),
+    [
+        (["Pleural Effusion"], ["Pleural Effusion"], False),
+        (["Pleural Effusion"], [], False),
+        ([CALF], [], False),
+        (["Pleural Effusion", KERLEY], ["Pleural Effusion"], False),
+        (["Pleural Effusion", KERLEY], ["Pleural Effusion", "Kerley"], True),  # it is one
+        (["Pleural Effusion", CALF], ["Golden calf"], True),  # who knows what that is
+    ],
+)
+def test_a_finding_that_the_callers_list_leaves_out_is_not_stated(write, monkeypatch, clues, selected, edema_stays):
+    written = "Findings: There is edema. Scoliosis."
+
+    def generate(self, input_ids, **_):
+        said = [*write.processor.reply_ids(written)[0].tolist(), write.processor.tokenizer.eos_token_id]
+        return GenerateDecoderOnlyOutput(sequences=torch.cat([input_ids, torch.tensor([said] * len(input_ids))], 1))
+
+    monkeypatch.setattr(type(write.model), "generate", generate)
+    names = [clue if isinstance(clue, str) else clue["name"] for clue in clues]
+    given = {name: 1.0 if name in selected else 0.0 for name in names}
+    report = write({"clue_scores": given}, clues=clues)
+    assert ("edema" in report.text) == edema_stays and "Scoliosis." in report.text
+    assert ("There is pleural effusion." in report.text) == ("Pleural Effusion" in selected)
+
+
 EFFUSIONS = ("Pleural Effusion", "Left Pleural Effusion", "Right Pleural Effusion")
 
 
