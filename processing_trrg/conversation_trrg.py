@@ -18,7 +18,7 @@ from transformers.utils import logging
 from .batch_trrg import StudyBatch, scores_by_clue
 from .chat_trrg import check_lengths, longest_chat
 from .corrected_trrg import correct_reports
-from .findings_trrg import finding_of, known_findings, only_asks, read_request, stated
+from .findings_trrg import finding_of, known_findings, read_request, refuse_unclear, stated
 from .grounding_trrg import FindingBox, read_grounded
 from .prompt_trrg import (
     CONTEXT_FIELDS,
@@ -246,8 +246,7 @@ class TalkedStudy(Report):
             if add or remove or edits:
                 raise ValueError("request: free words stand alone; put findings and clues into a call of their own")
             self._processor.check_request("request", request)
-            if only_asks(request):
-                raise PromptError(f"request: {request!r:.80} is a question and changes nothing; give it to ask")
+            refuse_unclear(request)
             adding, removing = read_request(request, [name for name in names if name != NO_FINDING])
         else:
             adding, removing = known_findings("add", add, names), known_findings("remove", remove, names)

@@ -53,17 +53,41 @@ _ANSWERED_NO = re.compile(rf"\s*(?:(?:no|none|nil|absent|negative)(?: {_SEEN})?|
 _KEEP = re.compile(r"\b(?:keep|retain|leave)\b(?! (?:\w+ ){0,3}out\b)")
 _ADD = re.compile(r"\b(?:add|mention|include|insert|(?<!the )(?<!this )(?<!your )report|missing|missed|forgot\w*)\b")
 _REMOVE = re.compile(
-    r"\b(?:remove|delete|drop|omit|strike|erase|(?:take|leave) (?:\w+ ){0,4}out|wrong|mistaken?|incorrect|false)\b"
+    r"\b(?:remove|delete|drop|omit|strike|erase|get rid of|(?:take|leave) (?:\w+ ){0,4}out"
+    r"|(?:should|must|has to|have to) go|wrong|mistaken?|incorrect|false)\b"
 )
 
 _VERBS = ((_ADD, False), (_REMOVE, True), (_KEEP, None))
-_QUESTION = re.compile(r"(?:why|how|is|are|was|were|does|do(?! not)|did|has|have)\b.*\?$", re.IGNORECASE)
+_QUESTION = re.compile(
+    r"(?:why|how|what|where|which|who|when|is|are|was|were|does|do(?! not)|did|has|have)\b", re.IGNORECASE
+)
+_CHANGE = re.compile(
+    r"\b(?:change|correct|rewrite|revise|fix|write|say|shorten|simplify|move|swap|replace)\b", re.IGNORECASE
+)
+_NOT_THERE = re.compile(r"(?:(?<!\bis )(?<!\bare )\bnot|\bnot (?:on|in|at)) (?:the |its )?(left|right)\b")
+_FROM_TO = re.compile(r"\bfrom (?:the )?(left|right)\b.*\bto (?:the )?(left|right)\b")
+_WRONG_SIDE = re.compile(
+    r"\b(?:wrong|other|opposite|contralateral) side|\bside\b.*\bwrong|\bchange the sides?"
+    r"|\b(?:mix|swap|confus|exchang|mistak)\w* (?:up )?(?:the )?sides?"
+)
+_UNCLEAR = re.compile(r"\b(?:replac\w+|substitut\w+|exchang\w+|swap\w*|rather than|instead|in place of)\b")
+"""Which finding goes and which one comes is not read from words like these."""
 
 
-def only_asks(request: str) -> bool:
-    """Whether every sentence of a request is a question ("Is there an edema?"): it asks for no change."""
-    sentences = [*cut_sentences(request)]
-    return bool(sentences) and all(_QUESTION.match(sentence) for sentence in sentences)
+def refuse_unclear(request: str) -> None:
+    """
+    Raises:
+        PromptError: every sentence of a request is a question ("Is there an edema?"), which asks for no change; or one
+            may change findings or their sides in words of which `read_request` cannot tell what goes and what comes.
+    """
+    sentences = [sentence for sentence in cut_sentences(request) if not _asks(sentence)]
+    if not sentences and request.strip():
+        raise PromptError(f"request: {request!r:.80} is a question and changes nothing; give it to ask")
+    for sentence in (sentence.lower() for sentence in sentences):
+        if not _moved(sentence) and (found := _WRONG_SIDE.search(sentence) or _UNCLEAR.search(sentence)):
+            raise PromptError(
+                f"request: {found[0]!r} does not tell what comes and what goes; give findings to add and to remove"
+            )
 
 
 def finding_of(name: str) -> str:
@@ -87,11 +111,17 @@ def read_request(request: str, names: Sequence[str]) -> tuple[list[str], list[st
     """The findings that a request in free words asks to add and to remove: ("The tube is missing.") -> add devices.
 
     A finding that is plainly asserted is to be added, a denied one to be removed. Where a side is named, it is the
-    finding of this side. A question, and what is to be kept, asks for nothing.
+    finding of this side; one that is on a side and not on the other is added there and removed here. A question, and
+    what is to be kept, asks for nothing.
     """
     asked: dict[bool, list[str]] = {True: [], False: []}
     for sentence in cut_sentences(request):
-        if _QUESTION.match(sentence):
+        if _asks(sentence):
+            continue
+        if places := _moved(sentence.lower()):
+            moved = [name for name in names if finding_of(name) == name and _mentions(sentence, name)]
+            for side, wanted in zip(places, (asked[True], asked[False]), strict=True):
+                wanted += [told for name in moved if (told := f"{side} {name}") not in wanted]
             continue
         parts: list[str] = clauses(sentence)
         verbs: list[bool | None] = [False]
@@ -107,6 +137,27 @@ def read_request(request: str, names: Sequence[str]) -> tuple[list[str], list[st
                 told = f"{sides[0].title()} {name}" if len(sides) == 1 else name
                 wanted += [] if told in wanted else [told]
     return asked[True], asked[False]
+
+
+def _asks(sentence: str) -> bool:
+    if not sentence.rstrip().endswith("?"):
+        return False
+    changes = any(verb.search(sentence.lower()) for verb in (_ADD, _REMOVE, _CHANGE))
+    return _QUESTION.match(sentence.lstrip()) is not None or not changes
+
+
+def _moved(sentence: str) -> tuple[str, str] | None:
+    """The side on which a sentence in small letters says that something is, and the one on which it is not."""
+    named = {*re.findall(r"\b(left|right)\b(?! out)", sentence)}
+    if found := _FROM_TO.search(sentence):
+        new = found[2]
+    elif len(named) == 2 and (found := _NOT_THERE.search(sentence)):
+        new = "left" if found[1] == "right" else "right"
+    elif len(named) == 1 and _WRONG_SIDE.search(sentence):
+        (new,) = named
+    else:
+        return None
+    return new.title(), "Left" if new == "right" else "Right"
 
 
 def known_findings(field: str, asked: Iterable[str], names: Sequence[str]) -> list[str]:

@@ -351,6 +351,7 @@ def test_a_question_about_an_image_that_was_not_given_is_refused(tiny_config, st
         ({"clues": 5}, "expected scores by the names of clues, got 5"),
         ({"clues": {"No Finding": 1, "Edema": 1}}, "'No Finding' contradicts 'Edema'"),
         ({"request": "Is there an edema?"}, "is a question"),
+        ({"request": "Replace the edema by pneumonia."}, "'replace' does not tell what comes"),
         ({"remove": 5}, "remove: expected a list of findings, got 5"),
         ({"request": "no edema", "add": ["Edema"]}, "free words stand alone"),
     ],

@@ -1,9 +1,11 @@
 """Which findings a sentence states, and which a request asks for."""
 
+from contextlib import nullcontext
+
 import pytest
 
-from processing_trrg.findings_trrg import read_request, stated, states
-from processing_trrg.prompt_trrg import CHEXPERT_14, correction_request
+from processing_trrg.findings_trrg import read_request, refuse_unclear, stated, states
+from processing_trrg.prompt_trrg import CHEXPERT_14, PromptError, correction_request
 from training.data.corrections import WORDS
 
 NAMES = CHEXPERT_14[1:]
@@ -61,10 +63,50 @@ def test_what_a_sentence_states_and_denies(sentence):
         ("Do not forget the tube; I cannot see a fracture.", ["Support Devices"], ["Fracture"]),
         ("Could you add an effusion?", ["Pleural Effusion"], []),
         ("Pneumothorax: none.", [], ["Pneumothorax"]),
+        ("Get rid of the effusion.", [], ["Pleural Effusion"]),
+        ("The edema should go.", [], ["Edema"]),
+        ("The effusion is not on the left but on the right.", ["Right Pleural Effusion"], ["Left Pleural Effusion"]),
+        ("The effusion is not on the left.", [], ["Left Pleural Effusion"]),
+        ("No left effusion, but a right effusion.", ["Right Pleural Effusion"], ["Left Pleural Effusion"]),
+        ("Where is the effusion? Remove it.", [], []),
+        ("Can you see an edema?", [], []),
+        ("Would you take out the edema?", [], ["Edema"]),
     ],
 )
 def test_what_free_words_ask_for(request_, add, remove):
     assert read_request(request_, NAMES) == (add, remove)
+
+
+@pytest.mark.parametrize("wording", WORDS["requests"]["side"])
+def test_a_finding_that_changes_sides_comes_and_goes(wording):
+    asked = f"{wording.format(x='effusion', new='left', old='right')}."
+    add, remove = read_request(asked, NAMES)
+    may_be_both = wording == "the {x} is on the {new}"
+    assert (add, remove) == (["Left Pleural Effusion"], [] if may_be_both else ["Right Pleural Effusion"])
+    refuse_unclear(asked)
+
+
+@pytest.mark.parametrize(
+    ("request_", "words"),
+    [
+        ("Is there an edema?", "is a question"),
+        ("What is the size of the heart?", "is a question"),
+        ("Any effusion?", "is a question"),
+        ("Can you see an edema?", "is a question"),
+        ("Could you remove the edema?", None),
+        ("Is there an edema? Add it.", None),
+        ("Could you write it shorter?", None),
+        ("Replace the edema by pneumonia.", "replace"),
+        ("It is pneumonia rather than edema.", "rather than"),
+        ("Pneumonia instead of edema.", "instead"),
+        ("The effusion is on the wrong side.", "wrong side"),
+        ("You swapped the sides.", "swapped the sides"),
+        ("The effusion is on the left side.", None),
+    ],
+)
+def test_words_that_do_not_tell_what_comes_and_what_goes_are_refused(request_, words):
+    with pytest.raises(PromptError, match=words) if words else nullcontext():
+        refuse_unclear(request_)
 
 
 def test_the_words_of_training_are_understood():
