@@ -32,14 +32,15 @@ FINDING_WORDS = {
 """What names each finding, as patterns; every other clue is known by its own name."""
 SIDES = ("left", "right")
 
-_CUT = re.compile(r"([,:;()]|\b(?:and|but|however|although|though|except|while|with)\b)")
+_CUT = re.compile(r"([,:;()]|(?<=\s)[-\u2013\u2014](?=\s)|\b(?:and|but|however|although|though|except|while|with)\b)")
 _NO = re.compile(
     r"(?:n't|\b(?:no|nil|not|can ?not (?:find|see)|without|never|neither|nor|denies|negative for"
-    r"|(?:free|absence|resolution|removal|clear) of))\b"
+    r"|(?:free|absence|resolution|removal|clear) of"
+    r"|aucun\w*|pas d'?e?|sans|keine?[nrms]?|ohne|sin|senza|nessun\w*|sem|geen|zonder))\b"  # priors in other languages
     r"(?! (?:\w+ ){0,2}(?:chang|increas|worsen|larger|smaller|forget|miss))"
 )
 _GONE = re.compile(
-    r"(?:\b(?:not|no longer|resolved|absent|gone|removed|excluded|ruled out|cleared)|n't)\b"
+    r"(?:\b(?:not|nicht|no longer|resolved|absent|gone|removed|excluded|ruled out|cleared)|n't)\b"
     r"(?! (?:\w+ )?(?:chang|increas))"
 )
 _ANEW = re.compile(
@@ -56,6 +57,8 @@ _REMOVE = re.compile(
     r"\b(?:remove|delete|drop|omit|strike|erase|get rid of|(?:take|leave) (?:\w+ ){0,4}out"
     r"|(?:should|must|has to|have to) go|wrong|mistaken?|incorrect|false)\b"
 )
+
+_COLONS = (":", "-", "\u2013", "\u2014")
 
 _VERBS = ((_ADD, False), (_REMOVE, True), (_KEEP, None))
 _QUESTION = re.compile(
@@ -202,7 +205,13 @@ def _mentions(sentence: str, name: str) -> list[tuple[int, bool]]:
         denied = cue is not None or (denied and not _ANEW.search(part, 0, found.start() if found else len(part)))
         if found and (not side or re.search(rf"\b(?:{side}|bilateral(?:ly)?|both)\b", part)):
             before = cue is not None and cue.start() < found.end()
-            answered = parts[place + 1 : place + 2] == [":"] and _ANSWERED_NO.fullmatch(parts[place + 2])
+            answered = _ANSWERED_NO.fullmatch(_answer_to(parts, place))
             gone = answered or _GONE.search(part, found.end())
             mentions.append((place, before or (denied and cue is None) or gone is not None))
     return mentions
+
+
+def _answer_to(parts: Sequence[str], place: int) -> str:
+    """What a sentence says behind the colon, or dash, after the list that a part is in: "X and Y: none."."""
+    after = next((at for at in range(place + 1, len(parts), 2) if parts[at] not in (",", "and")), len(parts))
+    return parts[after + 1] if parts[after : after + 1] and parts[after] in _COLONS else ""

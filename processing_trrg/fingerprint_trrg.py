@@ -126,9 +126,14 @@ class SavedProcessor(ProcessorMixin):
         return super().to_dict() | {"vocabularies": vocabularies, "clues": self.clues, "auto_map": code}
 
     def save_pretrained(self, save_directory, push_to_hub: bool = False, **kwargs):
-        """As in Transformers, with a `config.json` beside the clue tokenizer, by which it is found again."""
+        """As in Transformers, with a `config.json` beside the clue tokenizer, by which it is found again, and without
+        the padding and truncation that the tokenizers were called with last."""
         # Transformers finds a second tokenizer in an offline Hub cache only beside a config.json with a model_type.
         folder = Path(save_directory) / "clue_tokenizer"
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "config.json").write_text('{"model_type": "bert"}\n')
+        for tokenizer in (self.tokenizer, self.clue_tokenizer):
+            if tokenizer.is_fast:  # a slow one keeps nothing
+                tokenizer.backend_tokenizer.no_truncation()
+                tokenizer.backend_tokenizer.no_padding()
         return super().save_pretrained(save_directory, push_to_hub=push_to_hub, **kwargs)

@@ -53,6 +53,9 @@ def test_a_loaded_processor_is_the_saved_one(saved: Path, tmp_path: Path, loader
     assert type(loaded) is TRRGProcessor and type(loaded.image_processor) is TRRGImageProcessor
     assert (loaded.prompt_style, loaded.max_length, loaded.num_image_tokens) == ("radialog", 900, 3)
     assert [clue["name"] for clue in loaded.clues] == ["Edema", "Mass"] and loaded.image_processor.size == 40
+    used = {"padding": True, "truncation": True, "max_length": 5}
+    for tokenizer in (loaded.tokenizer, loaded.clue_tokenizer):
+        tokenizer(["a sentence that is cut", "short"], **used)  # a saved one knows nothing of its last call
     loaded.save_pretrained(tmp_path / "again")
     for name in ("processor_config.json", "chat_template.jinja", "tokenizer.json", "clue_tokenizer/tokenizer.json"):
         assert (tmp_path / "again" / name).read_text() == (saved / name).read_text()
