@@ -6,17 +6,22 @@
 No prior image is looked at, and the prior is read by a few plain words, so every sentence says no more than that: a
 finding is "new, or not read in the prior report", "seen again" whatever its size and place, or "no longer seen", where
 its clue is absent. Nothing is said of a finding that either report doubts, or that may be the same disease by another
-name. Free wording may still be misread. Our addition; no paper has such a step. Research only, never for clinical use.
+name, nor beside a prior that is not in English. Free wording may still be misread. Our addition; no paper has such a
+step. Research only, never for clinical use.
 """
 
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from transformers.utils import logging
+
 from .findings_trrg import FINDING_WORDS, SIDES, finding_of
 from .report_trrg import Report, report_text
 from .sentences_trrg import cut_sentences
 from .statements_trrg import NO_FINDING, OF_THE_LUNGS, read_statements
+
+logger = logging.get_logger(__name__)
 
 DEVICES, OPACITY, LESION = "Support Devices", "Lung Opacity", "Lung Lesion"
 SAME_DISEASE = (OPACITY, "Consolidation", "Pneumonia", "Atelectasis")
@@ -52,6 +57,12 @@ _TO_A_SIDE = re.compile(
 _DEVICE = re.compile(rf"\b(?:{FINDING_WORDS[DEVICES]})\b(?<!lead)(?<!leads)(?<!wire)(?<!wires)")  # parts of one
 _LINES = {"line", "lines", "clip", "clips", "suture", "sutures"}  # septal lines, of a cholecystectomy
 _OF_A_DEVICE = re.compile(r"\b(?:central|venous|arterial|dialysis)\b", re.I)
+_OTHER_LANGUAGES = re.compile(
+    r"\b(?:und|oder|mit|ohne|nicht|keine?[nrms]?|der|das|beidseits|pas|avec|sans|une|aucune?|les|sin|con|los|las|del"
+    r"|hay|ni|nessun\w*|senza|della|sem|com|uma|geen|zonder|het)\b",
+    re.I,
+)
+_ENGLISH = re.compile(r"\b(?:the|there|is|are|was|not|of|with|without|and|or)\b", re.I)
 
 
 @dataclass
@@ -91,6 +102,9 @@ def compare(report: Report, prior_report: str, names: Sequence[str]) -> bool:
     Returns:
         whether there was something to say.
     """
+    if not is_english(prior_report):
+        logger.warning_once("prior_report: by its words it is not in English; reports are not compared with it.")
+        return False
     said = " ".join(changes(report, prior_report, names))
     section = "findings" if report.findings else "impression"
     before = getattr(report, section)
@@ -99,6 +113,11 @@ def compare(report: Report, prior_report: str, names: Sequence[str]) -> bool:
     setattr(report, section, f"{before.rstrip()}{'' if before.rstrip()[-1] in '.!?' else '.'} {said}")
     report.text = report_text(report.findings, report.impression)
     return True
+
+
+def is_english(text: str) -> bool:
+    """By its little words: whether no more of them are of other languages than of English."""
+    return len(_OTHER_LANGUAGES.findall(text)) <= len(_ENGLISH.findall(text))
 
 
 def changes(report: Report, prior_report: str, names: Sequence[str]) -> list[str]:

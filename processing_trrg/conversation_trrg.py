@@ -18,7 +18,7 @@ from transformers.utils import logging
 from .batch_trrg import StudyBatch, scores_by_clue
 from .chat_trrg import check_lengths, longest_chat
 from .corrected_trrg import correct_reports
-from .findings_trrg import finding_of, known_findings, read_request, refuse_unclear, stated
+from .findings_trrg import finding_of, stated
 from .grounding_trrg import FindingBox, read_grounded
 from .prompt_trrg import (
     CONTEXT_FIELDS,
@@ -41,6 +41,7 @@ from .report_trrg import (
     sorted_clues,
     split_report,
 )  # fmt: skip
+from .requests_trrg import known_findings, read_request, refuse_unclear
 from .revised_trrg import Revision
 from .statements_trrg import NO_FINDING, look_up
 
@@ -246,8 +247,8 @@ class TalkedStudy(Report):
             if add or remove or edits:
                 raise ValueError("request: free words stand alone; put findings and clues into a call of their own")
             self._processor.check_request("request", request)
-            refuse_unclear(request)
-            adding, removing = read_request(request, [name for name in names if name != NO_FINDING])
+            refuse_unclear(request, findings := [name for name in names if name != NO_FINDING])
+            adding, removing = read_request(request, findings)
         else:
             adding, removing = known_findings("add", add, names), known_findings("remove", remove, names)
             if not (adding or removing or edits):

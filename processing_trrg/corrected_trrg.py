@@ -7,7 +7,8 @@ Research only, never for clinical use.
 """
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
+from functools import lru_cache
 
 from .findings_trrg import FINDING_WORDS, finding_of, stated, states
 from .prompt_trrg import correction_request
@@ -72,11 +73,12 @@ def kept_but_for(
 ) -> tuple[str, str | None]:  # fmt: skip
     """A corrected report with every sentence of the one before that speaks of nothing that was asked, word for word and
     in its place, and without new ones of that sort. A sentence that states what is to be removed, and no other finding
-    of `FINDING_WORDS` or of its other side, goes as a whole, also where the model left it, unless nothing is left then.
+    of `FINDING_WORDS` or of its other side, goes as a whole, also where the model left it.
     So does one that denies what was added, and nothing else, by its name or by calling all normal.
 
-    What was stated and not to be removed stays stated: where it got lost, the sentences that said it come back. No new
-    sentence denies it, or states another finding than those that were asked for and what they imply.
+    What was stated and not to be removed stays stated: where it got lost, the sentences that said it come back, and so
+    do those whose place a finding was to take that is still unsaid. No new sentence denies what stays, or states a
+    finding, or another side of one, that was neither there nor asked for. Where nothing would be left, all stays.
 
     A sentence is open to change where it names a finding that was asked for, and not its other side alone, names no
     finding and uses a longer word of the request, calls normal what is to be added, or says that there is nothing where
@@ -115,38 +117,45 @@ def kept_but_for(
         return bool(named) and not any(states(sentence, other) for other in others)
 
     old, written = ([[*cut_sentences(text or "")] for text in texts] for texts in (before, after))
-    stated_before = _stated_in(old)
-    staying = stated_before - _taken_out(remove, stated_before)
-    implied = {other for name in add for other in _implied(finding_of(name))}
+    had = _stated_in(old)
+    staying = had - _taken_out(remove, had) - {side for name in add for side in _sides_of(name)}
+    wanted = {told for name in add for told in _implied(name, had)}
 
     def may_come(sentence: str) -> bool:
         told = _told(sentence)
-        new = {finding_of(name) for name, value in told.items() if value and name not in stated_before}
         denied = {name for name, value in told.items() if not value}
         opposed = denied | ({*OF_THE_LUNGS} if "Lung Opacity" in denied else set())
-        return new <= implied and not opposed & staying and not _denies_only(sentence, [*staying])
+        new = any(value and name not in wanted and _is_new(name, had) for name, value in told.items())
+        return not new and not opposed & staying and not _denies_only(sentence, [*staying])
 
-    def merged_with(lost: set[str], unreplaced: set[str]) -> list[list[str]]:
-        """Sentences that state what got lost come in, and those before come back for what has no other."""
+    def merged_with(lost: Set[str], unreplaced: Set[str], unsaid: Sequence[str]) -> tuple[list[list[str]], list[str]]:
+        """The sentences of each section, and what of `add` they state. Sentences that state what is `lost` come in;
+        those before come back for what has no other, and where what was to take their place is still `unsaid`."""
+        said = [name for name in add if name not in unsaid]
         sections = []
         for lines, new in zip(old, written, strict=True):
             back = [line for line in lines if unreplaced & _stated_in([[line]])]
+            back += [line for line in lines if unsaid and not any(_speaks_of(line, name) for name in said)]
             new = [line for line in new if line in lines or (may_come(line) and not (back and _says_again(line, back)))]
             may_go = [line for line in lines if line not in back and is_open(line)]
             may_enter = [line for line in new if is_open(line) or lost & _stated_in([[line]])]
             sections.append(_merged(lines, new, may_go, may_enter))
         added = [name for name in add if any(states(sentence, name) for lines in sections for sentence in lines)]
-        return [[line for line in lines if not (is_to_go(line) or _denies_only(line, added))] for lines in sections]
+        kept = [[line for line in lines if not (is_to_go(line) or _denies_only(line, added))] for lines in sections]
+        return kept, added
 
-    merged = merged_with(set(), set())
+    merged, added = merged_with(set(), set(), ())
     if lost := staying - _stated_in(merged):
-        merged = merged_with(lost, set())
-        merged = merged_with(lost, staying - _stated_in(merged))
+        merged, added = merged_with(lost, set(), ())
+    unreplaced, unsaid = staying - _stated_in(merged), [name for name in add if name not in added]
+    if unreplaced or unsaid:
+        merged, _ = merged_with(lost, unreplaced, unsaid)
     kept = [text if lines == new else " ".join(lines) for text, lines, new in zip(after, merged, written, strict=True)]
-    return (kept[0] or "", kept[1] or None) if any(kept) else after
+    return (kept[0] or "", kept[1] or None) if any(kept) else before
 
 
-def _told(sentence: str) -> dict[str, bool]:
+@lru_cache(maxsize=4096)
+def _told(sentence: str) -> Mapping[str, bool]:
     """The findings of `FINDING_WORDS` that a sentence speaks of, also with a side that it names: True stated, False
     denied. Where one side alone is denied, the finding is not."""
     told: dict[str, bool] = {}
@@ -162,26 +171,44 @@ def _stated_in(sections: Sequence[Sequence[str]]) -> set[str]:
     return {name for lines in sections for line in lines for name, value in _told(line).items() if value}
 
 
-def _taken_out(remove: Sequence[str], stated_before: set[str]) -> set[str]:
+def _taken_out(remove: Sequence[str], had: Set[str]) -> set[str]:
     """What is not stated any more when these findings are not: their sides too, or the finding where it has no other,
     and the opacity that it was."""
     gone: set[str] = set()
     for name in remove:
         finding = finding_of(name)
         if finding == name:
-            gone |= {name, f"Left {name}", f"Right {name}"}
+            gone |= {name, *_sides_of(name)}
         else:
-            gone |= {name} if _other_side(name) in stated_before else {name, finding}
-        gone |= {"Lung Opacity", "Left Lung Opacity", "Right Lung Opacity"} if finding in OF_THE_LUNGS else set()
+            gone |= {name} if _other_side(name) in had else {name, finding}
+        gone |= {"Lung Opacity", *_sides_of("Lung Opacity")} if finding in OF_THE_LUNGS else set()
     return gone
 
 
-def _implied(finding: str) -> set[str]:
-    """A finding, and what a sentence that states it may say as well."""
-    implied = {finding, "Lung Opacity"} if finding in OF_THE_LUNGS else {finding}
-    return implied | {"Pneumonia": {"Consolidation"}, "Cardiomegaly": {"Enlarged Cardiomediastinum"}}.get(
-        finding, set()
-    )
+def _sides_of(name: str) -> tuple[str, ...]:
+    """A finding with each side; of one that has a side none."""
+    return (f"Left {name}", f"Right {name}") if finding_of(name) == name else ()
+
+
+def implied_by(finding: str) -> set[str]:
+    """A finding and what it always is: a pneumonia is a consolidation, and an opacity of the lung."""
+    others = {"Pneumonia": {"Consolidation"}, "Cardiomegaly": {"Enlarged Cardiomediastinum"}}.get(finding, set[str]())
+    return {finding} | others | ({"Lung Opacity"} if finding in OF_THE_LUNGS else set())
+
+
+def _implied(name: str, had: Set[str]) -> set[str]:
+    """What a sentence may state that is to add a finding: it, a side where it was not there, and what it always is."""
+    finding = finding_of(name)
+    sides = set() if finding in had else {*_sides_of(name)}
+    others = implied_by(finding) - {finding}
+    return {name, finding} | sides | others | {side for other in others for side in _sides_of(other)}
+
+
+def _is_new(name: str, had: Set[str]) -> bool:
+    """Whether a finding was not stated before; a side is no new one where none was."""
+    if name in had:
+        return False
+    return finding_of(name) not in had or _other_side(name) in had
 
 
 def _says_again(sentence: str, others: Sequence[str]) -> bool:

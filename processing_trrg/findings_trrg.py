@@ -1,13 +1,12 @@
-"""Which findings a sentence states or denies, and which a request asks for: a few plain words, no labeler.
+"""Which findings a sentence states or denies: a few plain words of English, no labeler.
 
 It travels with a checkpoint, so that a correction can say whether it was done. It knows the words below and a simple
 negation; `evaluation.reading.labeler` reads much more and stays behind.
 """
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
-from .prompt_trrg import PromptError
 from .sentences_trrg import cut_sentences
 
 FINDING_WORDS = {
@@ -32,15 +31,14 @@ FINDING_WORDS = {
 """What names each finding, as patterns; every other clue is known by its own name."""
 SIDES = ("left", "right")
 
-_CUT = re.compile(r"([,:;()]|(?<=\s)[-\u2013\u2014](?=\s)|\b(?:and|but|however|although|though|except|while|with)\b)")
-_NO = re.compile(
+_CUT = re.compile(r"([,:;()]|\b(?:and|but|however|although|though|except|while|with)\b)")
+NEGATION = re.compile(
     r"(?:n't|\b(?:no|nil|not|can ?not (?:find|see)|without|never|neither|nor|denies|negative for"
-    r"|(?:free|absence|resolution|removal|clear) of"
-    r"|aucun\w*|pas d'?e?|sans|keine?[nrms]?|ohne|sin|senza|nessun\w*|sem|geen|zonder))\b"  # priors in other languages
+    r"|(?:free|absence|resolution|removal|clear) of))\b"
     r"(?! (?:\w+ ){0,2}(?:chang|increas|worsen|larger|smaller|forget|miss))"
 )
-_GONE = re.compile(
-    r"(?:\b(?:not|nicht|no longer|resolved|absent|gone|removed|excluded|ruled out|cleared)|n't)\b"
+GONE = re.compile(
+    r"(?:\b(?:not|no longer|resolved|absent|gone|removed|excluded|ruled out|cleared)|n't)\b"
     r"(?! (?:\w+ )?(?:chang|increas))"
 )
 _ANEW = re.compile(
@@ -50,47 +48,11 @@ _ANEW = re.compile(
 _CHAMBER = re.compile(rf"\b(?:{'|'.join(SIDES)}) (?=(?:ventric|atri)\w+)")  # where a lead ends, no side of its device
 _DOUBT = re.compile(r"\b(?:can ?not|can't|could not|not) (?:be )?(?:\w+ )?(?:excluded?|ruled? out)")
 _SEEN = r"(?:seen|present|identified|visuali[sz]ed|evident|found|detected)"
-_ANSWERED_NO = re.compile(rf"\s*(?:(?:no|none|nil|absent|negative)(?: {_SEEN})?|not {_SEEN})\W*")  # "Edema: none."
-_KEEP = re.compile(r"\b(?:keep|retain|leave)\b(?! (?:\w+ ){0,3}out\b)")
-_ADD = re.compile(r"\b(?:add|mention|include|insert|(?<!the )(?<!this )(?<!your )report|missing|missed|forgot\w*)\b")
-_REMOVE = re.compile(
-    r"\b(?:remove|delete|drop|omit|strike|erase|get rid of|(?:take|leave) (?:\w+ ){0,4}out"
-    r"|(?:should|must|has to|have to) go|wrong|mistaken?|incorrect|false)\b"
-)
-
-_COLONS = (":", "-", "\u2013", "\u2014")
-
-_VERBS = ((_ADD, False), (_REMOVE, True), (_KEEP, None))
-_QUESTION = re.compile(
-    r"(?:why|how|what|where|which|who|when|is|are|was|were|does|do(?! not)|did|has|have)\b", re.IGNORECASE
-)
-_CHANGE = re.compile(
-    r"\b(?:change|correct|rewrite|revise|fix|write|say|shorten|simplify|move|swap|replace)\b", re.IGNORECASE
-)
-_NOT_THERE = re.compile(r"(?:(?<!\bis )(?<!\bare )\bnot|\bnot (?:on|in|at)) (?:the |its )?(left|right)\b")
-_FROM_TO = re.compile(r"\bfrom (?:the )?(left|right)\b.*\bto (?:the )?(left|right)\b")
-_WRONG_SIDE = re.compile(
-    r"\b(?:wrong|other|opposite|contralateral) side|\bside\b.*\bwrong|\bchange the sides?"
-    r"|\b(?:mix|swap|confus|exchang|mistak)\w* (?:up )?(?:the )?sides?"
-)
-_UNCLEAR = re.compile(r"\b(?:replac\w+|substitut\w+|exchang\w+|swap\w*|rather than|instead|in place of)\b")
-"""Which finding goes and which one comes is not read from words like these."""
-
-
-def refuse_unclear(request: str) -> None:
-    """
-    Raises:
-        PromptError: every sentence of a request is a question ("Is there an edema?"), which asks for no change; or one
-            may change findings or their sides in words of which `read_request` cannot tell what goes and what comes.
-    """
-    sentences = [sentence for sentence in cut_sentences(request) if not _asks(sentence)]
-    if not sentences and request.strip():
-        raise PromptError(f"request: {request!r:.80} is a question and changes nothing; give it to ask")
-    for sentence in (sentence.lower() for sentence in sentences):
-        if not _moved(sentence) and (found := _WRONG_SIDE.search(sentence) or _UNCLEAR.search(sentence)):
-            raise PromptError(
-                f"request: {found[0]!r} does not tell what comes and what goes; give findings to add and to remove"
-            )
+_NONE = rf"(?:(?:no|none|nil|absent|negative)(?: {_SEEN})?|not {_SEEN})"
+_ANSWERED_NO = re.compile(rf"\s*{_NONE}\W*")  # "Edema: none."
+_DASH = re.compile(rf"\s[-\u2013\u2014]\s(?={_NONE}\W*$)")
+_ITEM = re.compile(rf"\s*(?:{'|'.join(FINDING_WORDS.values())})\s*")
+"""A part of a sentence that is a finding and nothing else."""
 
 
 def finding_of(name: str) -> str:
@@ -101,7 +63,7 @@ def finding_of(name: str) -> str:
 
 def states(sentence: str, name: str) -> bool | None:
     """Whether a sentence states a finding (True, also where it doubts it), denies it (False) or says nothing of it."""
-    found = [denied for _, denied in _mentions(sentence, name)]
+    found = [denied for _, denied in mentions(sentence, name)]
     return None if not found else not all(found)
 
 
@@ -110,83 +72,13 @@ def stated(text: str, name: str) -> bool:
     return any(states(sentence, name) for sentence in cut_sentences(text))
 
 
-def read_request(request: str, names: Sequence[str]) -> tuple[list[str], list[str]]:
-    """The findings that a request in free words asks to add and to remove: ("The tube is missing.") -> add devices.
-
-    A finding that is plainly asserted is to be added, a denied one to be removed. Where a side is named, it is the
-    finding of this side; one that is on a side and not on the other is added there and removed here. A question, and
-    what is to be kept, asks for nothing.
-    """
-    asked: dict[bool, list[str]] = {True: [], False: []}
-    for sentence in cut_sentences(request):
-        if _asks(sentence):
-            continue
-        if places := _moved(sentence.lower()):
-            moved = [name for name in names if finding_of(name) == name and _mentions(sentence, name)]
-            for side, wanted in zip(places, (asked[True], asked[False]), strict=True):
-                wanted += [told for name in moved if (told := f"{side} {name}") not in wanted]
-            continue
-        parts: list[str] = clauses(sentence)
-        verbs: list[bool | None] = [False]
-        for part in parts:  # a part without a verb takes that of the part before it
-            found = [(verb.start(), wrong) for kind, wrong in _VERBS for verb in kind.finditer(part)]
-            verbs.append(max(found)[1] if found else verbs[-1])
-        for name in (name for name in names if finding_of(name) == name):
-            for place, denied in _mentions(sentence, name):
-                if verbs[place + 1] is None:
-                    continue
-                sides = [side for side in SIDES if re.search(rf"\b{side}\b(?! out)", parts[place])]
-                wanted = asked[denied == verbs[place + 1]]
-                told = f"{sides[0].title()} {name}" if len(sides) == 1 else name
-                wanted += [] if told in wanted else [told]
-    return asked[True], asked[False]
-
-
-def _asks(sentence: str) -> bool:
-    if not sentence.rstrip().endswith("?"):
-        return False
-    changes = any(verb.search(sentence.lower()) for verb in (_ADD, _REMOVE, _CHANGE))
-    return _QUESTION.match(sentence.lstrip()) is not None or not changes
-
-
-def _moved(sentence: str) -> tuple[str, str] | None:
-    """The side on which a sentence in small letters says that something is, and the one on which it is not."""
-    named = {*re.findall(r"\b(left|right)\b(?! out)", sentence)}
-    if found := _FROM_TO.search(sentence):
-        new = found[2]
-    elif len(named) == 2 and (found := _NOT_THERE.search(sentence)):
-        new = "left" if found[1] == "right" else "right"
-    elif len(named) == 1 and _WRONG_SIDE.search(sentence):
-        (new,) = named
-    else:
-        return None
-    return new.title(), "Left" if new == "right" else "Right"
-
-
-def known_findings(field: str, asked: Iterable[str], names: Sequence[str]) -> list[str]:
-    """The findings as they are spelled in `names`, sides with a capital letter.
-
-    Raises:
-        PromptError: one is neither among the names nor one of them with its side.
-    """
-    if isinstance(asked, str) or not isinstance(asked, Iterable):
-        raise PromptError(f"{field}: expected a list of findings, got {asked!r:.80}")
-    known = [name for name in names if name != "No Finding"]
-    spelled = {name.lower(): name for name in known}
-    spelled |= {f"{side} {low}": f"{side.title()} {name}" for low, name in spelled.items() for side in SIDES}
-    asked = list(asked)
-    for name in asked:
-        if not isinstance(name, str) or name.strip().lower() not in spelled:
-            raise PromptError(f"{field}: {name!r} is no finding of the study; known are {', '.join(known)}")
-    return list(dict.fromkeys(spelled[name.strip().lower()] for name in asked))
-
-
 def clauses(sentence: str) -> list[str]:
     """A sentence in small letters, cut at commas and words between clauses, which are parts of their own."""
-    return _CUT.split(_CHAMBER.sub("", _DOUBT.sub("possible", sentence.lower())))
+    plain = _DASH.sub(": ", _DOUBT.sub("possible", sentence.lower()))
+    return _CUT.split(_CHAMBER.sub("", plain))
 
 
-def _mentions(sentence: str, name: str) -> list[tuple[int, bool]]:
+def mentions(sentence: str, name: str) -> list[tuple[int, bool]]:
     """The place of each part of a sentence that names the finding, and whether it denies it.
 
     A negation reaches over "or" and over a list ("no effusion, edema or fracture"), not into what starts anew ("no
@@ -195,23 +87,35 @@ def _mentions(sentence: str, name: str) -> list[tuple[int, bool]]:
     finding = finding_of(name)
     side = name[: -len(finding)].strip().lower()
     words = re.compile(rf"\b(?:{FINDING_WORDS.get(finding) or re.escape(finding.rstrip('.').lower())})\b")
-    mentions, denied, parts = [], False, clauses(sentence)
+    if not words.search(sentence.lower()):
+        return []
+    found_at, denied, parts = [], False, clauses(sentence)
+    answered = _answered_no(parts)
     for place, part in enumerate(parts):
-        if _CUT.fullmatch(part):
+        if place % 2:  # what it was cut at
             denied = denied and part in (",", "and")
             continue
-        cue = _NO.search(part)
+        cue = NEGATION.search(part)
         found = words.search(part)
         denied = cue is not None or (denied and not _ANEW.search(part, 0, found.start() if found else len(part)))
         if found and (not side or re.search(rf"\b(?:{side}|bilateral(?:ly)?|both)\b", part)):
             before = cue is not None and cue.start() < found.end()
-            answered = _ANSWERED_NO.fullmatch(_answer_to(parts, place))
-            gone = answered or _GONE.search(part, found.end())
-            mentions.append((place, before or (denied and cue is None) or gone is not None))
-    return mentions
+            gone = place in answered or GONE.search(part, found.end()) is not None
+            found_at.append((place, before or (denied and cue is None) or gone))
+    return found_at
 
 
-def _answer_to(parts: Sequence[str], place: int) -> str:
-    """What a sentence says behind the colon, or dash, after the list that a part is in: "X and Y: none."."""
-    after = next((at for at in range(place + 1, len(parts), 2) if parts[at] not in (",", "and")), len(parts))
-    return parts[after + 1] if parts[after : after + 1] and parts[after] in _COLONS else ""
+def _answered_no(parts: Sequence[str]) -> set[int]:
+    """The places of the parts that "none" behind a colon answers: the one before it, and findings listed before that
+    ("Lines and tubes: none.")."""
+    answered: set[int] = set()
+    for colon in range(1, len(parts) - 1, 2):
+        if parts[colon] == ":" and _ANSWERED_NO.fullmatch(parts[colon + 1]):
+            answered.add(colon - 1)
+            place = colon - 1
+            while place >= 2 and parts[place - 1] in (",", "and") and _ITEM.fullmatch(parts[place]):
+                place -= 2
+                if not _ITEM.fullmatch(parts[place]):
+                    break
+                answered.add(place)
+    return answered

@@ -31,7 +31,7 @@ from .conversation_trrg import TalkedStudy as TalkedStudy  # copied to the Hub w
 from .corrected_trrg import kept_but_for as kept_but_for  # this too
 from .dicom_header_trrg import check_header as check_header  # this too
 from .dicom_trrg import decode_dicom as decode_dicom  # this too
-from .findings_trrg import read_request as read_request  # this too
+from .findings_trrg import states as states  # this too
 from .fingerprint_trrg import check_fingerprint
 from .grey_trrg import GreyRange as GreyRange  # copied to the Hub with this file
 from .grounding_trrg import FindingBox as FindingBox  # this too
@@ -55,6 +55,7 @@ from .prompt_trrg import (
     report_messages,
 )
 from .report_trrg import Report, decode, length_of_prompts, note_readable, sorted_clues, split_report
+from .requests_trrg import read_request as read_request  # copied to the Hub with this file
 from .revised_trrg import revise_reports as revise_reports  # copied to the Hub with this file
 from .sentences_trrg import cut_sentences as cut_sentences  # copied to the Hub with this file
 from .statements_trrg import look_up as look_up  # this too

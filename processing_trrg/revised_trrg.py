@@ -16,7 +16,7 @@ import torch
 
 from .chat_trrg import longest_chat, unpadded
 from .compared_trrg import compare
-from .corrected_trrg import MOST_ASKS, kept_but_for
+from .corrected_trrg import MOST_ASKS, implied_by, kept_but_for
 from .findings_trrg import finding_of, states
 from .prompt_trrg import correction_request
 from .prompt_trrg import said as words_of
@@ -165,9 +165,11 @@ def _judged(
     heard = [clue["positive"] for clue in given if clue["name"] in selected and clue["name"] not in known]
     findings = {finding_of(name) for name in known}
     meant = [{name for name in findings if states(sentence, name)} for sentence in heard]
-    untold = {name for name in known if name not in names and finding_of(name) not in set().union(*meant)}
-    untold = untold if all(meant) else set()
-    return [*names, *(name for name in known if name in untold)], untold | {*known}.intersection(names)
+    if not all(meant):
+        return names, {*known}.intersection(names)
+    allowed = {told for name in selected.union(*meant) for told in implied_by(finding_of(name))}
+    untold = [name for name in known if name not in names and finding_of(name) not in allowed]
+    return [*names, *untold], {*known}.intersection(names).union(untold)
 
 
 def _replace(report: Report, findings: str, impression: str | None) -> None:

@@ -6,7 +6,7 @@ from evaluation.reading.changes import finding_changes
 from evaluation.reading.labeler import label_report
 from modeling_trrg import TRRGForConditionalGeneration
 from processing_trrg import RadiologyReportPipeline, StudyError, TRRGProcessor
-from processing_trrg.compared_trrg import SPOKEN, changes, compare
+from processing_trrg.compared_trrg import SPOKEN, changes, compare, is_english
 from processing_trrg.findings_trrg import FINDING_WORDS
 from processing_trrg.report_trrg import UNREADABLE, ClueScore, Report, split_report
 from processing_trrg.revised_trrg import COMPARE
@@ -197,3 +197,21 @@ def test_what_is_no_report_is_compared_with_nothing(write):
     assert answer.as_written is None
     assert "Prior report: Clear lungs." in answer.messages[0]["content"][-1]["text"]
     assert write([{"images": radiograph(), "prior_report": "Clear lungs."}])[0].text == UNREADABLE
+
+
+@pytest.mark.parametrize(
+    ("prior", "is_read"),
+    [
+        ("No edema.", True),
+        ("Cardiomegaly. Edema.", True),
+        ("Status post CABG. Left PICC. Edema.", True),
+        ("Pas de pneumothorax. \u0152d\u00e8me.", False),
+        ("Kein Pneumothorax, kein Erguss.", False),
+        ("Pneumothorax nicht ausgeschlossen.", False),
+        ("Sin edema. No hay derrame.", False),
+    ],
+)
+def test_a_prior_in_another_language_is_not_compared(prior, is_read):
+    assert is_english(prior) == is_read
+    now = report("There is pneumothorax.")
+    assert compare(now, prior, NAMES) <= is_read

@@ -1,0 +1,1 @@
+../../processing_trrg/requests_trrg.py
