@@ -203,6 +203,17 @@ def test_a_finding_that_the_callers_list_leaves_out_is_not_stated(write, monkeyp
     assert ("There is pleural effusion." in report.text) == ("Pleural Effusion" in selected)
 
 
+def test_a_finding_that_another_one_is_may_be_stated_with_it(write, monkeypatch):
+    def generate(self, input_ids, **_):
+        said = write.processor.reply_ids("Findings: Left basal consolidation, likely pneumonia.")[0].tolist()
+        ids = torch.tensor([[*said, write.processor.tokenizer.eos_token_id]])
+        return GenerateDecoderOnlyOutput(sequences=torch.cat([input_ids, ids], 1))
+
+    monkeypatch.setattr(type(write.model), "generate", generate)
+    report = write({"clue_scores": {"Pneumonia": 1.0}}, clues=["Pneumonia"])
+    assert report.text == "Findings: Left basal consolidation, likely pneumonia."
+
+
 EFFUSIONS = ("Pleural Effusion", "Left Pleural Effusion", "Right Pleural Effusion")
 
 
