@@ -181,7 +181,8 @@ def test_sharded_weights_learn_see_and_are_saved_like_whole_ones(two_processes, 
         assert piece["losses"] == pytest.approx(whole["losses"], abs=1e-6)
         assert piece["norms"] == pytest.approx(whole["norms"], abs=1e-6)
     together = [row for position in range(2) for piece in pieces for row in piece["seen"][position : position + 1]]
-    torch.testing.assert_close(torch.tensor(together), torch.tensor(whole["seen"]), rtol=0, atol=1e-9)
+    seen = torch.tensor(together), torch.tensor(whole["seen"])
+    torch.testing.assert_close(*seen, rtol=0, atol=1e-6)  # scores are rounded to 32 bits
     expected, found = (load_file(folder / name / "model.safetensors") for folder in (tmp_path, two_processes))
     assert expected.keys() == found.keys()
     for key, tensor in expected.items():
