@@ -173,7 +173,6 @@ class TRRGForContrastivePretraining(TRRGPreTrainedModel):
         clue_attention_mask: torch.Tensor | None = None,
         clue_parents: torch.Tensor | None = None,
         clue_targets: torch.Tensor | None = None,
-        clue_chances: torch.Tensor | None = None,
         study_source: torch.Tensor | None = None,
         return_loss: bool = True,
         output_hidden_states: bool | None = None,
@@ -188,8 +187,6 @@ class TRRGForContrastivePretraining(TRRGPreTrainedModel):
             sentence_study: `[S]`, the row of each sentence's study in this batch.
             sentence_keys: `[S]`, equal for equal sentences.
             sentence_targets: `[S, C]`, clue_targets: `[B, C]`, study_source: `[B]`; see `sentence_matches`.
-            clue_chances: `[B, C]`, learned by the clue loss in the place of clue_targets (mixup, label smoothing): the
-                chance in [0, 1] that a clue is present, below 0 unknown.
             clue_input_ids ...: the clues behind `clue_targets`, for the negated twins; the same on every rank.
             return_loss: by its default Trainer knows that there is a loss without labels; False leaves it out.
         """
@@ -224,7 +221,7 @@ class TRRGForContrastivePretraining(TRRGPreTrainedModel):
             clue_logits, out.clue_scores = self.model.score_clues(seen, bank)
             trainable = self.config.clue_source == "classifier" or self.config.clue_scoring == "pairwise"
             if clue_targets is not None and trainable:
-                out.clue_loss = self._clue_loss(clue_logits, clue_targets if clue_chances is None else clue_chances)
+                out.clue_loss = self._clue_loss(clue_logits, clue_targets)
         parts = [out.sentence_loss, out.matching_loss, out.generation_loss]
         if out.clue_loss is not None:
             parts.append(self.config.clue_loss_weight * out.clue_loss)
@@ -234,8 +231,8 @@ class TRRGForContrastivePretraining(TRRGPreTrainedModel):
         return TRRGContrastiveOutput(**out)  # anew, for the order of a tuple
 
     def _clue_loss(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        labelled = (labels >= 0) & (labels <= 1)
-        entropy = F.binary_cross_entropy_with_logits(logits, labels.clamp(0, 1).to(logits.dtype), reduction="none")
+        labelled = (labels == 0) | (labels == 1)
+        entropy = F.binary_cross_entropy_with_logits(logits, labels.clamp(min=0).to(logits.dtype), reduction="none")
         count = labelled.sum()
         if world_size() > 1:  # ranks are averaged afterwards, so each divides by the mean count
             dist.all_reduce(count)

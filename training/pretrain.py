@@ -70,14 +70,7 @@ def main() -> int:
         source.find_sentences(config.data.sentence_balance, sentence_labels, whole=aligns)
     plan, total_steps = make_plan(config, training)
     data, plain = config.data, PretrainCollator(processor, reports=aligns)
-    collate = PretrainCollator(
-        processor,
-        reports=aligns,
-        share=data.clue_wordings,
-        nonsense=data.nonsense_clues,
-        mixup=data.mixup,
-        smoothing=[source.label_smoothing for source in data.train],
-    )
+    collate = PretrainCollator(processor, reports=aligns, share=data.clue_wordings, nonsense=data.nonsense_clues)
 
     def validate(unwrapped: torch.nn.Module) -> dict[str, float]:
         size = config.optimizer.micro_batch_size

@@ -85,8 +85,6 @@ class Source:
             once.
         split: value of the record's `split` field.
         max_studies: the first so many of the split; null takes all.
-        without: findings; studies that have one are left out (`studies.jsonl` alone, no shards).
-        label_smoothing: stage 1, how much of a label's certainty the clue loss does not learn, for mined labels.
     """
 
     path: str
@@ -96,8 +94,6 @@ class Source:
     balance: float = 0.0
     split: str = "train"
     max_studies: int | None = None
-    without: list[str] = field(default_factory=list)
-    label_smoothing: float = 0.0
 
 
 @dataclass
@@ -117,8 +113,6 @@ class DataSection:
         paraphrases: JSON Lines of rewritten reports (`training/builders/paraphrases.py`), as MAIRA-1's augmentation.
         paraphrase_share: probability that a draw of a study that has paraphrases takes one of them.
         clue_wordings: probability that a clue of a batch has other words (`training/data/clue_wordings.py`).
-        mixup: stage 1 with one view, alpha of the Beta distribution of how much of another image of its source is in an
-            image, and of its labels in the clue loss; its own image and sentences have the larger part. 0: none.
         nonsense_clues: clues behind the list of each batch that mean nothing here, absent from every study.
         findings_only: stage 2, reports are learned without their impression, as in MAIRA-1.
         positive_first: stage 2, sentences that claim or suspect something come before those that deny (README.md).
@@ -146,7 +140,6 @@ class DataSection:
     paraphrases: str | None = None
     clue_wordings: float = 0.0
     nonsense_clues: int = 0
-    mixup: float = 0.0
     paraphrase_share: float = 0.5
     findings_only: bool = False
     positive_first: bool = False
@@ -188,7 +181,6 @@ class OptimizerSection:
         weight_decay: of weight matrices; biases, norms and scales have none.
         betas: decay of the averages of the gradient and of its square.
         max_grad_norm: longer gradients are clipped; null clips none.
-        weight_average: decay a step of the moving average of the weights, which is then exported; 0: the last ones.
         batch_size: studies an optimizer step, all processes.
         micro_batch_size: studies a forward pass and process; in stage 1 the contrast is over micro_batch_size *
             processes.
@@ -203,7 +195,6 @@ class OptimizerSection:
     weight_decay: float = 0.0
     betas: list[float] = field(default_factory=lambda: [0.9, 0.999])
     max_grad_norm: float | None = 1.0
-    weight_average: float = 0.0
     batch_size: int = 32
     micro_batch_size: int = 8
     block_size: int | None = None
@@ -377,9 +368,6 @@ def _impossible(config: RunConfig) -> list[str]:
     problems.extend(f"data.dialogue.{kind}: {wrong[kind]}; expected a share of 0 or more of {known}" for kind in wrong)
     if sum(data.dialogue.values()) > 1 + 1e-9:
         problems.append(f"data.dialogue: shares add up to {sum(data.dialogue.values()):g}; expected at most 1")
-    softened = data.mixup or any(source.label_smoothing for source in data.train)
-    if softened and not (pretrains and data.views == 1):
-        problems.append("data.mixup, label_smoothing: of stage 1 with one view")
     if pretrains:
         for key in ("dialogue", "positive_first", "without_degrees", "findings_only", "predicted_findings"):
             if getattr(data, key):

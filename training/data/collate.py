@@ -45,8 +45,6 @@ class PretrainCollator:
     reports: whole reports instead of sentences, one a study (alignment of the query transformer); one that is
         empty, of an image alone, is masked out.
     share, nonsense: of clues in other words, and of nonsense clues, see `reworded`; drawn by the studies of the batch.
-    mixup: alpha of the Beta distribution of how much of another image of its source is in an image; 0 mixes none.
-    smoothing: of each source, how much of the certainty of a label the clue loss does not learn.
     """
 
     def __init__(
@@ -56,10 +54,7 @@ class PretrainCollator:
         reports: bool = False,
         share: float = 0.0,
         nonsense: int = 0,
-        mixup: float = 0.0,
-        smoothing: Sequence[float] = (),
     ):
-        self.mixup, self.smoothing = mixup, smoothing
         self.processor, self.reports, self.share, self.nonsense = processor, reports, share, nonsense
         # the tokenizer's limit is the clue encoder's; the query transformer has positions of its own
         self.max_tokens = 256 if reports else min(max_sentence_tokens, processor.clue_tokenizer.model_max_length)
@@ -77,11 +72,7 @@ class PretrainCollator:
         )
         encoded["attention_mask"] *= torch.tensor([[bool(sentence.text)] for _, sentence in sentences])
         clues = _reworded(self.processor, examples, self.share, self.nonsense)
-        chances = {}
-        if self.mixup or any(self.smoothing):
-            pixel_values, chances["clue_chances"] = self._softened(examples, pixel_values)
         return {
-            **chances,
             "study_ids": [example.study_id for example in examples],
             "num_text_tokens": int(encoded["attention_mask"].sum()),
             "pixel_values": pixel_values,
@@ -99,29 +90,6 @@ class PretrainCollator:
             "study_source": torch.tensor([example.source for example in examples]),
             **self.processor.clue_tensors(clues),
         }
-
-    def _softened(self, examples: list[Example], pixel_values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """The images, each with a smaller part of another one of its source, and the chance of each clue in them."""
-        chances = torch.tensor(
-            [[*tensor_labels(example.labels), *[0] * self.nonsense] for example in examples], dtype=torch.float32
-        )
-        sources = np.array([example.source for example in examples])
-        smoothing = torch.tensor(self.smoothing or [0.0] * (sources.max() + 1))[sources][:, None]
-        known = (chances >= 0) & (chances <= 1)
-        chances = torch.where(known, chances * (1 - smoothing) + smoothing / 2, -1.0)
-        if not self.mixup:
-            return pixel_values, chances
-        rng = keyed_rng("mixup", *[example.study_id for example in examples])
-        partners = np.arange(len(examples))
-        for source in np.unique(sources):
-            rows = np.flatnonzero(sources == source)
-            partners[rows] = rng.permutation(rows)
-        drawn = rng.beta(self.mixup, self.mixup, len(examples))
-        own = torch.tensor(np.maximum(drawn, 1 - drawn), dtype=torch.float32)[:, None]
-        both = (chances >= 0) & (chances[partners] >= 0)
-        mixed = torch.where(both, own * chances + (1 - own) * chances[partners], -1.0)
-        weight = own[..., None, None, None]
-        return weight * pixel_values + (1 - weight) * pixel_values[partners], mixed
 
 
 class FinetuneCollator:

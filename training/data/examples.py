@@ -76,9 +76,6 @@ class SourceData:
         names = [clue["name"] for clue in clues]
         self.names = names
         self.studies = _readable(Studies(source.path, source.split, source.max_studies), data.findings_only)
-        if source.without:
-            kept = [r for r in self.studies.records if not any((r.labels or {}).get(n) == 1 for n in source.without)]
-            self.studies.records = kept
         self.labels: list[ClueLabels] = [tuple(self.studies.labels(i, names)) for i in range(len(self.studies))]
         if source.kind in ("pair", "clue_report"):
             _refuse(source, "report", [r.study_id for r in self.studies.records if not target_text(r)])

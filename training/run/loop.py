@@ -27,7 +27,7 @@ from training.config.command_line import STOPPED
 from training.config.run_config import RunConfig, ScheduleSection
 from training.data.sampler import Draw, MicroBatchSampler, StudyPlan, keyed_rng
 from training.data.workers import read_batches
-from training.run.checkpoint import CheckpointFolder, Progress, trained_state
+from training.run.checkpoint import CheckpointFolder, Progress
 from training.run.sharded_weights import in_one_piece, open_methods
 from training.run.tracking import plot_losses
 
@@ -75,11 +75,6 @@ class _Run:
         self.checkpoints = CheckpointFolder(self.out / "checkpoints", self.accelerator)
         self.progress = Progress()
         self.meter = _Meter(self.accelerator)
-        self.average = None
-        if self.config.optimizer.weight_average:
-            state = trained_state(self.accelerator.unwrap_model(self.model))
-            self.average = _Average(state, self.config.optimizer.weight_average)
-            self.accelerator.register_for_checkpointing(self.average)
 
     @property
     def is_over(self) -> bool:
@@ -230,8 +225,6 @@ def _export(run: _Run) -> None:
     if run.config.run.export == "best" and progress.best_step not in (None, progress.step):
         run.checkpoints.load_best(progress.best_step)
         run.accelerator.print(f"exporting the best checkpoint, step {progress.best_step}")
-    if run.average is not None:
-        run.average.apply()
     run.stage.export(run.model, out / "model")
     run.accelerator.end_training()
     if run.accelerator.is_main_process:
@@ -292,8 +285,6 @@ def _optimizer_step(run: _Run, batches: list[dict[str, Any]], mean_targets: torc
                 _check_finite(accelerator, grad_norm.reshape(1), batches, step + 1, "gradient norm")
             optimizer.step()
             optimizer.zero_grad()
-            if run.average is not None:
-                run.average.update(step)
     means = {"loss": torch.stack(losses).mean(), **{name: torch.stack(v).mean() for name, v in parts.items()}}
     together = accelerator.reduce(torch.stack([m.to(accelerator.device) for m in means.values()]), reduction="mean")
     return {**dict(zip(means, together.tolist(), strict=True)), "grad_norm": grad_norm.item()}
@@ -372,36 +363,6 @@ class _Stop:
 
     def _on_signal(self, number: int, frame: Any) -> None:
         self.signalled = True
-
-
-class _Average:
-    """The moving average of the trained weights and running statistics."""
-
-    def __init__(self, state: dict[str, torch.Tensor], decay: float):
-        self.state, self.decay = {name: tensor for name, tensor in state.items() if tensor.is_floating_point()}, decay
-        self.mean = {name: tensor.detach().clone() for name, tensor in self.state.items()}
-
-    @torch.no_grad()
-    def update(self, step: int) -> None:
-        """After optimizer step `step`, from 0; the first weights are forgotten soon."""
-        decay = min(self.decay, (1 + step) / (10 + step))
-        for name, tensor in self.state.items():
-            self.mean[name].lerp_(tensor, 1 - decay)
-
-    @torch.no_grad()
-    def apply(self) -> None:
-        """Put the average into the model."""
-        for name, tensor in self.state.items():
-            tensor.copy_(self.mean[name])
-
-    def state_dict(self) -> dict[str, torch.Tensor]:
-        """For the checkpoint."""
-        return self.mean
-
-    def load_state_dict(self, state: dict[str, torch.Tensor]) -> None:
-        """From the checkpoint."""
-        for name, tensor in state.items():
-            self.mean[name].copy_(tensor)
 
 
 class _Meter:
