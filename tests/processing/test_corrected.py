@@ -1,8 +1,11 @@
 """A correction changes what was asked and nothing else: what is put back, what stays new."""
 
+import random
+
 import pytest
 
 from processing_trrg import kept_but_for
+from processing_trrg.findings_trrg import FINDING_WORDS, states
 from processing_trrg.sentences_trrg import cut_sentences
 
 OLD = ("The heart is enlarged. No pneumothorax. Small left effusion.", "Cardiomegaly.")
@@ -214,3 +217,36 @@ def test_no_finding_comes_that_was_not_asked_for(wrote, may_come):
     before = ("The heart is enlarged.", "Cardiomegaly.")
     findings, _ = corrected((f"The heart is enlarged. {wrote}", "Cardiomegaly."), before=before)
     assert (wrote in findings) == may_come
+
+
+SENTENCES = [
+    "There is edema.", "No edema.", "Small left effusion.", "Right effusion.", "Bilateral effusions.",
+    "No effusion or pneumothorax.", "The heart is enlarged.", "The heart is normal.", "Left effusion and cardiomegaly.",
+    "There is a right lung nodule.", "The lungs are clear.", "No acute disease.", "Left pacemaker in place.",
+    "There are no support devices.", "Consolidation in the left base, likely pneumonia.", "Old rib fracture.",
+    "The trachea is midline.", "Edema and a pneumothorax.", "No right pneumothorax.", "Opacity.",
+]  # fmt: skip
+ASKED = ["Edema", "Cardiomegaly", "Lung Lesion", "Fracture", "Pneumothorax", "Pleural Effusion", "Support Devices"]
+
+
+def test_whatever_a_model_writes_nothing_gets_lost_and_nothing_comes_in():
+    """Findings without their sides, so that what is asked for, implies and stays is plain."""
+    drawn = random.Random(0)
+
+    def said(*sections):
+        lines = [line for text in sections for line in cut_sentences(text or "")]
+        return {name for name in FINDING_WORDS if any(states(line, name) for line in lines)}
+
+    for _ in range(500):
+        before, wrote = (
+            tuple(" ".join(drawn.sample(SENTENCES, drawn.randint(*most))) for most in (first, (0, 5)))
+            for first in ((1, 5), (0, 5))
+        )
+        asked = drawn.sample(ASKED, drawn.randint(1, 3))
+        add, remove = asked[:1], asked[1:]
+        if drawn.random() < 0.5:
+            add, remove = [], add
+        kept = kept_but_for(before, wrote, "correct it", add, remove)
+        case = (before, wrote, add, remove, kept)
+        assert said(*before) - {*remove} - {"Lung Opacity"} <= said(*kept), case
+        assert said(*kept) <= said(*before) | {*add, "Lung Opacity", "Enlarged Cardiomediastinum"}, case
