@@ -58,11 +58,11 @@ _DEVICE = re.compile(rf"\b(?:{FINDING_WORDS[DEVICES]})\b(?<!lead)(?<!leads)(?<!w
 _LINES = {"line", "lines", "clip", "clips", "suture", "sutures"}  # septal lines, of a cholecystectomy
 _OF_A_DEVICE = re.compile(r"\b(?:central|venous|arterial|dialysis)\b", re.I)
 _OTHER_LANGUAGES = re.compile(
-    r"\b(?:und|oder|mit|ohne|nicht|keine?[nrms]?|der|das|beidseits|pas|avec|sans|une|aucune?|les|sin|con|los|las|del"
+    r"\b(?:und|oder|mit|ohne|nicht|keine?[nrms]?|der|das|beidseits|pas|avec|sans|une|aucune?|les|sin|con"
     r"|hay|ni|nessun\w*|senza|della|sem|com|uma|geen|zonder|het)\b",
     re.I,
 )
-_ENGLISH = re.compile(r"\b(?:the|there|is|are|was|not|of|with|without|and|or)\b", re.I)
+_ENGLISH = re.compile(r"\b(?:the|there|is|are|was|no|not|of|with|without|and|or|small|seen|normal)\b", re.I)
 
 
 @dataclass
@@ -116,7 +116,7 @@ def compare(report: Report, prior_report: str, names: Sequence[str]) -> bool:
 
 
 def is_english(text: str) -> bool:
-    """By its little words: whether no more of them are of other languages than of English."""
+    """Whether no more of its little words are of other languages than of English; a text that has none may be it."""
     return len(_OTHER_LANGUAGES.findall(text)) <= len(_ENGLISH.findall(text))
 
 

@@ -78,7 +78,8 @@ def kept_but_for(
 
     What was stated and not to be removed stays stated: where it got lost, the sentences that said it come back, and so
     do those whose place a finding was to take that is still unsaid. No new sentence denies what stays, or states a
-    finding, or another side of one, that was neither there nor asked for. Where nothing would be left, all stays.
+    finding, or another side of one, that was neither there nor asked for. Denials may go with their sentence. Where
+    neither section would have a word left, all stays.
 
     A sentence is open to change where it names a finding that was asked for, and not its other side alone, names no
     finding and uses a longer word of the request, calls normal what is to be added, or says that there is nothing where
@@ -121,12 +122,23 @@ def kept_but_for(
     staying = had - _taken_out(remove, had) - {side for name in add for side in _sides_of(name)}
     wanted = {told for name in add for told in _implied(name, had)}
 
-    def may_come(sentence: str) -> bool:
+    def may_come(sentence: str, back: Sequence[str]) -> bool:
         told = _told(sentence)
         denied = {name for name, value in told.items() if not value}
         opposed = denied | ({*OF_THE_LUNGS} if "Lung Opacity" in denied else set())
         new = any(value and name not in wanted and _is_new(name, had) for name, value in told.items())
-        return not new and not opposed & staying and not _denies_only(sentence, [*staying])
+        there = staying | {*add} | _stated_in([back])
+        return not new and not opposed & there and not _denies_only(sentence, [*there])
+
+    def is_lost(sentence: str, denied: Set[str]) -> bool:
+        """Whether it denies what nobody denies without it, and agrees with what is asked."""
+        alone = _denied_in([sentence])
+        return (
+            bool(alone)
+            and True not in _told(sentence).values()
+            and not alone & {*map(finding_of, add), *add}
+            and not alone <= denied
+        )
 
     def merged_with(lost: Set[str], unreplaced: Set[str], unsaid: Sequence[str]) -> tuple[list[list[str]], list[str]]:
         """The sentences of each section, and what of `add` they state. Sentences that state what is `lost` come in;
@@ -136,8 +148,13 @@ def kept_but_for(
         for lines, new in zip(old, written, strict=True):
             back = [line for line in lines if unreplaced & _stated_in([[line]])]
             back += [line for line in lines if unsaid and not any(_speaks_of(line, name) for name in said)]
-            new = [line for line in new if line in lines or (may_come(line) and not (back and _says_again(line, back)))]
-            may_go = [line for line in lines if line not in back and is_open(line)]
+            new = [
+                line
+                for line in new
+                if line in lines or (may_come(line, back) and not (back and _says_again(line, back)))
+            ]
+            denied = _denied_in(new)
+            may_go = [line for line in lines if line not in back and is_open(line) and not is_lost(line, denied)]
             may_enter = [line for line in new if is_open(line) or lost & _stated_in([[line]])]
             sections.append(_merged(lines, new, may_go, may_enter))
         added = [name for name in add if any(states(sentence, name) for lines in sections for sentence in lines)]
@@ -151,7 +168,10 @@ def kept_but_for(
     if unreplaced or unsaid:
         merged, _ = merged_with(lost, unreplaced, unsaid)
     kept = [text if lines == new else " ".join(lines) for text, lines, new in zip(after, merged, written, strict=True)]
-    return (kept[0] or "", kept[1] or None) if any(kept) else before
+    if any(kept):
+        return kept[0] or "", kept[1] or None
+    left = [" ".join(line for line in lines if not is_to_go(line)) for lines in old]
+    return (left[0], left[1] or None) if any(left) else before
 
 
 @lru_cache(maxsize=4096)
@@ -169,6 +189,10 @@ def _told(sentence: str) -> Mapping[str, bool]:
 
 def _stated_in(sections: Sequence[Sequence[str]]) -> set[str]:
     return {name for lines in sections for line in lines for name, value in _told(line).items() if value}
+
+
+def _denied_in(lines: Sequence[str]) -> set[str]:
+    return {name for line in lines for name, value in _told(line).items() if not value}
 
 
 def _taken_out(remove: Sequence[str], had: Set[str]) -> set[str]:

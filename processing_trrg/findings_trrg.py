@@ -42,8 +42,8 @@ GONE = re.compile(
     r"(?! (?:\w+ )?(?:chang|increas))"
 )
 _ANEW = re.compile(
-    r"\b(?:there|is|are|has|have|shows?|demonstrates?|reveals?|contains?|small|tiny|trace|mild\w*|moderate\w*|minimal\w*|slight\w*|subtle|stable|left|right|bi\w+al"
-    r"|possibl[ey]|probabl[ey]|likely)\b"
+    r"\b(?:there|is|are|has|have|you|see|forget|shows?|demonstrates?|reveals?|contains?|small|tiny|trace|mild\w*|moderate\w*"
+    r"|minimal\w*|slight\w*|subtle|stable|left|right|bi\w+al|possibl[ey]|probabl[ey]|likely)\b"
 )
 _CHAMBER = re.compile(rf"\b(?:{'|'.join(SIDES)}) (?=(?:ventric|atri)\w+)")  # where a lead ends, no side of its device
 _DOUBT = re.compile(r"\b(?:can ?not|can't|could not|not) (?:be )?(?:\w+ )?(?:excluded?|ruled? out)")
@@ -51,7 +51,9 @@ _SEEN = r"(?:seen|present|identified|visuali[sz]ed|evident|found|detected)"
 _NONE = rf"(?:(?:no|none|nil|absent|negative)(?: {_SEEN})?|not {_SEEN})"
 _ANSWERED_NO = re.compile(rf"\s*{_NONE}\W*")  # "Edema: none."
 _DASH = re.compile(rf"\s[-\u2013\u2014]\s(?={_NONE}\W*$)")
-_ITEM = re.compile(rf"\s*(?:{'|'.join(FINDING_WORDS.values())})\s*")
+_ANY = "|".join(FINDING_WORDS.values())
+_FINDING = re.compile(rf"\b(?:{_ANY})\b")
+_ITEM = re.compile(rf"\s*(?:the |an? |both )?(?:(?:{'|'.join(SIDES)}) )?(?:pleural )?(?:{_ANY})\s*")
 """A part of a sentence that is a finding and nothing else."""
 
 
@@ -90,7 +92,7 @@ def mentions(sentence: str, name: str) -> list[tuple[int, bool]]:
     if not words.search(sentence.lower()):
         return []
     found_at, denied, parts = [], False, clauses(sentence)
-    answered = _answered_no(parts)
+    gone = _gone(parts)
     for place, part in enumerate(parts):
         if place % 2:  # what it was cut at
             denied = denied and part in (",", "and")
@@ -100,22 +102,27 @@ def mentions(sentence: str, name: str) -> list[tuple[int, bool]]:
         denied = cue is not None or (denied and not _ANEW.search(part, 0, found.start() if found else len(part)))
         if found and (not side or re.search(rf"\b(?:{side}|bilateral(?:ly)?|both)\b", part)):
             before = cue is not None and cue.start() < found.end()
-            gone = place in answered or GONE.search(part, found.end()) is not None
-            found_at.append((place, before or (denied and cue is None) or gone))
+            found_at.append((place, before or (denied and cue is None) or place in gone))
     return found_at
 
 
-def _answered_no(parts: Sequence[str]) -> set[int]:
-    """The places of the parts that "none" behind a colon answers: the one before it, and findings listed before that
-    ("Lines and tubes: none.")."""
-    answered: set[int] = set()
-    for colon in range(1, len(parts) - 1, 2):
-        if parts[colon] == ":" and _ANSWERED_NO.fullmatch(parts[colon + 1]):
-            answered.add(colon - 1)
-            place = colon - 1
-            while place >= 2 and parts[place - 1] in (",", "and") and _ITEM.fullmatch(parts[place]):
-                place -= 2
-                if not _ITEM.fullmatch(parts[place]):
-                    break
-                answered.add(place)
-    return answered
+def listed_before(parts: Sequence[str], place: int) -> list[int]:
+    """The places of the findings that stand in a list before a part: of "effusion" in "edema, effusion and a nodule are
+    seen" that of "edema", nearest first."""
+    listed = []
+    while place >= 2 and parts[place - 1] in (",", "and") and _ITEM.fullmatch(parts[place - 2]):
+        place -= 2
+        listed.append(place)
+    return listed
+
+
+def _gone(parts: Sequence[str]) -> set[int]:
+    """The places of the parts of which it is said behind them that they are not there, with the findings listed before
+    them: "Lines and tubes: none.", "Edema and effusion are not seen."."""
+    gone: set[int] = set()
+    for place in range(0, len(parts), 2):
+        answered = parts[place + 1 : place + 2] == [":"] and _ANSWERED_NO.fullmatch(parts[place + 2])
+        named = _FINDING.search(parts[place])
+        if answered or (named and GONE.search(parts[place], named.end())):
+            gone |= {place, *(listed_before(parts, place) if named else ())}
+    return gone

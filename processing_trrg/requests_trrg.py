@@ -9,7 +9,8 @@ only, never for clinical use.
 import re
 from collections.abc import Iterable, Sequence
 
-from .findings_trrg import GONE, NEGATION, SIDES, clauses, finding_of, mentions
+from .compared_trrg import is_english
+from .findings_trrg import GONE, NEGATION, SIDES, clauses, finding_of, listed_before, mentions
 from .prompt_trrg import PromptError
 from .sentences_trrg import cut_sentences
 
@@ -17,26 +18,29 @@ _ADD = re.compile(
     r"\b(?:add|mention|include|insert|(?<!the )(?<!this )(?<!your )report|missing|missed|forgot\w*)\b", re.IGNORECASE
 )
 _TAKE_OUT = re.compile(
-    r"\b(?:remove|delete|drop|omit|strike|erase|get rid of|(?:take|leave) (?:\w+ ){0,4}out)\b"
+    r"\b(?:remove|delete|drop|omit|strike|erase|ignore|disregard|forget about|get rid of)\b"
+    r"|\b(?:take|leave) (?:\w+ ){0,4}out\b"
     r"|\b(?:should|must|has to|have to) go\b(?! (?:in|into|to|under|first))",
     re.IGNORECASE,
 )
-_WRONG = re.compile(r"\b(?:wrong|mistaken?|incorrect|false)\b", re.IGNORECASE)
+_WRONG = re.compile(r"\b(?:wrong(?:ly)?|mistaken?|incorrect(?:ly)?|false(?:ly)?|an error)\b", re.IGNORECASE)
 _KEEP = re.compile(r"\b(?:keep|retain|leave)\b(?! (?:\w+ ){0,3}out\b)", re.IGNORECASE)
 _VERBS = ((_ADD, False), (_TAKE_OUT, True), (_WRONG, True), (_KEEP, None))
 _CHANGE = re.compile(r"\b(?:change|correct|rewrite|revise|fix|write|say|shorten|simplify|move|swap|replace)\b", re.I)
 _QUESTION = re.compile(
     r"(?:why|how|what|where|which|who|when|is|are|was|were|does|do(?! not)|did|has|have)\b"
-    r"|(?:could|would|can|will) you (?:please )?(?:see|find|tell|explain|show|confirm|describe|detect|identify)\b",
+    r"|(?:could|would|can|will) you (?:please )?"
+    r"(?:see|find|tell|explain|show|confirm|describe|detect|identify|check)\b",
     re.IGNORECASE,
 )
-_POLITE = re.compile(r"(?:could|would|can|will) you\b", re.IGNORECASE)
+_POLITE = re.compile(r"(?:could|would|can|will) (?:you|we|the)\b|is it possible\b", re.IGNORECASE)
+_ASKS_ALL_THE_SAME = re.compile(r"(?:please )?(?:tell me|say|explain|check) (?:whether|if|why|how)\b", re.IGNORECASE)
 
 _SIDE = f"({'|'.join(SIDES)})"
 _TO_A_SIDE = re.compile(rf"\b(?:move|shift|change)\b.{{0,80}}\bto (?:the )?{_SIDE}(?: side)?\W*$")
 _NOT_THERE = re.compile(
-    rf"(?:\bnot (?:on|in|at)|(?<!\bis )(?<!\bare )(?<!\bwas )(?<!'s )\bnot) (?:the )?{_SIDE}(?:-sided| side)?"
-    r"(?=\W*$|,| but\b)"
+    rf"(?:(?:\bnot|n't) (?:on|in|at)|(?<!\bis )(?<!\bare )(?<!\bwas )(?<!'s )\bnot) (?:the )?{_SIDE}"
+    rf"(?:-sided| side)?(?=\W*$|,| but\b)|\b(?:is|are|was) not {_SIDE}(?:-sided)?(?= but\b)"
 )
 _WRONG_SIDE = re.compile(
     r"\b(?:wrong side|(?:swap|mix|confus|exchang|switch)\w* (?:up )?(?:the )?sides?)\b"
@@ -44,7 +48,15 @@ _WRONG_SIDE = re.compile(
 )
 _IS_THERE = re.compile(rf"(?:\b(?:is|should be)|'s) (?:on |in )?(?:the )?{_SIDE}(?:-sided| side)?\b")
 _OTHER_SIDE = re.compile(r"\b(?:opposite|other|contralateral) side\b")
-_INSTEAD = re.compile(r"\b(?:replace|substitute|exchange|swap|rather than|instead of|in place of)\b")
+_INSTEAD = re.compile(
+    r"\b(?:replace|substitute|exchange|swap|rather than|instead of|in place of|actually)\b"
+    r"|\bchange\b.{0,60}\b(?:to|into)\b|\bwrong\b.{0,9}\bit(?:'s| is)\b"
+)
+_ALL_BUT = re.compile(r"\b(?:all|every\w*|findings?)\b.{0,30}\b(?:except|but|other than)\b")
+_THE_OTHER = re.compile(rf"\b(?:{_SIDE} one|one on the {_SIDE})\b")
+"""A finding that only its side names."""
+_STATES = re.compile(r"\b(?:there|is|are|has|have|you|see|forget)\b")
+_NO_SIDE = re.compile(r"\byou(?:'re| are) right\b|\bleft(?= (?:\w+ ){0,4}out\b)", re.IGNORECASE)
 
 
 def read_request(request: str, names: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -76,11 +88,17 @@ def refuse_unclear(request: str, names: Sequence[str]) -> None:
     sentences = [*cut_sentences(request)]
     if sentences and all(map(_asks, sentences)):
         raise PromptError(f"request: {request!r:.80} is a question and changes nothing; give it to ask")
+    if not is_english(request):
+        raise PromptError(f"request: {request!r:.80} is not in English by its words; nothing else is read")
     for part in (part for sentence in sentences if not _asks(sentence) for part in _apart(sentence, names)):
         low, findings = part.lower(), _named(part, names)
-        found = _INSTEAD.search(low) if len(findings) > 1 else None
-        if not found and not _moved(part, names) and not _tells(part):
-            found = _WRONG_SIDE.search(low) or (_OTHER_SIDE.search(low) if findings else None)
+        found = _ALL_BUT.search(low) if findings else None
+        if not found and not _moved(part, names):
+            both = len({*re.findall(rf"\b{_SIDE}\b", low)}) > 1
+            found = _INSTEAD.search(low) if len(findings) > 1 or both else None
+            found = found or _other_by_its_side(part, names)
+            if not found and not _tells(part):
+                found = _WRONG_SIDE.search(low) or (_OTHER_SIDE.search(low) if findings else None)
         if found:
             raise PromptError(
                 f"request: {found[0]!r} does not tell what comes and what goes; give findings to add and to remove"
@@ -107,9 +125,21 @@ def known_findings(field: str, asked: Iterable[str], names: Sequence[str]) -> li
 
 def _asks(sentence: str) -> bool:
     if not sentence.endswith("?"):
+        return _ASKS_ALL_THE_SAME.match(sentence) is not None
+    changes = _ADD.search(sentence) or _TAKE_OUT.search(sentence)
+    if _POLITE.match(sentence) and (changes or not _QUESTION.match(sentence)):
         return False
-    changes = _POLITE.match(sentence) or _ADD.search(sentence) or _TAKE_OUT.search(sentence) or _CHANGE.search(sentence)
-    return _QUESTION.match(sentence) is not None or not changes
+    return _QUESTION.match(sentence) is not None or not (changes or _CHANGE.search(sentence))
+
+
+def _other_by_its_side(words: str, names: Sequence[str]) -> re.Match[str] | None:
+    """Where a part says what is to be done with a finding that is known by its side alone ("remove the left one")."""
+    for part in clauses(_NO_SIDE.sub("", words)):
+        if not _named(part, names) and not re.match(r"\s*(?:not|keep|leave)\b", part):
+            found = _THE_OTHER.search(part) or (re.search(rf"\b{_SIDE}\W*$", part) if _tells(part) else None)
+            if found:
+                return found
+    return None
 
 
 def _named(words: str, names: Sequence[str]) -> list[str]:
@@ -135,7 +165,7 @@ def _apart(sentence: str, names: Sequence[str]) -> list[str]:
 def _moved(words: str, names: Sequence[str]) -> tuple[str, str] | None:
     """The finding with the side that it is on, and with the one that it is said not to be on. None where the words do
     something else with it, or name another one too."""
-    low, findings = words.lower(), _named(words, names)
+    low, findings = "".join(clauses(_NO_SIDE.sub("", words))), _named(words, names)
     if len(findings) != 1 or _tells(words):
         return None
     sides = {*re.findall(rf"\b{_SIDE}\b", low)}
@@ -143,7 +173,7 @@ def _moved(words: str, names: Sequence[str]) -> tuple[str, str] | None:
         new = found[1]
     elif found := _NOT_THERE.search(low):
         rest = low[: found.start()] + low[found.end() :]
-        new = "left" if found[1] == "right" else "right"
+        new = "left" if (found[1] or found[2]) == "right" else "right"
         if NEGATION.search(rest) or GONE.search(rest) or {*re.findall(rf"\b{_SIDE}\b", rest)} != {new}:
             return None
     elif _WRONG_SIDE.search(low) and (found := _IS_THERE.search(low)) and len(sides) == 1:
@@ -155,21 +185,33 @@ def _moved(words: str, names: Sequence[str]) -> tuple[str, str] | None:
 
 
 def _plainly_asked(sentence: str, names: Sequence[str]) -> list[tuple[str, bool]]:
-    """Findings and whether each is to be added. A part without a verb takes that of the part before it, or of the one
-    behind its colon."""
+    """Findings and whether each is to be added. A part without a verb takes that of the part before it, of the one
+    behind its colon, or of the one that ends the list that it begins; one that states or denies stands for itself."""
+    sentence = _NO_SIDE.sub("", re.sub(r"^no, ", "", sentence, flags=re.IGNORECASE))
     parts = clauses(sentence)
     found = [[(verb.start(), wrong) for kind, wrong in _VERBS for verb in kind.finditer(part)] for part in parts]
     own = [max(told, key=lambda verb: verb[0]) if told else None for told in found]
+    for place, verb in enumerate(own):  # "That is wrong" speaks of no finding
+        if verb and _WRONG.match(parts[place], verb[0]) and not _named(parts[place], names):
+            own[place] = None
+    for place, verb in reversed([*enumerate(own)]):
+        if verb:
+            for listed in listed_before(parts, place):
+                own[listed] = own[listed] or (None if any(own[:listed]) else verb)
     verbs: list[bool | None] = []
     for place, verb in enumerate(own):
         behind = own[place + 2] if parts[place + 1 : place + 2] == [":"] else None
         said = verb or behind
-        verbs.append(said[1] if said else verbs[-1] if verbs else False)
+        starts = place % 2 == 0 and (NEGATION.search(parts[place]) or _STATES.search(parts[place]))
+        is_bare = verbs and re.match(r"\s*not\b", parts[place])  # "remove edema, not effusion"
+        verbs.append(said[1] if said else None if is_bare else False if starts or not verbs else verbs[-1])
     asked = []
     for name in (name for name in names if finding_of(name) == name):
         for place, denied in mentions(sentence, name):
             if verbs[place] is None:
                 continue
+            if own[place] and not NEGATION.search(parts[place]) and not GONE.search(parts[place]):
+                denied = False  # what was denied before has a verb of its own
             sides = [side for side in SIDES if re.search(rf"\b{side}\b(?! out)", parts[place])]
             told = f"{sides[0].title()} {name}" if len(sides) == 1 else name
             asked.append((told, denied == verbs[place]))

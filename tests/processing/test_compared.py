@@ -205,6 +205,7 @@ def test_what_is_no_report_is_compared_with_nothing(write):
         ("No edema.", True),
         ("Cardiomegaly. Edema.", True),
         ("Status post CABG. Left PICC. Edema.", True),
+        ("Los Angeles Imaging. Small left effusion. No pneumothorax.", True),
         ("Pas de pneumothorax. \u0152d\u00e8me.", False),
         ("Kein Pneumothorax, kein Erguss.", False),
         ("Pneumothorax nicht ausgeschlossen.", False),

@@ -168,6 +168,11 @@ def test_what_denies_the_finding_that_was_added_goes_and_nothing_else(sentence, 
         ("Consolidation. Pneumonia.", "Consolidation. No lung opacity.", [], ["Pneumonia"], "Consolidation."),
         ("Edema. Small effusion.", "No acute disease. Small effusion.", [], ["Edema"], "Small effusion."),
         ("Edema.", "No acute disease.", [], ["Edema"], "No acute disease."),
+        ("Left effusion with atelectasis.", "No effusion.", [], ["Left Pleural Effusion"],
+         "Left effusion with atelectasis."),
+        ("The heart is big.", "The heart is big. No edema.", ["Edema"], [], "The heart is big."),
+        ("No pneumothorax or effusion. There is a left pneumothorax.", "The mediastinum is widened.", [],
+         ["Left Pneumothorax"], "No pneumothorax or effusion."),
     ],
 )  # fmt: skip
 def test_no_new_sentence_denies_what_stays(before, wrote, add, remove, expected):

@@ -58,6 +58,26 @@ NAMES = CHEXPERT_14[1:]
         ),
         ("The effusion on the left side is wrong, remove it.", [], ["Left Pleural Effusion"]),
         ("Could you make it shorter?", [], []),
+        ("No fracture and mention a cardiomegaly.", ["Cardiomegaly"], ["Fracture"]),
+        ("Drop the nodule and there is no edema.", [], ["Lung Lesion", "Edema"]),
+        ("I see no edema and drop the effusion.", [], ["Edema", "Pleural Effusion"]),
+        ("The effusion and the edema should be removed.", [], ["Edema", "Pleural Effusion"]),
+        ("Edema and effusion must go.", [], ["Edema", "Pleural Effusion"]),
+        ("The edema and the effusion are not there.", [], ["Edema", "Pleural Effusion"]),
+        ("The effusion and the nodule are wrong.", [], ["Lung Lesion", "Pleural Effusion"]),
+        ("That is wrong, there is an effusion.", ["Pleural Effusion"], []),
+        ("It's wrong, there's no effusion.", [], ["Pleural Effusion"]),
+        ("No, the effusion is on the left.", ["Left Pleural Effusion"], []),
+        ("The effusion isn't on the left but on the right.", ["Right Pleural Effusion"], ["Left Pleural Effusion"]),
+        ("The effusion is not left but right.", ["Right Pleural Effusion"], ["Left Pleural Effusion"]),
+        ("Remove edema, not effusion.", [], ["Edema"]),
+        ("You left the edema out.", ["Edema"], []),
+        ("You are right about the edema.", ["Edema"], []),
+        ("The line ends in the right atrium, not in the left.", ["Support Devices"], []),
+        ("Ignore the effusion.", [], ["Pleural Effusion"]),
+        ("Is it possible to remove the edema?", [], ["Edema"]),
+        ("Can the edema be removed?", [], ["Edema"]),
+        ("Please tell me whether there is edema.", [], []),
     ],
 )
 def test_what_free_words_ask_for(request_, add, remove):
@@ -99,6 +119,18 @@ def test_a_finding_that_changes_sides_comes_and_goes(wording):
         ("Could you reword it?", None),
         ("\u80ba\u6c34\u816b\u3092\u8ffd\u52a0", None),
         ("from left " * 8000, None),
+        ("Delete the effusion on the right and add one on the left.", "one on the left"),
+        ("Add a right effusion and remove the left.", "left"),
+        ("Keep the left effusion but remove the right one.", "right one"),
+        ("There is no left effusion but a right one.", "right one"),
+        ("Remove the left effusion, not the right one.", None),
+        ("Change edema to pneumonia.", "change edema to"),
+        ("The edema is actually pneumonia.", "actually"),
+        ("The edema is wrong, it's pneumonia.", "wrong, it's"),
+        ("Swap left and right effusion.", "swap"),
+        ("Remove all findings except the effusion.", "except"),
+        ("Kein Pneumothorax.", "not in English"),
+        ("Retirez les nodules.", "not in English"),
     ],
 )
 def test_words_that_do_not_tell_what_comes_and_what_goes_are_refused(request_, words):
@@ -121,6 +153,20 @@ def test_a_side_beside_another_change_is_read_as_training_words_it(act, between,
                 "Right Pleural Effusion"
             } == (set() if act == "add" else {"Edema"})
     assert read / (len(WORDS["requests"]["side"][2:]) * len(WORDS["requests"][act])) > 0.9
+
+
+@pytest.mark.parametrize("between", WORDS["requests"]["between"])
+def test_two_requests_of_training_are_read_as_each_alone(between):
+    acts = [(act, wording) for act in ("add", "deny", "drop") for wording in WORDS["requests"][act]]
+    wrong = []
+    for act, wording in acts:
+        for other_act, other in acts:
+            two = wording.format(a="an effusion", x="effusion"), other.format(a="an edema", x="edema")
+            asked = {"Pleural Effusion": act == "add", "Edema": other_act == "add"}
+            add, remove = read_request(between.join(two) + ".", NAMES)
+            if {*add} != {n for n, is_added in asked.items() if is_added} or {*remove} != {*asked} - {*add}:
+                wrong.append(between.join(two))
+    assert not wrong
 
 
 def test_the_words_of_training_are_understood():
