@@ -50,7 +50,7 @@ _IS_THERE = re.compile(rf"(?:\b(?:is|should be)|'s) (?:on |in )?(?:the )?{_SIDE}
 _OTHER_SIDE = re.compile(r"\b(?:opposite|other|contralateral) side\b")
 _INSTEAD = re.compile(
     r"\b(?:replace|substitute|exchange|swap|rather than|instead of|in place of|actually)\b"
-    r"|\bchange\b.{0,60}\b(?:to|into)\b|\bwrong\b.{0,9}\bit(?:'s| is)\b"
+    r"|\bchange (?!the report|nothing).{0,60}\b(?:to|into)\b|\bwrong\b.{0,9}\bit(?:'s| is)\b"
 )
 _ALL_BUT = re.compile(r"\b(?:all|every\w*|findings?)\b.{0,30}\b(?:except|but|other than)\b")
 _THE_OTHER = re.compile(rf"\b(?:{_SIDE} one|one on the {_SIDE})\b")
