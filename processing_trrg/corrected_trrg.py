@@ -128,7 +128,8 @@ def kept_but_for(
         opposed = denied | ({*OF_THE_LUNGS} if "Lung Opacity" in denied else set())
         new = any(value and name not in wanted and _is_new(name, had) for name, value in told.items())
         there = staying | {*add} | _stated_in([back])
-        return not new and not opposed & there and not _denies_only(sentence, [*there])
+        by_side = [name for name in there if not there.intersection(_sides_of(name))]  # "no right X" beside a left one
+        return not new and not opposed & there and not _denies_only(sentence, by_side)
 
     def is_lost(sentence: str, denied: Set[str]) -> bool:
         """Whether it denies what nobody denies without it, and agrees with what is asked."""
