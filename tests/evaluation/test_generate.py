@@ -317,7 +317,7 @@ def test_two_processes_killed_and_resumed_write_what_one_writes(checkpoint, data
     command = [*COMMAND, str(ROOT / "evaluation" / "generate.py"), *map(str, arguments), "--out", str(out)]
     command += ["--max-new-tokens", "12"]
     child = subprocess.Popen(command, env=environment(), cwd=tmp_path, start_new_session=True)
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 400
     while not any(part.stat().st_size for part in out.glob("parts/*")) and child.poll() is None:
         assert time.monotonic() < deadline
         time.sleep(0.005)
