@@ -67,30 +67,28 @@ def read_request(request: str, names: Sequence[str]) -> tuple[list[str], list[st
     is to be kept, asks for nothing.
     """
     asked: dict[bool, list[str]] = {True: [], False: []}
-    for sentence in cut_sentences(request):
-        if _asks(sentence):
-            continue
-        for part in _apart(sentence, names):
-            moved = _moved(part, names)
-            for told, is_added in (
-                _plainly_asked(part, names) if moved is None else ((moved[0], True), (moved[1], False))
-            ):
-                asked[is_added] += [] if told in asked[is_added] else [told]
+    for part in _parts([*cut_sentences(request)], names):
+        moved = _moved(part, names)
+        read = _plainly_asked(part, names) if moved is None else [(moved[0], True), (moved[1], False)]
+        for told, is_added in read:
+            asked[is_added] += [] if told in asked[is_added] else [told]
     return asked[True], asked[False]
 
 
 def refuse_unclear(request: str, names: Sequence[str]) -> None:
-    """
+    """Let only requests pass of which `read_request` can tell what they ask for.
+
     Raises:
-        PromptError: every sentence of a request is a question ("Is there an edema?"), which asks for no change; or one
-            may change findings or their sides in words that do not tell what comes and what goes.
+        PromptError: every sentence of a request is a question ("Is there an edema?"), which asks for no change; it is
+            not in English; or a sentence may change findings or their sides in words that do not tell what comes and
+            what goes.
     """
     sentences = [*cut_sentences(request)]
     if sentences and all(map(_asks, sentences)):
         raise PromptError(f"request: {request!r:.80} is a question and changes nothing; give it to ask")
     if not is_english(request):
         raise PromptError(f"request: {request!r:.80} is not in English by its words; nothing else is read")
-    for part in (part for sentence in sentences if not _asks(sentence) for part in _apart(sentence, names)):
+    for part in _parts(sentences, names):
         low, findings = part.lower(), _named(part, names)
         found = _ALL_BUT.search(low) if findings else None
         if not found and not _moved(part, names):
@@ -126,10 +124,10 @@ def known_findings(field: str, asked: Iterable[str], names: Sequence[str]) -> li
 def _asks(sentence: str) -> bool:
     if not sentence.endswith("?"):
         return _ASKS_ALL_THE_SAME.match(sentence) is not None
-    changes = _ADD.search(sentence) or _TAKE_OUT.search(sentence)
-    if _POLITE.match(sentence) and (changes or not _QUESTION.match(sentence)):
-        return False
-    return _QUESTION.match(sentence) is not None or not (changes or _CHANGE.search(sentence))
+    is_question, changes = _QUESTION.match(sentence), _ADD.search(sentence) or _TAKE_OUT.search(sentence)
+    if _POLITE.match(sentence):
+        return bool(is_question and not changes)
+    return bool(is_question or not (changes or _CHANGE.search(sentence)))
 
 
 def _other_by_its_side(words: str, names: Sequence[str]) -> re.Match[str] | None:
@@ -149,6 +147,11 @@ def _named(words: str, names: Sequence[str]) -> list[str]:
 def _tells(words: str) -> bool:
     """Whether a verb says what is to be done with what is named."""
     return any(verb.search(words) for verb in (_ADD, _TAKE_OUT, _KEEP))
+
+
+def _parts(sentences: Sequence[str], names: Sequence[str]) -> list[str]:
+    """What the sentences that ask for a change are read in."""
+    return [part for sentence in sentences if not _asks(sentence) for part in _apart(sentence, names)]
 
 
 def _apart(sentence: str, names: Sequence[str]) -> list[str]:
