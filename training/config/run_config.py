@@ -83,6 +83,7 @@ class Source:
         balance: exponent b, so that rare findings are not drowned by normal studies: a study is drawn (m / n)^b times
             an epoch (rounded), n the studies with its rarest positive label, m those with the most frequent one; 0 is
             once.
+        mirrored: "image", half of the draws are mirrored, but for studies with a box or a label of a side.
         split: value of the record's `split` field.
         max_studies: the first so many of the split; null takes all.
     """
@@ -92,6 +93,7 @@ class Source:
     reports: str | None = None
     weight: float = 1.0
     balance: float = 0.0
+    mirrored: bool = False
     split: str = "train"
     max_studies: int | None = None
 
@@ -109,7 +111,8 @@ class DataSection:
         score_jitter: clue_report, half-width of the noise that softens oracle clue scores (0 keeps them 0 and 1).
         sides_given: clue_report, probability that a draw gives the sided clues; else the language model has the others
             alone, as in a study that is labelled without sides.
-        augment: small rotation, shift, scale and gamma; never a flip, since sides matter.
+        augment: small rotation, shift, scale and gamma; no flip, since sides matter (`mirrored` of a source).
+        strong_augment: with `augment`, more of it, and contrast, noise, blur and boxes over parts of the picture.
         paraphrases: JSON Lines of rewritten reports (`training/builders/paraphrases.py`), as MAIRA-1's augmentation.
         paraphrase_share: probability that a draw of a study that has paraphrases takes one of them.
         clue_wordings: probability that a clue of a batch has other words (`training/data/clue_wordings.py`).
@@ -137,6 +140,7 @@ class DataSection:
     score_jitter: float = 0.1
     sides_given: float = 1.0
     augment: bool = True
+    strong_augment: bool = False
     paraphrases: str | None = None
     clue_wordings: float = 0.0
     nonsense_clues: int = 0
@@ -358,11 +362,15 @@ def _impossible(config: RunConfig) -> list[str]:
                 problems.append(f"data.{name}.{i}.kind: {source.kind!r} is not one of {kinds} in this stage")
             if (source.kind in ("matched", "composed")) != (source.reports is not None):
                 problems.append(f"data.{name}.{i}.reports: set it for kinds 'matched' and 'composed' and for no other")
+            if source.mirrored and (source.kind != "image" or name == "validation"):
+                problems.append(f"data.{name}.{i}.mirrored: for training sources of kind 'image' alone")
             if not source.weight > 0:
                 problems.append(f"data.{name}.{i}.weight: {source.weight} is not above 0")
             if not source.balance >= 0 or (source.balance and name == "validation"):
                 expected = "expected 0 or more, and 0 in validation, which sees each study once"
                 problems.append(f"data.{name}.{i}.balance: {source.balance}; {expected}")
+    if data.strong_augment and not data.augment:
+        problems.append("data.strong_augment: set data.augment too")
     known = ", ".join(DIALOGUE_KINDS)
     wrong = {kind: share for kind, share in data.dialogue.items() if kind not in DIALOGUE_KINDS or not share >= 0}
     problems.extend(f"data.dialogue.{kind}: {wrong[kind]}; expected a share of 0 or more of {known}" for kind in wrong)

@@ -1,20 +1,30 @@
 """Image augmentation of the training sets: small rotation, shift, scale and gamma, keyed by the caller's generator.
 
-Never a flip: the heart is on the left, and a report names sides. Gamma, since the image processor has taken gain and
-offset out of every image.
+Gamma, since the image processor has taken gain and offset out of every image. The strong form (`data.strong_augment`)
+turns and scales more and draws what other scanners and screens do to a picture: contrast, noise, blur, and boxes over
+parts of it. No flip here: the heart is on the left, and a report names sides. An image whose labels name none may be
+mirrored before (`mirrored` of its source).
 """
 
 from dataclasses import dataclass
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageFilter
 
-ROTATION_DEGREES = 10.0
+ROTATION_DEGREES, STRONG_ROTATION_DEGREES = 10.0, 15.0
 SHIFT = 0.06
 """Of the image's side."""
-SCALE = 0.12
+SCALE, STRONG_SCALE = 0.12, 0.2
 GAMMA = 0.4
 """Of the exponent's logarithm."""
+CONTRAST, BRIGHTNESS = 0.25, 20.0
+"""Of the gain's logarithm, and in grey levels of 255."""
+NOISE, NOISY = (2.0, 10.0), 0.5
+"""Standard deviation in grey levels of 255, and the share of pictures."""
+BLUR, BLURRED = (0.3, 1.2), 0.3
+"""Radius in pixels, and the share of pictures."""
+BOXES, SMALLEST_BOX, LARGEST_BOX = 2, 1 / 14, 1 / 4
+"""At most so many; their sides, of the image's."""
 
 
 @dataclass(frozen=True)
@@ -46,12 +56,13 @@ class Motion:
         return float(middle_x - w / 2), float(middle_y - h / 2), w, h
 
 
-def augment(pixels: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, Motion]:
+def augment(pixels: np.ndarray, rng: np.random.Generator, strong: bool = False) -> tuple[np.ndarray, Motion]:
     """uint8 (H, W) -> uint8 (H, W), moved and toned at random, and how it was moved; what comes in from outside is
     black."""
     height, width = pixels.shape
-    angle = np.deg2rad(rng.uniform(-ROTATION_DEGREES, ROTATION_DEGREES))
-    scale = 1.0 + rng.uniform(-SCALE, SCALE)
+    most = STRONG_ROTATION_DEGREES if strong else ROTATION_DEGREES
+    angle = np.deg2rad(rng.uniform(-most, most))
+    scale = 1.0 + (rng.uniform(-STRONG_SCALE, STRONG_SCALE) if strong else rng.uniform(-SCALE, SCALE))
     motion = Motion(height, width, angle, scale, *(rng.uniform(-SHIFT, SHIFT, size=2) * (width, height)))
     cos, sin = np.cos(angle) / scale, np.sin(angle) / scale
     centre_x, centre_y = motion.centre
@@ -63,4 +74,22 @@ def augment(pixels: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, M
     )
     gamma = np.exp(rng.uniform(-GAMMA, GAMMA))
     table = (255 * (np.arange(256) / 255) ** gamma).round().astype(np.uint8)
-    return table[np.asarray(moved)], motion
+    toned = table[np.asarray(moved)]
+    return _disturbed(toned, rng) if strong else toned, motion
+
+
+def _disturbed(pixels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """uint8 (H, W) -> uint8 (H, W): contrast and brightness; noise or blur or both or none; boxes of one grey."""
+    height, width = pixels.shape
+    gain = np.exp(rng.uniform(-CONTRAST, CONTRAST))
+    grey = (pixels.astype(np.float32) - 128) * gain + 128 + rng.uniform(-BRIGHTNESS, BRIGHTNESS)
+    if rng.uniform() < NOISY:
+        grey = grey + rng.normal(0, rng.uniform(*NOISE), grey.shape)
+    found = grey.clip(0, 255).astype(np.uint8)
+    if rng.uniform() < BLURRED:
+        found = np.array(Image.fromarray(found).filter(ImageFilter.GaussianBlur(rng.uniform(*BLUR))))
+    for _ in range(rng.integers(0, BOXES + 1)):
+        h, w = rng.integers(round(height * SMALLEST_BOX), round(height * LARGEST_BOX), size=2)
+        top, left = rng.integers(0, height - h), rng.integers(0, width - w)
+        found[top : top + h, left : left + w] = int(rng.uniform(0, 255))
+    return found

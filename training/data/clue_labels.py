@@ -56,3 +56,12 @@ def denied_sides(labels: ClueLabels, names: Sequence[str]) -> ClueLabels:
         0 if label is None and (place := places[name]) and known.get(place[1]) == 0 else label
         for name, label in known.items()
     )
+
+
+def names_no_side(labels: ClueLabels, names: Sequence[str]) -> bool:
+    """Whether the mirrored image has the same labels: none says that a finding is on a side, or not on it alone."""
+    known = dict(zip(names, labels, strict=True))
+    places = {name: side_and_finding(name) for name in names}
+    return all(
+        label is None or (place := places[name]) is None or known.get(place[1]) == 0 for name, label in known.items()
+    )

@@ -19,7 +19,7 @@ from evaluation.reading.sides import UNSURE, add_sentence_sides, side_and_findin
 from processing_trrg import report_text
 from training.config.run_config import DataSection, Source
 from training.data.augment import Motion, augment
-from training.data.clue_labels import ClueLabels, Seen, balanced_rows, denied_sides, report_labels
+from training.data.clue_labels import ClueLabels, Seen, balanced_rows, denied_sides, names_no_side, report_labels
 from training.data.clue_wordings import wordings
 from training.data.compose import SentencePool, compose, draw_findings, known_findings, told_findings
 from training.data.context import without_context
@@ -296,7 +296,10 @@ class Examples(Dataset[Example]):
         )
         if self.training and self.data.augment:
             rng = keyed_rng("augment", *key)
-            moved = [augment(square, rng) for square in example.squares]
+            if source.source.mirrored and not record.boxes and names_no_side(example.labels, source.names):
+                flip = rng.random() < 0.5
+                example.squares = [square[:, ::-1] if flip else square for square in example.squares]
+            moved = [augment(square, rng, self.data.strong_augment) for square in example.squares]
             example.squares = [square for square, _ in moved]
             example.motion = moved[0][1] if moved else None
         if source.sentences:
