@@ -5,7 +5,8 @@
 For each clue the first set with ten validation studies of either label decides; where none has, those that have both
 labels together, if they have. Scale and offset are those of Platt
 (1999), a logistic regression of the label on the logit, so that of the findings scored 0.7 seven in ten are there where
-patients are like these; the threshold ("balanced") is the one with the highest F1 of that set. A clue that no
+patients are like these; the threshold ("balanced") is the one with the highest F1 of that set, averaged over bootstrap
+samples of its patients (bagging, Breiman 1996): where a finding is rare, that of one sample is luck. A clue that no
 study of any set has, or every labelled one, gets the score 0: nothing is known of what it means. Where labels are too
 few, a clue keeps its logit and `clue_threshold`, and has no operating points.
 
@@ -18,8 +19,9 @@ Prints a table: the expected calibration error (ten bins) before and after with 
 patients; "after" is of patients that scale and offset were not fitted on (two halves, each scored by the fit of the
 other). "missed" and "alarms" are what sensitive and careful do to the half that they were not fitted on; scale, offset
 and the balanced threshold, which the two do not cross, are those of all studies, so both may look a little too good.
-"F1" is that of the balanced threshold on the studies that it was chosen by, "of others" that of thresholds chosen by
-the other half; below stands the mean of either over the clues of each set.
+"F1" is that of the balanced threshold on the studies that it was chosen by, "of others" the mean, over twenty ways of
+halving the patients, of that of thresholds chosen by the other half; below stands the mean of either over the clues of
+each set.
 --write puts the fit into CHECKPOINT's config.json, --plot draws the precision-recall curves that the dial moves along.
 Research only, never for clinical use.
 """
@@ -55,6 +57,8 @@ MIN_STUDIES = 10
 UNKNOWN_OFFSET = -20.0
 """Of a clue of which nothing is known, beside a scale of 0, since its logit has no bound: its score rounds to 0."""
 RESAMPLES = 1000
+BAGS, HALVINGS = 200, 20
+"""Bootstrap samples of a threshold; ways of halving the patients."""
 
 
 @dataclass
@@ -84,9 +88,10 @@ class LabelledSet:
         """The studies `[n]` that are labelled for a clue."""
         return np.flatnonzero(np.isin(self.labels[:, clue], (0, 1)))
 
-    def halves(self, rows: np.ndarray) -> np.ndarray:
-        """Half of each of these studies, 0 or 1, by patient."""
-        return np.array([share_of(f"half/{self.patients[row]}") < 0.5 for row in rows], dtype=int)
+    def halves(self, rows: np.ndarray, time: int = 0) -> np.ndarray:
+        """Half of each of these studies, 0 or 1, by patient; another one each time."""
+        name = f"half {time}" if time else "half"
+        return np.array([share_of(f"{name}/{self.patients[row]}") < 0.5 for row in rows], dtype=int)
 
 
 def read_logits(model: Any, source: SourceData, processor: TRRGProcessor, batch_size: int = 32) -> np.ndarray:
@@ -108,14 +113,20 @@ def fit_line(logits: np.ndarray, labels: np.ndarray) -> tuple[float, float]:
     return float(found.coef_[0, 0]), float(found.intercept_[0])
 
 
-def best_threshold(scores: np.ndarray, labels: np.ndarray) -> float:
+def best_threshold(scores: np.ndarray, labels: np.ndarray, weights: np.ndarray | None = None) -> float:
     """The threshold with the highest F1 of `score > threshold`, half-way between two scores. Shapes `[N]`."""
     order = np.argsort(-scores, kind="stable")
-    hits = np.cumsum(labels[order])
-    f1 = 2 * hits / (np.arange(1, len(labels) + 1) + labels.sum())
-    last = int(np.argmax(f1))
+    weight = np.ones(len(labels)) if weights is None else weights[order]
+    hits, told = np.cumsum(labels[order] * weight), np.cumsum(weight)
+    last = int(np.argmax(2 * hits / np.maximum(told + hits[-1], 1)))
     below = scores[order[last + 1]] if last + 1 < len(scores) else 0.0
     return float((scores[order[last]] + below) / 2)
+
+
+def bagged_threshold(scores: np.ndarray, labels: np.ndarray, patients: Sequence[str]) -> float:
+    """The mean of `best_threshold` over bootstrap samples of the patients. Shapes `[N]`."""
+    draws = patient_bootstrap(patients, lambda drawn: np.array(best_threshold(scores, labels, drawn)), BAGS, 0)
+    return float(draws.mean())
 
 
 def sigmoid(logits: np.ndarray) -> np.ndarray:
@@ -148,17 +159,18 @@ def fit_clue(
         row = {"set": data.name, "positives": int(y.sum()), "studies": len(y), "error": expected_error(sigmoid(x), y)}
         patients = [data.patients[row] for row in rows]
         row["error_range"] = error_interval(sigmoid(x), y, patients)
-        chosen = best_threshold(scores, y)
+        chosen = bagged_threshold(scores, y, patients)
         row["f1"] = f1_over(scores, y, chosen)
         if both_in_halves(y, part):
-            other, threshold_of_other = np.empty(len(x)), np.empty(len(x))
+            other = np.empty(len(x))
             for p in (0, 1):
                 a, b = fit_line(x[part != p], y[part != p])
                 other[part == p] = sigmoid(a * x[part == p] + b)
-                threshold_of_other[part == p] = best_threshold(scores[part != p], y[part != p])
             row["error_after"] = expected_error(other, y)
             row["error_after_range"] = error_interval(other, y, patients)
-            row["f1_of_others"] = f1_over(scores, y, threshold_of_other)
+            halvings = [data.halves(rows, time) for time in range(HALVINGS)]
+            found = [f1_of_others(scores, y, patients, half) for half in halvings if both_in_halves(y, half)]
+            row["f1_of_others"] = float(np.mean(found))
         return [scale, offset, chosen], row, data
     return [1.0, 0.0, threshold], {"set": "too few"}, None
 
@@ -166,6 +178,15 @@ def fit_clue(
 def f1_over(scores: np.ndarray, labels: np.ndarray, threshold: np.ndarray | float) -> float:
     """F1 of `score > threshold` against labels 1 and 0. Shapes `[N]`."""
     return float(known_f1(labels[:, None], (scores > threshold)[:, None], np.ones(len(labels)))[0])
+
+
+def f1_of_others(scores: np.ndarray, labels: np.ndarray, patients: Sequence[str], part: np.ndarray) -> float:
+    """F1 over the thresholds that the other half of the patients has. Shapes `[N]`."""
+    threshold, names = np.empty(len(scores)), np.asarray(patients)
+    for p in (0, 1):
+        others = part != p
+        threshold[~others] = bagged_threshold(scores[others], labels[others], names[others])
+    return f1_over(scores, labels, threshold)
 
 
 def error_interval(scores: np.ndarray, labels: np.ndarray, patients: Sequence[str]) -> tuple[float, float]:

@@ -14,7 +14,16 @@ from evaluation.reading.observations import CHEXPERT_14
 from modeling_trrg import TRRGForConditionalGeneration
 from tests.helpers.checkpoints import save_checkpoint
 from training import calibrate, fit_readable
-from training.calibrate import LabelledSet, best_threshold, fit_clue, fit_line, fit_points, sigmoid
+from training.calibrate import (
+    LabelledSet,
+    bagged_threshold,
+    best_threshold,
+    f1_over,
+    fit_clue,
+    fit_line,
+    fit_points,
+    sigmoid,
+)
 from training.phantoms.generate import generate_phantom
 
 
@@ -35,6 +44,21 @@ def test_the_threshold_has_the_highest_f1():
     scores, labels = np.array([0.9, 0.8, 0.4, 0.3, 0.1]), np.array([1, 0, 1, 0, 0])
     f1 = {t: 2 * ((scores > t) & (labels == 1)).sum() / ((scores > t).sum() + 2) for t in (0.85, 0.6, 0.35, 0.2)}
     assert best_threshold(scores, labels) == pytest.approx(0.35) and max(f1, key=f1.__getitem__) == 0.35
+    weights = np.array([1, 0, 2, 1, 0])  # as if each came so often
+    often = np.repeat(np.arange(5), weights)
+    assert best_threshold(scores, labels, weights) == best_threshold(scores[often], labels[often])
+
+
+def test_a_rare_finding_gets_a_threshold_that_holds_for_new_patients():
+    """Few positives: what their labels like best is luck, and its F1 on others is lower."""
+    rng = np.random.default_rng(2)
+    gain = []
+    for _ in range(100):
+        labels, new = ((rng.random(size) < 0.1).astype(int) for size in (150, 2000))
+        scores, others = (sigmoid(rng.normal(y - 1.0, 1.0)) for y in (labels, new))
+        bagged = bagged_threshold(scores, labels, [f"patient {i}" for i in range(150)])
+        gain.append(f1_over(others, new, bagged) - f1_over(others, new, best_threshold(scores, labels)))
+    assert np.mean(gain) > 2 * np.std(gain) / np.sqrt(len(gain))
 
 
 def labelled(name: str, logits: np.ndarray, labels: np.ndarray) -> LabelledSet:
