@@ -5,7 +5,9 @@ arXiv 2203.05482, "uniform soup").
 
 Runs of other seeds or augmentations err in other places, and where they began at the same weights their average errs
 less than each of them at the cost of one. What the runs do not hold is the checkpoint's: its language model where they
-are of stage 1. Scores have changed, so `training.calibrate` comes next. Never for clinical use.
+are of stage 1. What was fitted on the scores and features before (calibration, thresholds, which pictures can be read)
+is left out: `training.calibrate` and `training.fit_readable` come next. That the runs began at the checkpoint is only
+seen by the names and shapes of their weights. Never for clinical use.
 """
 
 import argparse
@@ -23,13 +25,15 @@ from training.run.initial_model import STAGES, build_config
 
 
 def average(checkpoint: Path, runs: Sequence[Path]) -> PreTrainedModel:
-    """The checkpoint's model with the mean, weight by weight, of the runs. Sums are in 32 bits; batch norm's statistics
-    are averaged as weights are.
+    """The checkpoint's model, in its dtype, with the mean, weight by weight, of the runs. Sums are in 32 bits; batch
+    norm's statistics are averaged as weights are.
 
     Raises:
-        ValueError: fewer than two runs, a model that cannot be loaded, weights that the checkpoint does not have or has
-            in another shape, or runs that do not hold the same ones.
+        ValueError: fewer than two runs or one twice, a model that cannot be loaded, weights that the checkpoint does
+            not have or has in another shape, or runs that do not hold the same ones.
     """
+    if len({run.resolve() for run in runs}) < len(runs):
+        raise ValueError(f"runs: {', '.join(map(str, runs))}; expected each once")
     if len(runs) < 2:
         raise ValueError(f"runs: {len(runs)} given, expected two or more to average")
     model = _model("checkpoint", checkpoint)
@@ -49,6 +53,8 @@ def average(checkpoint: Path, runs: Sequence[Path]) -> PreTrainedModel:
         for name, tensor in weights.items():
             sums[name] = sums[name] + tensor.float() if name in sums else tensor.float()
     model.load_state_dict({name: (total / len(runs)).to(own[name].dtype) for name, total in sums.items()}, strict=False)
+    for fitted in ("clue_calibration", "clue_operating_points", "readable_weights"):
+        setattr(model.config, fitted, None)
     return model
 
 
@@ -66,12 +72,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder that the checkpoint is written to")
     options = parser.parse_args(arguments)
     try:
-        average(options.checkpoint, options.runs).save_pretrained(options.out)
+        if options.out.resolve() in {folder.resolve() for folder in (options.checkpoint, *options.runs)}:
+            raise ValueError(f"--out: {options.out} is one of the models that are read")
+        model = average(options.checkpoint, options.runs)
         with loading("checkpoint", str(options.checkpoint)):
-            TRRGProcessor.from_pretrained(options.checkpoint).save_pretrained(options.out)
+            processor = TRRGProcessor.from_pretrained(options.checkpoint)
+        model.save_pretrained(options.out)
+        processor.save_pretrained(options.out)
     except ValueError as error:
         parser.error(str(error))
-    print(f"{options.out}: {options.checkpoint} with the mean of {len(options.runs)} runs; calibrate it anew")
+    print(
+        f"{options.out}: the mean of {len(options.runs)} runs; training.calibrate and training.fit_readable come next"
+    )
 
 
 if __name__ == "__main__":

@@ -114,7 +114,10 @@ def fit_line(logits: np.ndarray, labels: np.ndarray) -> tuple[float, float]:
 
 
 def best_threshold(scores: np.ndarray, labels: np.ndarray, weights: np.ndarray | None = None) -> float:
-    """The threshold with the highest F1 of `score > threshold`, half-way between two scores. Shapes `[N]`."""
+    """The threshold with the highest F1 of `score > threshold`, half-way between two scores. Shapes `[N]`.
+
+    weights: how often each study counts; one that does not count may still be the score under the threshold.
+    """
     order = np.argsort(-scores, kind="stable")
     weight = np.ones(len(labels)) if weights is None else weights[order]
     hits, told = np.cumsum(labels[order] * weight), np.cumsum(weight)

@@ -1,7 +1,7 @@
 """A part of a complete checkpoint: its stage 1, as pretrain.py writes it, so that stage 2 can be trained again without
 it, or its language model, for another system to start from (`model.language_model`).
 
-python -m training.extract_part stage1 hub_cards/trrg-small --out runs/trrg-small-stage1/model
+python -m training.extract_part stage1 hub_cards/trrg-small --out runs/trrg-small-mean/model
 python -m training.extract_part language_model hub_cards/trrg-small --out runs/trrg-small-language-model
 """
 

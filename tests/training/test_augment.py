@@ -85,21 +85,52 @@ def test_no_image_is_mirrored_unasked(data, tmp_path):
 def test_labels_that_hold_for_the_mirrored_picture():
     names = ["Edema", "Lung Lesion", "Left Lung Lesion", "Right Lung Lesion"]
     assert names_no_side((1, 0, 0, 0), names) and names_no_side((0, 1, None, None), names)
-    assert not names_no_side((0, 1, 1, 0), names) and not names_no_side((0, 1, None, 0), names)
+    for labels in ((0, 1, 1, 0), (0, 1, None, 0), (0, 0, 1, 0)):
+        assert not names_no_side(labels, names)
+
+
+def test_strong_augmentation_changes_greys_hides_boxes_and_takes_any_shape():
+    flat = np.full((96, 96), 128, dtype=np.uint8)
+    found = [augment(flat, keyed_rng("test", i), True)[0][24:72, 24:72] for i in range(60)]
+    assert np.std([np.median(picture) for picture in found]) > 8  # contrast and brightness
+    noise = [np.std(picture[:4, :4].astype(float)) for picture in found]
+    assert sum(value > 1 for value in noise) > 10 and sum(value == 0 for value in noise) > 10
+    assert any((np.abs(picture.astype(float) - np.median(picture)) > 40).sum() > 100 for picture in found)  # a box
+    for shape in ((64, 8), (8, 64), (3, 3), (2, 2)):
+        picture = np.full(shape, 100, dtype=np.uint8)
+        assert all(augment(picture, keyed_rng("test", i), True)[0].shape == shape for i in range(50))
+
+
+@pytest.mark.parametrize("strong", [False, True])
+def test_the_configuration_says_how_strong(strong, data, tmp_path):
+    config = stage_1(data, tmp_path / "run")
+    config["data"] |= {"train": [{"path": str(data / "pairs"), "kind": "image"}], "strong_augment": strong}
+    section = load_config(PretrainConfig, write_config(config, tmp_path / "run.yaml"), []).data
+    loaded = SourceData(section.train[0], section, default_clues(), TRRGImageProcessor(size=SIDE))
+    loaded.images.get = lambda index: [PICTURE]
+    loaded.find_sentences(0.0, lambda text: {}, whole=False)
+    drawn = Examples([loaded], section, seed=0, training=True)[Draw(0, 0, 3, 3)].squares[0]
+    key = (0, 3, 0, loaded.studies.records[0].study_id, 0)
+    assert np.array_equal(drawn, augment(PICTURE, keyed_rng("augment", *key), strong)[0])
 
 
 @pytest.mark.parametrize(
     ("stage", "override", "said"),
     [
-        ("stage1", "data.train=[{path: a, mirrored: true}]", "mirrored: for training sources of kind 'image' alone"),
+        ("stage1", "data.train=[{path: a, mirrored: true}]", "mirrored: needs kind 'image'"),
         ("stage1", "data.validation=[{path: a, kind: image, mirrored: true}]", "validation.0.mirrored"),
         ("stage2", "data.train=[{path: a, mirrored: true}]", "mirrored"),
         ("stage1", "data.strong_augment=true data.augment=false", "strong_augment: set data.augment too"),
+        (
+            "stage1",
+            "data.train=[{path: a, kind: image, mirrored: true}] data.augment=false",
+            "training source and data.augment",
+        ),
     ],
 )
 def test_augmentation_that_cannot_be_is_refused(stage, override, said, tmp_path):
     make, kind = (stage_1, PretrainConfig) if stage == "stage1" else (stage_2, FinetuneConfig)
     file = write_config(make(tmp_path, tmp_path / "run"), tmp_path / "run.yaml")
-    overrides = override.split() if "false" in override else [override]
+    overrides = override.replace(" data.augment", "\ndata.augment").split("\n")
     with pytest.raises(ConfigError, match=said):
         load_config(kind, file, overrides)

@@ -16,8 +16,11 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 @pytest.fixture
 def runs(straight, tmp_path):
-    """A complete checkpoint, and two runs of its stage 1, each weight of which is another."""
-    complete = straight["finetune.py"] / "model"
+    """A complete checkpoint with a calibration, and two runs of its stage 1, each weight of which is another."""
+    complete = shutil.copytree(straight["finetune.py"] / "model", tmp_path / "complete")
+    config = json.loads((complete / "config.json").read_text())
+    config["clue_calibration"] = [[1.0, 0.5, 0.4]] * len(config["clue_token_ids"][0])
+    (complete / "config.json").write_text(json.dumps(config))
     extract_part.extract("stage1", complete, tmp_path / "a")
     shutil.copytree(tmp_path / "a", tmp_path / "b")
     for name, shift in (("a", 1.0), ("b", 3.0)):
@@ -33,24 +36,26 @@ def change(folder, how):
 def test_weights_are_the_mean_of_the_runs_and_the_rest_is_the_checkpoints(runs, tmp_path, capsys):
     complete, (a, b) = runs
     average_weights.main([str(complete), str(a), str(b), "--out", str(tmp_path / "out")])
-    assert "mean of 2 runs" in capsys.readouterr().out
+    assert "the mean of 2 runs" in capsys.readouterr().out
     before, after = (load_file(folder / "model.safetensors") for folder in (complete, tmp_path / "out"))
     held = load_file(a / "model.safetensors").keys()
     assert held and before.keys() - held and before.keys() == after.keys()
     for name, tensor in before.items():
         torch.testing.assert_close(after[name], tensor + 2 if name in held else tensor)
     AutoModelForImageTextToText.from_pretrained(tmp_path / "out")
+    config = json.loads((tmp_path / "out" / "config.json").read_text())
+    assert not any(config.get(key) for key in ("clue_calibration", "clue_operating_points", "readable_weights"))
     names = [[clue["name"] for clue in TRRGProcessor.from_pretrained(f).clues] for f in (complete, tmp_path / "out")]
     assert names[0] == names[1]
 
 
-def test_the_order_of_the_runs_does_not_matter_and_a_run_with_itself_is_itself(runs):
+def test_runs_of_sixteen_bits_are_summed_in_thirty_two(runs):
     complete, (a, b) = runs
-    one, other = (average_weights.average(complete, order).state_dict() for order in ([a, b], [b, a]))
-    alone = average_weights.average(complete, [a, a]).state_dict()
-    held = AutoModelForPreTraining.from_pretrained(a).state_dict()
-    assert all(torch.equal(one[name], other[name]) for name in one)
-    assert all(torch.equal(alone[name], tensor) for name, tensor in held.items())
+    change(b, lambda weights: {key: one.to(torch.bfloat16) for key, one in weights.items()})
+    mean = average_weights.average(complete, [a, b]).state_dict()
+    ours, theirs = (AutoModelForPreTraining.from_pretrained(folder).state_dict() for folder in (a, b))
+    for name, tensor in ours.items():
+        torch.testing.assert_close(mean[name].float(), ((tensor + theirs[name].float()) / 2).float())
 
 
 def test_runs_that_did_not_go_on_from_it_are_refused(runs, tmp_path, capsys):
@@ -63,9 +68,13 @@ def test_runs_that_did_not_go_on_from_it_are_refused(runs, tmp_path, capsys):
         return capsys.readouterr().err
 
     assert "1 given, expected two or more" in refused(complete, a)
+    assert "expected each once" in refused(complete, a, a.parent / "." / "a")
+    with pytest.raises(SystemExit):
+        average_weights.main([str(complete), str(a), str(b), "--out", str(b)])
+    assert "is one of the models that are read" in capsys.readouterr().err
     assert "none (no such folder) cannot be loaded" in refused(complete, a, tmp_path / "none")
     assert "is in this run or in those before" in refused(complete, complete, b)
-    assert "has no weight" in refused(a, complete, complete)
+    assert "has no weight" in refused(a, complete, b)
     config = json.loads((b / "config.json").read_text())
     config["projection_dim"] *= 2
     (b / "config.json").write_text(json.dumps(config))

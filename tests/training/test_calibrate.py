@@ -61,6 +61,16 @@ def test_a_rare_finding_gets_a_threshold_that_holds_for_new_patients():
     assert np.mean(gain) > 2 * np.std(gain) / np.sqrt(len(gain))
 
 
+def test_patients_are_drawn_whole_and_halved_anew_each_time():
+    scores, labels = np.linspace(0.95, 0.05, 40), (np.arange(40) % 4 == 0).astype(int)
+    alone = bagged_threshold(scores, labels, [f"patient {row}" for row in range(40)])
+    few = bagged_threshold(scores, labels, [f"patient {row // 10}" for row in range(40)])
+    assert alone != few and alone == bagged_threshold(scores, labels, [f"patient {row}" for row in range(40)])
+    data = labelled("set", scores, labels)
+    halves = [data.halves(np.arange(40), time) for time in range(5)]
+    assert len({half.tobytes() for half in halves}) == 5 and np.array_equal(halves[0], data.halves(np.arange(40)))
+
+
 def labelled(name: str, logits: np.ndarray, labels: np.ndarray) -> LabelledSet:
     return LabelledSet(name, logits[:, None], labels[:, None], [f"patient {row}" for row in range(len(labels))])
 

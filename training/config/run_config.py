@@ -362,8 +362,8 @@ def _impossible(config: RunConfig) -> list[str]:
                 problems.append(f"data.{name}.{i}.kind: {source.kind!r} is not one of {kinds} in this stage")
             if (source.kind in ("matched", "composed")) != (source.reports is not None):
                 problems.append(f"data.{name}.{i}.reports: set it for kinds 'matched' and 'composed' and for no other")
-            if source.mirrored and (source.kind != "image" or name == "validation"):
-                problems.append(f"data.{name}.{i}.mirrored: for training sources of kind 'image' alone")
+            if source.mirrored and (source.kind != "image" or name == "validation" or not data.augment):
+                problems.append(f"data.{name}.{i}.mirrored: needs kind 'image', a training source and data.augment")
             if not source.weight > 0:
                 problems.append(f"data.{name}.{i}.weight: {source.weight} is not above 0")
             if not source.balance >= 0 or (source.balance and name == "validation"):

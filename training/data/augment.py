@@ -58,7 +58,7 @@ class Motion:
 
 def augment(pixels: np.ndarray, rng: np.random.Generator, strong: bool = False) -> tuple[np.ndarray, Motion]:
     """uint8 (H, W) -> uint8 (H, W), moved and toned at random, and how it was moved; what comes in from outside is
-    black."""
+    black, before contrast and brightness."""
     height, width = pixels.shape
     most = STRONG_ROTATION_DEGREES if strong else ROTATION_DEGREES
     angle = np.deg2rad(rng.uniform(-most, most))
@@ -85,11 +85,11 @@ def _disturbed(pixels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     grey = (pixels.astype(np.float32) - 128) * gain + 128 + rng.uniform(-BRIGHTNESS, BRIGHTNESS)
     if rng.uniform() < NOISY:
         grey = grey + rng.normal(0, rng.uniform(*NOISE), grey.shape)
-    found = grey.clip(0, 255).astype(np.uint8)
+    found = grey.clip(0, 255).round().astype(np.uint8)
     if rng.uniform() < BLURRED:
         found = np.array(Image.fromarray(found).filter(ImageFilter.GaussianBlur(rng.uniform(*BLUR))))
     for _ in range(rng.integers(0, BOXES + 1)):
-        h, w = rng.integers(round(height * SMALLEST_BOX), round(height * LARGEST_BOX), size=2)
-        top, left = rng.integers(0, height - h), rng.integers(0, width - w)
+        h, w = (int(rng.uniform(SMALLEST_BOX, LARGEST_BOX) * side) for side in (height, width))
+        top, left = rng.integers(0, height - h + 1), rng.integers(0, width - w + 1)
         found[top : top + h, left : left + w] = int(rng.uniform(0, 255))
     return found

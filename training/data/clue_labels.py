@@ -63,5 +63,6 @@ def names_no_side(labels: ClueLabels, names: Sequence[str]) -> bool:
     known = dict(zip(names, labels, strict=True))
     places = {name: side_and_finding(name) for name in names}
     return all(
-        label is None or (place := places[name]) is None or known.get(place[1]) == 0 for name, label in known.items()
+        label is None or (place := places[name]) is None or (label == 0 and known.get(place[1]) == 0)
+        for name, label in known.items()
     )

@@ -26,7 +26,7 @@ python -m training.fit_wordings runs/trrg-small-mean/model --reports runs/small-
 python -m training.calibrate runs/trrg-small-mean/model --data runs/small-data/nih runs/small-data/nih_128 runs/small-data/phantoms --image-cache runs/small-data/cache --plot runs/trrg-small-mean/dials.png --write
 
 # stage 2: how it is said and talked about; which pictures it cannot read
-accelerate launch --config_file training/accelerate/cpu_2.yaml training/finetune.py --config training/configs/trrg-small-stage2.yaml model.checkpoint=runs/trrg-small-mean/model
+accelerate launch --config_file training/accelerate/cpu_2.yaml training/finetune.py --config training/configs/trrg-small-stage2.yaml
 python -m training.fit_readable "$model" --data runs/small-data/nih runs/small-data/jsrt runs/small-data/wingspan_ctr runs/small-data/phantoms --image-cache runs/small-data/cache --write
 
 # scores: phantoms, unseen NIH patients, IU reports from oracle clues, shuffled clues and none
